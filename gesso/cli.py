@@ -1,0 +1,88 @@
+"""The `gesso` command, as it is inside an image. Builder commands are invoke tasks (tasks.py)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from gesso import __version__, report
+from gesso.runtime import boot, comfy, gate, guard, health
+from gesso.runtime.layout import Layout, read_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_EXIT_CODES = """\
+exit codes: 0 done, 1 something is wrong with what was checked, 2 usage, 70 unexpected, 130 interrupted"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code."""
+    options = _parser().parse_args(argv)
+    with report.exit_codes():
+        command: Callable[[argparse.Namespace], int] = options.run
+        return command(options)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gesso", description="Serve Krita from this instance, and see that it stays right.", epilog=_EXIT_CODES
+    )
+    parser.add_argument("--version", action="version", version=f"gesso {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str, *, json: bool = False) -> None:
+        command = commands.add_parser(name, help=text, description=text, epilog=_EXIT_CODES)
+        command.set_defaults(run=run)
+        if json:
+            command.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    add("boot", _boot, "prepare the instance and start everything; a second start does nothing")
+    add("run-comfyui", _run_comfyui, "check the environment, then become ComfyUI (the supervisor calls this)")
+    add("guard", _guard, "check the Python environment against the lock, repair SQLAlchemy offline", json=True)
+    add("health", _health, "tell whether Krita could work with this instance", json=True)
+    add("url", _url, "print the URL to paste into Krita")
+    return parser
+
+
+def _boot(_: argparse.Namespace) -> int:
+    layout = Layout()
+    return boot.boot(layout, read_record(layout), os.environ, report.say)
+
+
+def _run_comfyui(_: argparse.Namespace) -> int:
+    layout = Layout()
+    comfy.start(layout, read_record(layout), os.environ, report.say)
+
+
+def _guard(options: argparse.Namespace) -> int:
+    layout = Layout()
+    remaining = guard.ensure(layout, read_record(layout), report.say)
+    if options.json:
+        report.result_json({"ok": not remaining, "different": [asdict(finding) for finding in remaining]})
+    elif not remaining:
+        report.result("ok: Python is as locked")
+    return 1 if remaining else 0
+
+
+def _health(options: argparse.Namespace) -> int:
+    layout = Layout()
+    found = health.problems(layout, read_record(layout))
+    if options.json:
+        report.result_json({"ok": not found, "problems": found})
+    else:
+        report.result("\n".join(found) or "ok: Krita can work with this instance")
+    return 1 if found else 0
+
+
+def _url(_: argparse.Namespace) -> int:
+    report.result(gate.address(Layout(), os.environ))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""`invoke build`: from a selection to an image, and the answer to "what did I get?"."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from gesso import proc
+from gesso.errors import BuildError, FetchError, ManifestError
+from gesso.image import buildx, engine, hosts, locking, render
+from gesso.image.plan import Plan, plan
+from gesso.image.sources import SourceCache
+from gesso.manifest.load import load
+from gesso.settings import cache_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from gesso.image.locking import Locked
+    from gesso.image.progress import Event
+    from gesso.manifest.schema import Manifest
+    from gesso.settings import Project, Selection
+
+_SPACE = {True: 3_000_000_000, False: 16_000_000_000}  # bytes, by trial: image, build cache and head room
+
+
+@dataclass(frozen=True)
+class Built:
+    """What `invoke build` prints."""
+
+    arch: str
+    trial: bool
+    tags: tuple[str, ...]
+    image: buildx.Image
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the documented keys of `--json`."""
+        return {**asdict(self.image), "arch": self.arch, "trial": self.trial, "tags": list(self.tags),
+                "seconds": round(self.seconds, 1)}  # fmt: skip
+
+
+def prepare(selection: Selection) -> tuple[Manifest, Locked]:
+    """Load the manifest and the lock that belongs to it. No network, no engine.
+
+    Raises ManifestError and LockError.
+    """
+    manifest = load(selection.manifest, selection.layers, root=selection.project.root).manifest
+    return manifest, locking.fresh(selection, manifest)
+
+
+def decide(project: Project, manifest: Manifest, locked: Locked, *, base: str, wheel: str) -> Plan:
+    """Make the plan from what the project holds."""
+    own = {name: _read(project.locks / f"{name}.lock.txt") for name in ("gesso", "tools")}
+    return plan(
+        manifest,
+        locked,
+        base=base,
+        wheel=wheel,
+        own_pins=own,
+        workflows=read_workflows(project, manifest),
+        revision=_revision(project),
+    )
+
+
+def read_workflows(project: Project, manifest: Manifest) -> dict[str, str]:
+    """Read each workflow in both formats.
+
+    Raises ManifestError that names those which are missing.
+    """
+    names = [f"{name}{suffix}" for name in manifest.workflows for suffix in (".json", ".api.json")]
+    missing = [name for name in names if not (project.workflows / name).is_file()]
+    if missing:
+        raise ManifestError(f"workflows/: no such file: {', '.join(missing)}", "add it, or correct `workflows`")
+    return {name: (project.workflows / name).read_text(encoding="utf-8") for name in names}
+
+
+def base_reference(manifest: Manifest, locked: Locked) -> str:
+    """Give what stands after FROM, without asking anybody."""
+    base = locked.lock.base
+    return f"gesso-base:{base.bootstrap}" if base.bootstrap else f"{base.image}@{base.digest}"
+
+
+def write_context(selection: Selection, target: Path, env: Mapping[str, str], say: Callable[[str], None]) -> Plan:
+    """Write the whole build context of a selection to a folder.
+
+    Raises ManifestError, LockError, FetchError, VerifyError.
+    """
+    manifest, locked = prepare(selection)
+    return _write_context(selection, manifest, locked, base_reference(manifest, locked), target, env, say)
+
+
+def _write_context(
+    selection: Selection,
+    manifest: Manifest,
+    locked: Locked,
+    base: str,
+    target: Path,
+    env: Mapping[str, str],
+    say: Callable[[str], None],
+) -> Plan:
+    lock = locked.lock
+    say("sources: in the cache, or from git")
+    inputs = render.collect(selection.project, SourceCache(cache_root(env)), lock.comfyui, lock.nodes)
+    decided = decide(selection.project, manifest, locked, base=base, wheel=inputs.wheel.name)
+    render.write_context(decided, inputs, selection.project.images, target)
+    return decided
+
+
+def build(
+    selection: Selection,
+    env: Mapping[str, str],
+    *,
+    say: Callable[[str], None],
+    on_event: Callable[[Event], None],
+    builder: str | None = None,
+    names: tuple[str, ...] = (),
+    cache: bool = True,
+) -> Built:
+    """Build an image and load it into the engine; `names` are further tags for it.
+
+    Raises every kind of GessoError that the steps before and in the build can end with.
+    """
+    started = time.monotonic()
+    manifest, locked = prepare(selection)
+    found = engine.find()
+    say(f"engine {found.version}, buildx {found.buildx}")
+    engine.require_space(found, _SPACE[manifest.trial])
+    base = _have_base(selection, manifest, locked, say)
+    # One folder for every build of an image: BuildKit then sends only what changed since the last one.
+    context = cache_root(env) / "contexts" / f"{selection.arch}{'-trial' * manifest.trial}"
+    context.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{context}.lock"):
+        shutil.rmtree(context, ignore_errors=True)
+        decided = _write_context(selection, manifest, locked, base, context, env, say)
+        tags = (*decided.tags, *names)
+        digest = buildx.build(context, tags, env=env, builder=builder, on_event=on_event, cache=cache)
+    image = buildx.inspect(tags[0], digest)
+    return Built(selection.arch, decided.trial, tags, image, time.monotonic() - started)
+
+
+def _have_base(selection: Selection, manifest: Manifest, locked: Locked, say: Callable[[str], None]) -> str:
+    """Have the base image at hand, and fail here, in seconds, where it cannot be had."""
+    base = locked.lock.base
+    if base.bootstrap is not None:
+        try:
+            return engine.bootstrap_base(base.bootstrap, say)
+        except BuildError as error:
+            if not manifest.trial:
+                raise
+            say(f"{error.message}: the trial takes the published base instead")
+            base = prepare(selection.without_trial)[1].lock.base
+    reference = f"{base.image}@{base.digest}"
+    if not proc.run(["docker", "image", "inspect", reference], timeout=30).ok:
+        try:
+            hosts.ask_registry(reference)
+        except hosts.OutOfReachError as error:
+            raise FetchError(
+                f"base image {base.image} cannot be had: {error}",
+                "check that its registry can be reached; without one, bootstrap the base (docs/operator.md), or --trial",
+            ) from None
+    return reference
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BuildError(f"{path.name}: {error.strerror}", "run `invoke lock`") from None
+
+
+def _revision(project: Project) -> str | None:
+    result = proc.run(["git", "-C", project.root, "rev-parse", "HEAD"], timeout=10)
+    return result.stdout.strip() if result.ok else None

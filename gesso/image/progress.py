@@ -1,0 +1,183 @@
+"""What BuildKit says while it builds (`--progress rawjson`), as events; and from a failure's text, what to do. Pure."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from gesso.errors import BuildError, FetchError, GessoError
+from gesso.proc import redact
+
+_LOG_LINES = 40
+_FRACTION = re.compile(r"(\.\d{6})\d+")
+
+
+@dataclass(frozen=True)
+class Started:
+    """A step began to run."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A step ended; `seconds` is 0 where its result was in the cache."""
+
+    name: str
+    seconds: float
+    cached: bool
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Bytes of something that is on its way: the context, a layer, an export."""
+
+    name: str
+    current: int
+    total: int
+
+
+Event = Started | Finished | Transfer
+
+
+@dataclass
+class Progress:
+    """The state of one build, fed with one line of output at a time."""
+
+    log: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_LINES))
+    other: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_LINES))
+    failed: str = ""
+    error: str = ""
+    _partial: list[str] = field(default_factory=list)
+    _names: dict[str, str] = field(default_factory=dict)
+    _running: set[str] = field(default_factory=set)
+    _done: set[str] = field(default_factory=set)
+
+    def feed(self, line: str) -> list[Event]:
+        """Take one line. buildx 0.13 spreads an object over many lines, newer ones do not; what is no JSON is kept."""
+        if not self._partial and not line.startswith("{"):
+            if line.strip():
+                self.other.append(line.strip())
+            return []
+        self._partial.append(line)
+        if not line.endswith("}") or (len(self._partial) > 1 and line != "}"):
+            return []
+        text, self._partial = "\n".join(self._partial), []
+        try:
+            return self._events(json.loads(text))
+        except (ValueError, TypeError, AttributeError):  # a program's own line that only looked like BuildKit's
+            self.other.append(text)
+            return []
+
+    def _events(self, status: dict[str, Any]) -> list[Event]:
+        events: list[Event] = []
+        for vertex in status.get("vertexes") or ():
+            events += self._vertex(vertex)
+        for item in status.get("statuses") or ():
+            if item.get("total") and not item.get("completed"):
+                name = self._names.get(item.get("vertex", ""), "")
+                events.append(Transfer(f"{name}: {item.get('id', '')}", int(item.get("current", 0)), int(item["total"])))
+        for entry in status.get("logs") or ():
+            text = base64.b64decode(entry.get("data", "")).decode("utf-8", "replace")
+            self.log.extend(redact(part.strip()) for part in text.splitlines() if part.strip())
+        return events
+
+    def _vertex(self, vertex: dict[str, Any]) -> list[Event]:
+        digest, name = str(vertex.get("digest")), _readable(str(vertex.get("name", "")))
+        self._names[digest] = name
+        if vertex.get("error") and "context canceled" not in vertex["error"]:
+            self.failed, self.error = name, redact(str(vertex["error"]))
+        if vertex.get("completed") and digest not in self._done:
+            self._done.add(digest)
+            cached = bool(vertex.get("cached"))
+            return [Finished(name, 0.0 if cached else _seconds(vertex), cached)]
+        if vertex.get("started") and digest not in self._running:
+            self._running.add(digest)
+            return [Started(name)]
+        return []
+
+
+def _readable(name: str) -> str:
+    """Shorten a step's name to what a person looks for: without mounts, and of a RUN only its beginning."""
+    name = re.sub(r"\s*--mount=\S+", "", name)
+    return " ".join(name.split())[:100]
+
+
+def _seconds(vertex: dict[str, Any]) -> float:
+    try:
+        start, end = (_time(str(vertex[key])) for key in ("started", "completed"))
+    except (KeyError, ValueError):
+        return 0.0
+    return max(0.0, (end - start).total_seconds())
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(_FRACTION.sub(r"\1", text))
+
+
+# Texts of BuildKit, uv and pip, and what each means for the person: (pattern, error type, message, next step).
+_KNOWN = (
+    (
+        r"no space left on device",
+        BuildError,
+        "the engine's disk is full",
+        "free some with `docker system prune`, or move Docker's data to a larger disk",
+    ),
+    (
+        r"failed to resolve source metadata for (?P<what>\S+?):? |(?P<what2>\S+): (?:not found|pull access denied)",
+        FetchError,
+        "base image {what} cannot be had",
+        "check that its registry can be reached; without one, bootstrap the base with an overlay, or use --trial",
+    ),
+    (
+        r"failed to (?:do request|fetch (?:anonymous|oauth) token)|failed to push|connect: connection refused",
+        FetchError,
+        "a registry does not answer",
+        "check that it runs and can be reached, then run this again: what is done is kept",
+    ),
+    (
+        r"Hash mismatch for|do not match the hashes",
+        BuildError,
+        "a package is not the one that the lock names",
+        "do not build from that index; if it is right, run `invoke lock --upgrade`",
+    ),
+    (
+        r"(?:Failed to fetch|Request failed after|Could not fetch URL|Temporary failure resolving|Failed to download|"
+        r"dns error|invalid peer certificate|CERTIFICATE_VERIFY_FAILED)",
+        FetchError,
+        "a package index cannot be reached from inside the build",
+        "check network and proxy; set SSL_CERT_FILE for a TLS proxy, UV_DEFAULT_INDEX and PIP_INDEX_URL for a mirror",
+    ),
+    (
+        r"because of (?:these|the following) constraints|conflicting dependencies|The user requested \(constraint\)",
+        BuildError,
+        "a node pack's install script asks for what the lock forbids",
+        "leave the pack or its `install` out; nothing may move what is locked",
+    ),
+)
+
+
+def failure(progress: Progress, output: str) -> GessoError:
+    """Make of a failed build the error that a person reads: which step, why, and what to do."""
+    said = "\n".join([*progress.log, progress.error, *progress.other, output])
+    step = f" (step: {progress.failed})" if progress.failed else ""
+    for pattern, kind, message, next_step in _KNOWN:
+        match = re.search(pattern, said)
+        if match:
+            groups = match.groupdict()
+            what = groups.get("what") or groups.get("what2") or ""
+            return kind(f"{message.format(what=what)}: {_evidence(said, match)}{step}", next_step)
+    reason = " | ".join(list(progress.log)[-3:]) or progress.error or " ".join(list(progress.other)[-2:])
+    return BuildError(f"the build failed: {reason[:600]}{step}", "the log above has the whole story; mend it and build again")
+
+
+def _evidence(text: str, match: re.Match[str]) -> str:
+    """Give the line that the match stands in: the proof behind the sentence."""
+    start = text.rfind("\n", 0, match.start()) + 1
+    end = text.find("\n", match.end())
+    return text[start : end if end >= 0 else None].strip()[:300]

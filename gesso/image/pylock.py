@@ -1,0 +1,179 @@
+"""The Python lock: made by one `uv pip compile` over everything, read back as pins with hashes. Nothing here decides
+what is in it: that is the manifest's."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from gesso import proc
+from gesso.errors import LockError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gesso.manifest.schema import Python, PythonLayer
+
+PLATFORM = "x86_64-manylinux_2_40"  # Debian trixie's glibc is 2.41
+GUARDED = "sqlalchemy"
+_NEVER = "sys_platform == 'never'"
+_PIN = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^\s;\\]+)")
+_OTHER_HOSTS = re.compile(r"^--(index-url|extra-index-url|find-links|trusted-host)\b", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One distribution of the lock; `text` is its lines as they stand, hashes included."""
+
+    name: str
+    version: str
+    text: str
+
+
+def read_pins(text: str) -> tuple[Pin, ...]:
+    """Read a lock made by `uv pip compile --generate-hashes`.
+
+    Raises LockError for a line without a hash, or one that is no pin.
+    """
+    pins: list[Pin] = []
+    block: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        block.append(line)
+        if line.rstrip().endswith("\\"):
+            continue
+        joined, block = "\n".join(block), []
+        if joined.startswith("--"):  # uv repeats the index options that it was given; the image gets them otherwise
+            continue
+        match = _PIN.match(joined)
+        if match is None or "--hash=sha256:" not in joined:
+            raise LockError(f"line {number}: `{line.strip()[:60]}` is no pin with a hash", "run `invoke lock`")
+        pins.append(Pin(canonicalize_name(match["name"]), match["version"], joined))
+    return tuple(pins)
+
+
+def pin_of(pins: Sequence[Pin], name: str) -> Pin:
+    """Give the pin of one distribution.
+
+    Raises LockError where the lock does not have it.
+    """
+    for pin in pins:
+        if pin.name == canonicalize_name(name):
+            return pin
+    raise LockError(f"the Python lock has no {name}", "ask for it in `python.requirements`, then run `invoke lock`")
+
+
+def grouped(pins: Sequence[Pin], layers: Sequence[PythonLayer]) -> dict[str, tuple[Pin, ...]]:
+    """Deal the pins out to layers: the first that matches takes a pin, `libraries` takes the rest."""
+    groups: dict[str, list[Pin]] = {layer.name: [] for layer in layers}
+    rest: list[Pin] = []
+    for pin in pins:
+        home = next((layer for layer in layers if any(fnmatchcase(pin.name, glob) for glob in layer.match)), None)
+        (groups[home.name] if home else rest).append(pin)
+    result = {name: tuple(group) for name, group in groups.items() if group}
+    return result | ({"libraries": tuple(rest)} if rest else {})
+
+
+def compile_lock(
+    python: Python, requirements: Mapping[str, str], *, existing: str | None = None, upgrade: bool = False
+) -> str:
+    """Resolve the manifest's requirements and every source's file in one go.
+
+    `requirements` maps a source's name to the text of its requirements file. What `existing` pins stays where it
+    still fits, unless `upgrade`. Raises LockError that names the source and the conflict.
+    """
+    ours = f"gesso's own {GUARDED} guard"
+    _check_guard(python)
+    for name, text in requirements.items():
+        if _OTHER_HOSTS.search(text):
+            raise LockError(f"{name}: its requirements name another package host", "set `requirements: null` for it")
+    with tempfile.TemporaryDirectory(prefix="gesso-lock-") as scratch:
+        folder = Path(scratch)
+        result = _compile(folder, python, requirements, existing=None if upgrade else existing)
+        if result.ok:
+            text = (folder / "python.lock.txt").read_text(encoding="utf-8")
+            read_pins(text)
+            return text
+        culprits = _culprits(folder, python, requirements)
+        if not culprits:
+            raise LockError(f"Python requirements cannot be resolved: {_reason(result)}", _next_step(result))
+        said = "; ".join(f"node pack {name}: {reason}" for name, reason in culprits.items())
+        raise LockError(
+            f"conflict with {ours if GUARDED in said.lower() else 'the rest'}: {said}",
+            "leave the pack out, set `requirements: null` for it, or force it with `python.overrides`",
+        )
+
+
+def _check_guard(python: Python) -> None:
+    """A manifest must itself keep SQLAlchemy at 2.0: everything else leans on it."""
+    for line in python.constraints:
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement as error:
+            raise LockError(f"python.constraints: `{line}`: {error}", "write it as pip would take it") from None
+        spec = requirement.specifier
+        holds = spec.contains("2.0.40") and not (spec.contains("1.4.54") or spec.contains("2.1.0"))
+        if canonicalize_name(requirement.name) == GUARDED and holds:
+            return
+    raise LockError("python.constraints: nothing keeps SQLAlchemy at 2.0", 'add "sqlalchemy>=2.0,<2.1"')
+
+
+def _compile(
+    folder: Path, python: Python, requirements: Mapping[str, str], *, existing: str | None = None
+) -> proc.Result:
+    files = {"gesso.in": "\n".join(python.requirements)}
+    files |= {f"{name}.txt": text for name, text in requirements.items()}
+    constraints = "\n".join(python.constraints)
+    overrides = "\n".join([*python.overrides, *(f"{name} ; {_NEVER}" for name in python.exclude)])
+    for name, text in {**files, "constraints.txt": constraints, "overrides.txt": overrides}.items():
+        (folder / name).write_text(text + "\n", encoding="utf-8")
+    output = folder / "python.lock.txt"
+    output.unlink(missing_ok=True)
+    if existing is not None:
+        output.write_text(existing, encoding="utf-8")
+    command = [
+        "uv", "pip", "compile", "--quiet", "--generate-hashes", "--python-version", python.version,
+        "--python-platform", PLATFORM, "--constraint", "constraints.txt", "--override", "overrides.txt",
+        "--custom-compile-command", "invoke lock", "--output-file", output.name, "--no-progress",
+        *(["--index", python.index] if python.index else []), *files,
+    ]  # fmt: skip
+    return proc.run(command, cwd=folder, timeout=600)
+
+
+def _culprits(folder: Path, python: Python, requirements: Mapping[str, str]) -> dict[str, str]:
+    """Find the sources that do not fit with ComfyUI (the first) and gesso's own, by trying them one at a time."""
+    first, *packs = requirements
+    base = {first: requirements[first]}
+    if not _compile(folder, python, base).ok:
+        return {}
+    found = {}
+    for name in packs:
+        if requirements[name].strip():
+            result = _compile(folder, python, base | {name: requirements[name]})
+            if not result.ok:
+                found[name] = _reason(result)
+                continue
+        base |= {name: requirements[name]}
+    return found
+
+
+def _reason(result: proc.Result) -> str:
+    """Give uv's own explanation in one line, without its drawing characters."""
+    lines = [re.sub(r"^[\s×│├╰─▶]+", "", line).strip() for line in result.output.splitlines()]  # noqa: RUF001
+    text = " ".join(line for line in lines if line and not line.startswith(("hint:", "warning:")))
+    return proc.redact(text.removeprefix("error: ").removeprefix("No solution found when resolving dependencies: "))
+
+
+def _next_step(result: proc.Result) -> str:
+    offline = any(word in result.output.lower() for word in ("dns", "connect", "timed out", "network"))
+    if offline:
+        return "the package index is out of reach: check the network, or set UV_DEFAULT_INDEX to a mirror"
+    return "correct `python` in the manifest"

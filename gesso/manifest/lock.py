@@ -1,0 +1,127 @@
+"""The lock: what a build is made of, to the byte, and the checksum of the intent that it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gesso.errors import LockError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gesso.manifest.schema import Manifest, Source
+
+FORMAT = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LockedBase(_Frozen):
+    """The base image by digest, or the suite that one is bootstrapped from."""
+
+    image: str | None = None
+    digest: str | None = None
+    bootstrap: str | None = None
+
+
+class LockedSource(_Frozen):
+    """Source code at a commit; `tree` is git's id of the commit's whole content. Paths inside the project have none."""
+
+    git: str | None = None
+    ref: str | None = None
+    path: str | None = None
+    commit: str | None = None
+    tree: str | None = None
+
+
+class LockedPython(_Frozen):
+    """The Python lock file beside this lock, and the digest of what it says."""
+
+    file: str
+    sha256: str
+    sqlalchemy: str
+    resolved_from: str
+
+
+class LockedModel(_Frozen):
+    """A model file; `sources` are pinned to a revision where the host gave one."""
+
+    name: str
+    sources: tuple[str, ...]
+    sha256: str
+    size: int | None = None
+
+
+class Lock(_Frozen):
+    """One architecture's lock."""
+
+    format: Literal[1] = 1
+    arch: str
+    inputs: dict[str, str]
+    base: LockedBase
+    comfyui: LockedSource
+    nodes: dict[str, LockedSource]
+    python: LockedPython
+    models: tuple[LockedModel, ...]
+    unconfirmed: tuple[str, ...] = ()
+
+    def dumps(self) -> str:
+        """Give the lock as it is written: stable, so that differences read well."""
+        return json.dumps(self.model_dump(exclude_none=True), indent=2, sort_keys=True) + "\n"
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the written lock."""
+        return hashlib.sha256(self.dumps().encode()).hexdigest()
+
+
+def inputs_of(manifest: Manifest) -> dict[str, str]:
+    """Give the checksum of each part of the intent that a lock depends on, by a name that a person knows.
+
+    Comments, titles, workflows and hardware do not count: they need no new lock.
+    """
+    parts: dict[str, Any] = {
+        "base": manifest.base.model_dump(),
+        "comfyui": manifest.comfyui.model_dump(),
+        "python": manifest.python.model_dump(exclude={"layers"}),
+    }
+    parts |= {f"nodes {node.name}": node.model_dump(exclude={"install"}) for node in manifest.nodes}
+    parts |= {f"models {m.name}": m.model_dump(include={"name", "sources", "sha256", "size"}) for m in manifest.models}
+    return {name: checksum(part) for name, part in sorted(parts.items())}
+
+
+def checksum(data: Any) -> str:
+    """Give the sha256 of plain data in its canonical JSON form, shortened to 16 hex digits."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def stale_inputs(lock: Lock, manifest: Manifest) -> list[str]:
+    """Name the inputs that changed, came or went since the lock was made; empty when it is fresh."""
+    now = inputs_of(manifest)
+    return sorted(name for name in now.keys() | lock.inputs.keys() if now.get(name) != lock.inputs.get(name))
+
+
+def read_lock(path: Path) -> Lock:
+    """Read one lock file.
+
+    Raises LockError where it is missing or not a lock of this format.
+    """
+    try:
+        return Lock.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise LockError(f"{path.name}: there is no such lock", "make it with `invoke lock`") from None
+    except (ValidationError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise LockError(f"{path.name}: not a lock of format {FORMAT} ({first})", "make it anew with `invoke lock`") from None
+
+
+def source_of(source: Source) -> LockedSource:
+    """Give the part of a locked source that is intent."""
+    return LockedSource(git=source.git, ref=source.ref, path=source.path)

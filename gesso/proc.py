@@ -1,0 +1,158 @@
+"""The one door to other programs: every subprocess that gesso starts goes through here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gesso.errors import GessoError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+_TAIL_LINES = 400
+_CREDENTIALS_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def redact(text: str) -> str:
+    """Drop the user:password part of every URL in `text`: git and pip repeat URLs in their errors."""
+    return _CREDENTIALS_IN_URL.sub("***@", text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a finished program left behind; `output` is stdout and, after it, stderr."""
+
+    command: str
+    code: int
+    stdout: str
+    output: str
+
+    @property
+    def ok(self) -> bool:
+        """True when the program said that it did what it was asked."""
+        return self.code == 0
+
+    def tail(self, lines: int = 3) -> str:
+        """Give the last non-empty lines of the output: where programs say why they failed."""
+        kept = [line.strip() for line in self.output.splitlines() if line.strip()]
+        return redact(" | ".join(kept[-lines:]))
+
+
+class MissingProgramError(GessoError):
+    """A program that gesso drives is not installed."""
+
+    exit_code = 6
+
+
+class TimedOutError(GessoError):
+    """A program did not answer in the time it was given; it has been ended."""
+
+    exit_code = 6
+
+
+def which(program: str) -> str:
+    """Give the full path of `program`.
+
+    Raises MissingProgramError if it is not on PATH.
+    """
+    path = shutil.which(program)
+    if path is None:
+        raise MissingProgramError(f"{program}: not found on PATH", f"install {program}, then run this again")
+    return path
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    stdin: str | None = None,
+) -> Result:
+    """Run a program to its end and give back what it said; its exit code is the caller's to judge.
+
+    `timeout` is in seconds; `env` is added to this process's own environment.
+    Raises MissingProgramError and TimedOutError.
+    """
+    argv = _argv(command)
+    process = subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env=None if env is None else {**os.environ, **env},
+        stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        stdout, stderr = process.communicate(stdin, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        _end(process)
+        raise TimedOutError(f"{shlex.join(argv)}: no answer in {timeout:g} s") from None
+    except BaseException:
+        _end(process)
+        raise
+    return Result(command=shlex.join(argv), code=process.returncode, stdout=stdout, output=stdout + stderr)
+
+
+def stream(
+    command: Sequence[str | Path],
+    on_line: Callable[[str], None],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Result:
+    """Run a long program and hand each line of its output to `on_line` as it comes.
+
+    On any exception (Ctrl-C is one) the program and its children are ended before it goes on upwards.
+    """
+    argv = _argv(command)
+    tail: deque[str] = deque(maxlen=_TAIL_LINES)
+    process = subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env=None if env is None else {**os.environ, **env},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        for line in process.stdout or ():
+            tail.append(line)
+            on_line(line.rstrip("\n"))
+        code = process.wait()
+    except BaseException:
+        _end(process)
+        raise
+    text = "".join(tail)
+    return Result(command=shlex.join(argv), code=code, stdout=text, output=text)
+
+
+def _argv(command: Sequence[str | Path]) -> list[str]:
+    words = [str(word) for word in command]
+    return [which(words[0]), *words[1:]]
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End the whole process group, politely first: buildx cancels its build on SIGINT."""
+    for sig, patience in ((signal.SIGINT, 5), (signal.SIGKILL, 5)):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, sig)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+            return

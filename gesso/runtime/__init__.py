@@ -1,0 +1,1 @@
+"""The image wing: what runs inside an instance."""

@@ -1,0 +1,121 @@
+"""The guard before every start of ComfyUI: SQLAlchemy is the locked one, byte for byte, or is made so without a network.
+
+It reads files and imports nothing, so that it takes milliseconds and cannot be fooled by what it checks.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gesso import proc
+from gesso.errors import CheckError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from gesso.runtime.layout import Layout, Record
+
+GUARDED = "sqlalchemy"
+_DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info\Z")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A distribution that is not what the lock says; `broken` where ComfyUI must not be started like this."""
+
+    name: str
+    found: str
+    locked: str
+    broken: bool
+
+    def __str__(self) -> str:
+        return f"{self.name} is {self.found}, the lock says {self.locked}"
+
+
+def check(layout: Layout, record: Record) -> list[Finding]:
+    """Compare what is installed with the lock: versions of everything, and every file of SQLAlchemy."""
+    site = layout.site_packages
+    installed = _installed(site)
+    findings = []
+    for name, locked in record.pins.items():
+        versions = installed.get(_canonical(name), [])
+        if versions != [locked]:
+            findings.append(Finding(name, " and ".join(versions) or "missing", locked, name == GUARDED))
+    if GUARDED in record.pins and not any(f.name == GUARDED for f in findings):
+        locked = record.pins[GUARDED]
+        if damaged := _damaged(site, site / f"{GUARDED}-{locked}.dist-info"):
+            findings.append(Finding(GUARDED, f"{locked} with {damaged} altered", locked, broken=True))
+    return findings
+
+
+def repair(layout: Layout, findings: list[Finding]) -> None:
+    """Install SQLAlchemy again from the wheel in the image; no network.
+
+    Raises CheckError where the wheel is gone or pip refuses.
+    """
+    if not any(finding.name == GUARDED for finding in findings):
+        return
+    wheels = sorted((layout.gesso / "wheels").glob("*.whl"))
+    wheel = next((w for w in wheels if _canonical(w.name.split("-")[0]) == GUARDED), None)
+    if wheel is None:
+        raise CheckError("the SQLAlchemy wheel is not in the image any more", "start a fresh instance of this image")
+    pip = [layout.venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    result = proc.run([*pip, "--force-reinstall", "--no-warn-script-location", wheel], timeout=120)
+    if not result.ok:
+        raise CheckError(f"SQLAlchemy could not be restored: {result.tail()}", "start a fresh instance of this image")
+
+
+def ensure(layout: Layout, record: Record, say: Callable[[str], None]) -> list[Finding]:
+    """Check, repair what can be repaired, and give what remains different (none of it in the way of a start).
+
+    Raises CheckError where ComfyUI could not start like this.
+    """
+    findings = check(layout, record)
+    broken = [finding for finding in findings if finding.broken]
+    if broken:
+        say(f"guard: {broken[0]}; restoring it from the image")
+        repair(layout, broken)
+        findings = check(layout, record)
+        if still := [finding for finding in findings if finding.broken]:
+            raise CheckError(f"guard: {still[0]}, even after a repair", "start a fresh instance of this image")
+        say("guard: restored")
+    for finding in findings:
+        say(f"guard: note: {finding}")
+    return findings
+
+
+def _installed(site: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for entry in site.iterdir():
+        if match := _DIST_INFO.match(entry.name):
+            found.setdefault(_canonical(match["name"]), []).append(match["version"])
+    return {name: sorted(versions) for name, versions in found.items()}
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _damaged(site: Path, info: Path) -> str:
+    """Name the first file of a distribution that is not what its RECORD says; empty when all are."""
+    try:
+        rows = list(csv.reader((info / "RECORD").read_text(encoding="utf-8").splitlines()))
+    except OSError:
+        return "RECORD"
+    for row in rows:
+        name, digest = row[0], row[1] if len(row) > 1 else ""
+        if not digest.startswith("sha256=") or name.startswith(".."):
+            continue
+        try:
+            actual = hashlib.sha256((site / name).read_bytes()).digest()
+        except OSError:
+            return name
+        if base64.urlsafe_b64encode(actual).rstrip(b"=").decode() != digest.removeprefix("sha256="):
+            return name
+    return ""
