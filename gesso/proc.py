@@ -156,3 +156,19 @@ def _end(process: subprocess.Popen[str]) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience)
             return
+
+
+def detach(command: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | None = None) -> int:
+    """Start a daemon that outlives this process, its output appended to `log`; give its process id."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            _argv(command),
+            env=None if env is None else {**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    # The daemon is not ours to wait for; without this, Python warns about it when the object goes away.
+    process.returncode = 0
+    return process.pid

@@ -177,3 +177,13 @@ def _read(path: Path) -> str:
 def _revision(project: Project) -> str | None:
     result = proc.run(["git", "-C", project.root, "rev-parse", "HEAD"], timeout=10)
     return result.stdout.strip() if result.ok else None
+
+
+def push(reference: str, say: Callable[[str], None]) -> None:
+    """Push a tag to its registry.
+
+    Raises BuildError, or FetchError where the registry does not answer.
+    """
+    result = proc.stream(["docker", "push", reference], lambda line: say(line) if "Pushed" in line else None)
+    if not result.ok:
+        raise FetchError(f"{reference}: {result.tail(1)}", "check that the registry runs, and `docker login`; then again")

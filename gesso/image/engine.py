@@ -104,7 +104,7 @@ def bootstrap_base(suite: str, say: Callable[[str], None]) -> str:
     name = f"gesso-base:{suite}"
     if proc.run(["docker", "image", "inspect", name], timeout=30).ok:
         return name
-    mirror = _debian_mirror()
+    mirror = debian_mirror()
     say(f"base: bootstrapping Debian {suite} from this machine's own mirror (once, about half a minute)")
     if mirror is None or shutil.which("mmdebstrap") is None:
         raise BuildError(
@@ -121,7 +121,7 @@ def bootstrap_base(suite: str, say: Callable[[str], None]) -> str:
     return name
 
 
-def _debian_mirror() -> str | None:
+def debian_mirror() -> str | None:
     """Give the Debian mirror that this machine uses itself."""
     if shutil.which("apt-get") is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import tomllib
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def _compile(project: Project, own: Own, *, upgrade: bool) -> str:
         if existing.is_file() and not upgrade:
             output.write_text(existing.read_text(encoding="utf-8"), encoding="utf-8")
         command = [
-            "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--generate-hashes", "--no-progress",
+            sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--generate-hashes", "--no-progress",
             *own.options, "--output-file", output.name, "requirements.in",
         ]  # fmt: skip
         result = proc.run(command, cwd=folder, timeout=600)

@@ -4,6 +4,7 @@ what is in it: that is the manifest's."""
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -140,7 +141,7 @@ def _compile(
     if existing is not None:
         output.write_text(existing, encoding="utf-8")
     command = [
-        "uv", "pip", "compile", "--quiet", "--generate-hashes", "--python-version", python.version,
+        sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--generate-hashes", "--python-version", python.version,
         "--python-platform", PLATFORM, "--constraint", "constraints.txt", "--override", "overrides.txt",
         "--custom-compile-command", "invoke lock", "--output-file", output.name, "--no-progress",
         *(["--index", python.index] if python.index else []), *files,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +68,7 @@ def own_wheel(project: Project) -> Path:
     """Make the wheel of this very checkout; hatchling makes the same bytes from the same files."""
     folder = project.root / ".venv" / "wheel"
     shutil.rmtree(folder, ignore_errors=True)
-    command = ["hatchling", "build", "--target", "wheel", "--directory", folder]
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder]
     result = proc.run(command, cwd=project.root, env={"SOURCE_DATE_EPOCH": "1767225600"}, timeout=120)
     wheels = sorted(folder.glob("*.whl"))
     if not result.ok or len(wheels) != 1:

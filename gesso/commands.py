@@ -1,0 +1,208 @@
+"""What each invoke task does: choose, call, print. The tasks themselves are one line each (tasks.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gesso import proc, report
+from gesso.errors import BuildError, CheckError, LockError, ManifestError
+from gesso.image import build as image_build
+from gesso.image import locking, ownlocks, render
+from gesso.image.pylock import read_pins
+from gesso.image.resolve import Resolver
+from gesso.image.sources import SourceCache
+from gesso.image.view import BuildView
+from gesso.manifest.load import load
+from gesso.manifest.lock import read_lock
+from gesso.manifest.schema import editor_schema
+from gesso.settings import Project, Selection, cache_root, select
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gesso.image.build import Built
+    from gesso.manifest.schema import Manifest
+
+PROJECT = Project(Path(__file__).resolve().parent.parent)
+
+
+def build(
+    arch: str, overlays: Sequence[str], *, trial: bool, builder: str | None, tags: Sequence[str], push: bool,
+    cache: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Build one image and print what it is."""
+    if push and not tags:
+        raise ManifestError("--push needs to know where to", "add --tag REGISTRY/NAME:TAG")
+    if push and trial and not all(tag.startswith(("localhost:", "127.0.0.1:")) for tag in tags):
+        raise ManifestError("a trial image is never published", "build without --trial, or push to localhost")
+    selection = select(PROJECT, arch, overlays, trial=trial)
+    with BuildView() as view:
+        built = image_build.build(
+            selection, os.environ, say=view.say, on_event=view.on_event, builder=builder, names=tuple(tags), cache=cache
+        )
+        for tag in tags if push else ():
+            view.say(f"pushing {tag}")
+            image_build.push(tag, view.say)
+    if as_json:
+        report.result_json(built.as_json())
+    else:
+        report.result(_describe(built))
+
+
+def _describe(built: Built) -> str:
+    image = built.image
+    rows = [
+        f"{'TRIAL ' * built.trial}image  {', '.join(built.tags)}",
+        f"id      {image.image_id}",
+        f"digest  {image.digest or 'none until it is pushed'}",
+        f"size    {image.size / 1e9:.2f} GB in {len(image.layers)} layers",
+        *(f"  {layer.size / 1e6:9,.1f} MB  {layer.made_by[:88]}" for layer in image.layers),
+        f"time    {built.seconds:.1f} s",
+        f"try it  docker run --rm -p 127.0.0.1:8188:8188 --name gesso {built.tags[0]}",
+        "        docker exec gesso gesso url",
+    ]
+    return "\n".join(rows)
+
+
+def check() -> None:
+    """Check all that can be checked without network or engine, and name every problem found."""
+    problems: list[str] = []
+    for arch in PROJECT.archs():
+        for trial in (False, True):
+            problems += _problems_of(Selection(PROJECT, arch, (), trial))
+    problems += [f"{name}.lock.txt is stale: run `invoke lock`" for name in ownlocks.stale(PROJECT)]
+    if _schema_text() != _read(PROJECT.manifests / "schema.json"):
+        problems.append("manifests/schema.json is not what gesso/manifest/schema.py says: run `invoke generate`")
+    if problems:
+        raise CheckError("\n".join(dict.fromkeys(problems)), "mend these, then run `invoke check` again")
+    report.result(f"ok: {', '.join(PROJECT.archs())}: manifests, locks, workflows, Dockerfiles")
+
+
+def _problems_of(selection: Selection) -> list[str]:
+    try:
+        manifest, locked = image_build.prepare(selection)
+        _check_workflows(manifest)
+        base = image_build.base_reference(manifest, locked)
+        decided = image_build.decide(PROJECT, manifest, locked, base=base, wheel="gesso.whl")
+        render.dockerfile(decided, PROJECT.images)
+    except (ManifestError, LockError, BuildError) as error:
+        return [str(error)]
+    return []
+
+
+def _check_workflows(manifest: Manifest) -> None:
+    for name, text in image_build.read_workflows(PROJECT, manifest).items():
+        try:
+            json.loads(text)
+        except ValueError as error:
+            raise ManifestError(f"workflows/{name}: not JSON: {error}", "save it from ComfyUI again") from None
+
+
+def lock(arch: str | None, overlays: Sequence[str], *, trial: bool, upgrade: bool, check_only: bool) -> None:
+    """Make locks (all, or one architecture's), or with `check_only` say offline whether they are fresh."""
+    archs = [arch] if arch else PROJECT.archs()
+    trials = [trial] if arch or trial or overlays else [False, True]
+    selections = [select(PROJECT, name, overlays, trial=kind) for name in archs for kind in trials]
+    if check_only:
+        for selection in selections:
+            image_build.prepare(selection)
+            report.result(f"fresh: {selection.lock.name}")
+        if stale := ownlocks.stale(PROJECT):
+            raise LockError(f"stale: {', '.join(stale)}", "run `invoke lock`")
+        return
+    if not overlays:
+        for path, text in ownlocks.make(PROJECT, upgrade=upgrade).items():
+            locking.replace(path, text)
+            report.result(f"wrote {path.relative_to(PROJECT.root)}")
+    for selection in selections:
+        _lock_one(selection, upgrade=upgrade)
+
+
+def _lock_one(selection: Selection, *, upgrade: bool) -> None:
+    manifest = load(selection.manifest, selection.layers, root=PROJECT.root).manifest
+    old = read_lock(selection.lock) if selection.lock.is_file() else None
+    old_pins = read_pins(_read(selection.python_lock)) if selection.python_lock.is_file() else ()
+    sources = SourceCache(cache_root(os.environ))
+    resolver = Resolver(selection, manifest, sources, os.environ, report.say, upgrade=upgrade)
+    new, text = resolver.resolve()
+    changed = locking.write(selection, new, text)
+    for line in locking.difference(old, new, old_pins, read_pins(text)):
+        report.result(line)
+    for name, reason in resolver.unconfirmed.items():
+        report.result(f"not confirmed: {name}: {reason}")
+    report.result(f"{selection.lock.name}: {'written' if changed else 'unchanged'}")
+
+
+def render_context(arch: str, overlays: Sequence[str], out: str, *, trial: bool) -> None:
+    """Write the exact build context to a folder."""
+    selection = select(PROJECT, arch, overlays, trial=trial)
+    plan = image_build.write_context(selection, Path(out), os.environ, report.say)
+    report.result(f"{out}: docker buildx build --tag {plan.tags[0]} {out}")
+
+
+def generate() -> None:
+    """Write the files that are made from others."""
+    locking.replace(PROJECT.manifests / "schema.json", _schema_text())
+    report.result("wrote manifests/schema.json")
+
+
+def _schema_text() -> str:
+    return json.dumps(editor_schema(), indent=1, sort_keys=True) + "\n"
+
+
+def test(arch: str | None, overlays: Sequence[str], *, trial: bool, image: str | None) -> None:
+    """Run the project's own tests, or with `arch` the contract of a built image."""
+    os.chdir(PROJECT.root)
+    if arch is None and image is None:
+        _own_tests()
+        return
+    if arch is None:
+        raise ManifestError("--image needs --arch: what the image should be", "add --arch NAME")
+    selection = select(PROJECT, arch, overlays, trial=trial)
+    words = ["tests/image", "-p", "no:cacheprovider", f"--gesso-arch={arch}", *["--gesso-trial"] * trial]
+    words += [f"--gesso-overlay={path.resolve()}" for path in selection.overlays]
+    words += [f"--gesso-image={image}"] if image else []
+    _run("image tests", [sys.executable, "-m", "pytest", *words])
+
+
+def _own_tests() -> None:
+    """Lint, types, unit tests with coverage, and `invoke check`: each runs even where one before it failed."""
+    python = sys.executable
+    steps: dict[str, list[str]] = {
+        "ruff": [python, "-m", "ruff", "check", "."],
+        "ruff format": [python, "-m", "ruff", "format", "--check", "."],
+        "mypy": [python, "-m", "mypy"],
+        "unit tests": [python, "-m", "coverage", "run", "-m", "pytest"],
+        "coverage": [python, "-m", "coverage", "report", "--skip-covered", "--show-missing"],
+    }
+    failed = []
+    for name, command in steps.items():
+        report.say(f"== {name}")
+        if not proc.stream(command, report.result, env={"COLUMNS": "110"}).ok:
+            failed.append(name)
+    report.say("== check")
+    check()
+    if failed:
+        raise CheckError(f"failed: {', '.join(failed)}", "the output above says why")
+
+
+def _run(name: str, command: Sequence[str]) -> None:
+    if not proc.stream(command, report.result).ok:
+        raise CheckError(f"{name} failed", "the output above says why")
+
+
+def clean() -> None:
+    """Remove the caches of sources and build contexts (not the engine's images)."""
+    root = cache_root(os.environ)
+    for name in ("contexts", "git", "sources"):
+        shutil.rmtree(root / name, ignore_errors=True)
+    report.result(f"removed the caches in {root}")
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -1,0 +1,77 @@
+"""The invoke tasks: `invoke --list` names them, `invoke --help build` explains one. Each is one line into gesso."""
+
+from invoke import task
+
+from gesso import commands, report
+
+_ARCH = "the architecture: the name of a manifest (sdxl, flux)"
+_OVERLAY = "a YAML file laid over the manifest; may be given again"
+_TRIAL = "swap base, ComfyUI and models for stand-ins: no GitHub, Docker Hub or Hugging Face needed"
+_JSON = "print the result as JSON"
+
+
+@task(
+    default=True,
+    iterable=["overlay", "tag"],
+    help={
+        "arch": _ARCH, "overlay": _OVERLAY, "trial": _TRIAL, "json": _JSON,
+        "builder": "the buildx builder to use", "tag": "a further name for the image; may be given again",
+        "push": "push every --tag when the image is built", "cache": "--no-cache builds every layer anew",
+    },
+)  # fmt: skip
+def build(_, arch, overlay=(), trial=False, builder=None, tag=(), push=False, cache=True, json=False):  # noqa: PLR0913
+    """Build an image: lock check, render, build; print digest, size, layers and time."""
+    with report.exit_codes():
+        commands.build(arch, overlay, trial=trial, builder=builder, tags=tag, push=push, cache=cache, as_json=json)
+
+
+@task
+def check(_):
+    """Check manifests, locks, workflows and rendered Dockerfiles; no network, no engine, under two seconds."""
+    with report.exit_codes():
+        commands.check()
+
+
+@task(
+    iterable=["overlay"],
+    help={
+        "arch": f"{_ARCH}; without it, all", "overlay": f"{_OVERLAY}; the lock is written beside it", "trial": _TRIAL,
+        "upgrade": "move Python pins to the newest that fit", "check": "only say whether the locks are fresh; offline",
+    },
+)  # fmt: skip
+def lock(_, arch=None, overlay=(), trial=False, upgrade=False, check=False):
+    """Resolve commits, digests, sizes, sha256 and Python hashes; show the difference."""
+    with report.exit_codes():
+        commands.lock(arch, overlay, trial=trial, upgrade=upgrade, check_only=check)
+
+
+@task(iterable=["overlay"], help={"arch": _ARCH, "overlay": _OVERLAY, "trial": _TRIAL, "out": "an empty folder"})
+def render(_, arch, out, overlay=(), trial=False):
+    """Write the exact build context to a folder, for reading or for another builder."""
+    with report.exit_codes():
+        commands.render_context(arch, overlay, out, trial=trial)
+
+
+@task(
+    iterable=["overlay"],
+    help={"arch": f"test a built image of it; without it, the project's own tests. {_ARCH}", "overlay": _OVERLAY,
+          "trial": _TRIAL, "image": "the image's name, where it is not the one that build gave it"},
+)  # fmt: skip
+def test(_, arch=None, overlay=(), trial=False, image=None):
+    """Run the project's own tests, or with --arch testinfra on that built image."""
+    with report.exit_codes():
+        commands.test(arch, overlay, trial=trial, image=image)
+
+
+@task
+def generate(_):
+    """Write the files that are made from others: manifests/schema.json."""
+    with report.exit_codes():
+        commands.generate()
+
+
+@task
+def clean(_):
+    """Remove the caches of sources and build contexts; the engine's images stay."""
+    with report.exit_codes():
+        commands.clean()
