@@ -19,7 +19,7 @@ _JSON = "print the result as JSON"
         "push": "push every --tag when the image is built", "cache": "--no-cache builds every layer anew",
     },
 )  # fmt: skip
-def build(_, arch, overlay=(), trial=False, builder=None, tag=(), push=False, cache=True, json=False):  # noqa: PLR0913
+def build(_, arch, overlay=None, trial=False, builder=None, tag=None, push=False, cache=True, json=False):  # noqa: PLR0913
     """Build an image: lock check, render, build; print digest, size, layers and time."""
     with report.exit_codes():
         commands.build(arch, overlay, trial=trial, builder=builder, tags=tag, push=push, cache=cache, as_json=json)
@@ -39,14 +39,14 @@ def check(_):
         "upgrade": "move Python pins to the newest that fit", "check": "only say whether the locks are fresh; offline",
     },
 )  # fmt: skip
-def lock(_, arch=None, overlay=(), trial=False, upgrade=False, check=False):
+def lock(_, arch=None, overlay=None, trial=False, upgrade=False, check=False):
     """Resolve commits, digests, sizes, sha256 and Python hashes; show the difference."""
     with report.exit_codes():
         commands.lock(arch, overlay, trial=trial, upgrade=upgrade, check_only=check)
 
 
 @task(iterable=["overlay"], help={"arch": _ARCH, "overlay": _OVERLAY, "trial": _TRIAL, "out": "an empty folder"})
-def render(_, arch, out, overlay=(), trial=False):
+def render(_, arch, out, overlay=None, trial=False):
     """Write the exact build context to a folder, for reading or for another builder."""
     with report.exit_codes():
         commands.render_context(arch, overlay, out, trial=trial)
@@ -57,7 +57,7 @@ def render(_, arch, out, overlay=(), trial=False):
     help={"arch": f"test a built image of it; without it, the project's own tests. {_ARCH}", "overlay": _OVERLAY,
           "trial": _TRIAL, "image": "the image's name, where it is not the one that build gave it"},
 )  # fmt: skip
-def test(_, arch=None, overlay=(), trial=False, image=None):
+def test(_, arch=None, overlay=None, trial=False, image=None):
     """Run the project's own tests, or with --arch testinfra on that built image."""
     with report.exit_codes():
         commands.test(arch, overlay, trial=trial, image=image)

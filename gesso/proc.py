@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TAIL_LINES = 400
-_CREDENTIALS_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
+_CREDENTIALS_IN_URL = re.compile(r"(?<=://)[^/\s]+@")  # up to the last @: passwords have them, unescaped
 
 
 def redact(text: str) -> str:
@@ -149,13 +149,15 @@ def _argv(command: Sequence[str | Path]) -> list[str]:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End the whole process group, politely first: buildx cancels its build on SIGINT."""
-    for sig, patience in ((signal.SIGINT, 5), (signal.SIGKILL, 5)):
+    """End the whole process group, politely first: buildx cancels its build on SIGINT.
+
+    The second signal is for those who ignored the first, or outlived their leader: background jobs do.
+    """
+    for sig in (signal.SIGINT, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, sig)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
-            return
+            process.wait(5)
 
 
 def detach(command: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | None = None) -> int:

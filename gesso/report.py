@@ -63,8 +63,8 @@ def _leave_report(error: Exception) -> Path:
     lines = [
         f"gesso {__version__}, Python {platform.python_version()}, {platform.platform()}",
         f"command: {' '.join(sys.argv)}",
-        redact("".join(traceback.format_exception(error))),
+        "".join(traceback.format_exception(error)),
     ]
     with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write("\n".join(lines))
+        file.write(redact("\n".join(lines)))
     return Path(name)

@@ -41,7 +41,7 @@ def find() -> Engine:
     """
     info = _info()
     buildx = _buildx()
-    root = Path(str(info.get("DockerRootDir", "")))
+    root = Path(str(info.get("DockerRootDir") or "/nowhere"))
     return Engine(str(info.get("ServerVersion", "")), buildx, root if root.is_dir() else None)
 
 

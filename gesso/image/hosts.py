@@ -57,7 +57,7 @@ def ask_model_host(url: str, env: Mapping[str, str], session: requests.Session) 
 
 def _ask_hugging_face(match: re.Match[str], env: Mapping[str, str], session: requests.Session) -> Said:
     """HEAD on the resolve address: the answer before the redirect carries what the repository knows of the file."""
-    endpoint = env.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    endpoint = (env.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     headers = {"Accept-Encoding": "identity"}
     if token := env.get("HF_TOKEN"):
         headers["Authorization"] = f"Bearer {token}"

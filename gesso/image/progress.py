@@ -60,6 +60,9 @@ class Progress:
 
     def feed(self, line: str) -> list[Event]:
         """Take one line. buildx 0.13 spreads an object over many lines, newer ones do not; what is no JSON is kept."""
+        if self._partial and not line.startswith((" ", "\t", "}")):  # what came before was no object after all
+            self.other.append("\n".join(self._partial))
+            self._partial = []
         if not self._partial and not line.startswith("{"):
             if line.strip():
                 self.other.append(line.strip())
@@ -70,7 +73,7 @@ class Progress:
         text, self._partial = "\n".join(self._partial), []
         try:
             return self._events(json.loads(text))
-        except (ValueError, TypeError, AttributeError):  # a program's own line that only looked like BuildKit's
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):  # a program's own line that only looked like BuildKit's
             self.other.append(text)
             return []
 
@@ -129,7 +132,7 @@ _KNOWN = (
         "free some with `docker system prune`, or move Docker's data to a larger disk",
     ),
     (
-        r"failed to resolve source metadata for (?P<what>\S+?):? |(?P<what2>\S+): (?:not found|pull access denied)",
+        r"failed to resolve source metadata for (?P<what>\S+?):? |(?P<what2>[\w.-]+(?::\d+)?(?:/[\w.-]+)+(?:[:@]\S+)?): (?:not found|pull access denied)",
         FetchError,
         "base image {what} cannot be had",
         "check that its registry can be reached; without one, bootstrap the base with an overlay, or use --trial",
@@ -141,14 +144,14 @@ _KNOWN = (
         "check that it runs and can be reached, then run this again: what is done is kept",
     ),
     (
-        r"Hash mismatch for|do not match the hashes",
+        r"Hash mismatch for|DO NOT MATCH THE HASHES",
         BuildError,
         "a package is not the one that the lock names",
         "do not build from that index; if it is right, run `invoke lock --upgrade`",
     ),
     (
         r"(?:Failed to fetch|Request failed after|Could not fetch URL|Temporary failure resolving|Failed to download|"
-        r"dns error|invalid peer certificate|CERTIFICATE_VERIFY_FAILED)",
+        r"after connection broken by|dns error|invalid peer certificate|CERTIFICATE_VERIFY_FAILED)",
         FetchError,
         "a package index cannot be reached from inside the build",
         "check network and proxy; set SSL_CERT_FILE for a TLS proxy, UV_DEFAULT_INDEX and PIP_INDEX_URL for a mirror",
@@ -164,7 +167,7 @@ _KNOWN = (
 
 def failure(progress: Progress, output: str) -> GessoError:
     """Make of a failed build the error that a person reads: which step, why, and what to do."""
-    said = "\n".join([*progress.log, progress.error, *progress.other, output])
+    said = redact("\n".join([*progress.log, progress.error, *progress.other, output]))
     step = f" (step: {progress.failed})" if progress.failed else ""
     for pattern, kind, message, next_step in _KNOWN:
         match = re.search(pattern, said)
@@ -172,7 +175,7 @@ def failure(progress: Progress, output: str) -> GessoError:
             groups = match.groupdict()
             what = groups.get("what") or groups.get("what2") or ""
             return kind(f"{message.format(what=what)}: {_evidence(said, match)}{step}", next_step)
-    reason = " | ".join(list(progress.log)[-3:]) or progress.error or " ".join(list(progress.other)[-2:])
+    reason = " | ".join(list(progress.log)[-3:]) or progress.error or redact(" ".join(list(progress.other)[-2:]))
     return BuildError(f"the build failed: {reason[:600]}{step}", "the log above has the whole story; mend it and build again")
 
 

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 PLATFORM = "x86_64-manylinux_2_40"  # Debian trixie's glibc is 2.41
 GUARDED = "sqlalchemy"
 _NEVER = "sys_platform == 'never'"
+_OUTSIDE = ("1.4.54", "2.1.0", "2.1.1", "2.2", "3")  # what a range that keeps SQLAlchemy at 2.0 has none of
 _PIN = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^\s;\\]+)")
-_OTHER_HOSTS = re.compile(r"^--(index-url|extra-index-url|find-links|trusted-host)\b", re.MULTILINE)
+_OTHER_HOSTS = re.compile(r"^[ \t]*(-[if]|--(index-url|extra-index-url|find-links|trusted-host)\b)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ def read_pins(text: str) -> tuple[Pin, ...]:
         if match is None or "--hash=sha256:" not in joined:
             raise LockError(f"line {number}: `{line.strip()[:60]}` is no pin with a hash", "run `invoke lock`")
         pins.append(Pin(canonicalize_name(match["name"]), match["version"], joined))
+    if block:
+        raise LockError(f"`{block[0].strip()[:60]}`: the lock ends in the middle of it", "run `invoke lock`")
     return tuple(pins)
 
 
@@ -121,8 +124,8 @@ def _check_guard(python: Python) -> None:
         except InvalidRequirement as error:
             raise LockError(f"python.constraints: `{line}`: {error}", "write it as pip would take it") from None
         spec = requirement.specifier
-        holds = spec.contains("2.0.40") and not (spec.contains("1.4.54") or spec.contains("2.1.0"))
-        if canonicalize_name(requirement.name) == GUARDED and holds:
+        holds = spec.contains("2.0.40") and not any(spec.contains(version) for version in _OUTSIDE)
+        if canonicalize_name(requirement.name) == GUARDED and holds and requirement.marker is None:
             return
     raise LockError("python.constraints: nothing keeps SQLAlchemy at 2.0", 'add "sqlalchemy>=2.0,<2.1"')
 

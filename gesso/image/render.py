@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +45,9 @@ def dockerfile(plan: Plan, images: Path) -> str:
     try:
         return environment.get_template("Dockerfile.j2").render(plan.variables)
     except jinja2.TemplateError as error:
-        where = f"images/Dockerfile.j2:{getattr(error, 'lineno', '?')}"
+        steps = traceback.extract_tb(error.__traceback__)
+        line = getattr(error, "lineno", None) or next((s.lineno for s in reversed(steps) if s.filename.endswith(".j2")), "?")
+        where = f"images/Dockerfile.j2:{line}"
         raise BuildError(f"{where}: {error}", "correct the template") from None
 
 

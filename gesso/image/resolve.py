@@ -126,13 +126,15 @@ class Resolver:
         file = self._existing_python_lock()
         intent = checksum([python.model_dump(exclude={"layers"}), sorted(texts.items())])
         absent = [why for name, why in self.unconfirmed.items() if name == "comfyui" or name.startswith("nodes ")]
-        if absent and not (old and old.inputs.get("python") == inputs_of(self.manifest)["python"]):
+        if absent and (old is None or _python_inputs(inputs_of(self.manifest)) != _python_inputs(old.inputs)):
             raise LockError(f"Python's inputs changed, and a source is out of reach: {absent[0]}", _ONLINE)
         fresh = old is not None and old.python.resolved_from == intent
         if file is not None and old is not None and (absent or (fresh and not self.upgrade)):
             text = file.read_text(encoding="utf-8")
             if _digest(text) == old.python.sha256:
                 return old.python.model_copy(update={"file": self.selection.python_lock.name}), text
+        if absent:  # without its requirements a resolution would be of something else
+            raise LockError(f"the Python lock is not the one that was made, and a source is out of reach: {absent[0]}", _ONLINE)
         self.say(f"Python: one resolution of {len(texts)} sources")
         existing = file.read_text(encoding="utf-8") if file is not None else None
         text = pylock.compile_lock(python, texts, existing=existing, upgrade=self.upgrade)
@@ -187,6 +189,11 @@ class Resolver:
         if not confirmed:
             self.unconfirmed[f"models {model.name}"] = "; ".join(dict.fromkeys(reasons)) or "no host gave a sha256"
         return LockedModel(name=model.name, sources=tuple(sources), sha256=model.sha256, size=size)
+
+
+def _python_inputs(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Give the inputs that decide what Python is resolved to: its own, and every source's, for their requirements."""
+    return {k: v for k, v in inputs.items() if k in {"python", "comfyui"} or k.startswith("nodes ")}
 
 
 def _same(name: str, now: Mapping[str, str], old: Lock) -> bool:

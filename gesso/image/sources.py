@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_ADVICE": "0", "LC_ALL": "C"}
+_AS_COMMITTED = "* -text -eol -crlf -ident -filter -working-tree-encoding\n"
 _ANSWER_WITHIN = 8.0  # seconds for a host to show that it is there at all
 
 
@@ -71,7 +72,7 @@ class SourceCache:
         """
         if source.commit is None:
             raise FetchError(f"{name}: not locked to a commit", "run `invoke lock`")
-        target = self._trees / source.commit
+        target = self._trees / "-".join(filter(None, (source.commit, source.tree)))
         if target.is_dir():
             return target
         self._trees.mkdir(parents=True, exist_ok=True)
@@ -95,6 +96,9 @@ class SourceCache:
                 f"{name}: commit {commit[:12]} holds tree {tree[:12]}, the lock says {source.tree[:12]}",
                 "do not build from it; find out who changed the lock",
             )
+        # Neither the repository's own attributes nor a person's settings may change a byte: no line ends, no filters.
+        (repository / "info").mkdir(exist_ok=True)
+        (repository / "info" / "attributes").write_text(_AS_COMMITTED, encoding="utf-8")
         index = {"GIT_INDEX_FILE": str(target.with_suffix(".index"))}
         target.mkdir()
         _git(repository, "read-tree", commit, env=index)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import json
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from gesso.errors import ManifestError
-from gesso.manifest.schema import Manifest
+from gesso.manifest.schema import WORDS, Family, Kind, Manifest, Tier
 from gesso.manifest.yamlsource import Listing, Mapping, Mark, Problem, Scalar, Tree, locate, plain, read
 
 if typing.TYPE_CHECKING:
@@ -45,12 +47,12 @@ def load(path: Path, overlays: Sequence[Path] = (), *, root: Path | None = None)
     problems = reader.problems
     manifest: Manifest | None = None
     if isinstance(tree, Mapping):
-        manifest, found = validate(tree)
-        # Half a file makes half of what it says look missing: the reading problems explain those already.
-        problems += [p for p in found if not (problems and "missing" in p.message)]
-        if manifest is not None and path.stem != manifest.arch:
-            mark = locate(tree, ("arch",))
-            problems.append(Problem(mark, "arch", f"`{manifest.arch}` in {path.name}; must be the file's own name"))
+        manifest, found = validate(tree, partial=reader.partial)
+        problems += found
+        arch = tree.items.get("arch")
+        if isinstance(arch, Scalar) and isinstance(arch.value, str) and arch.value != path.stem:
+            message = f"`{_short(arch.value)}` in {path.name}; must be the file's own name, `{path.stem}`"
+            problems.append(Problem(locate(tree, ("arch",)), "arch", message))
     if problems or manifest is None or tree is None:
         raise ManifestError(report(problems), "mend the lines above, then run this again (nothing was written)")
     return Loaded(manifest, tree, tuple(reader.files))
@@ -71,6 +73,7 @@ class _Reader:
         self.root = (root or Path.cwd()).resolve()
         self.problems: list[Problem] = []
         self.files: list[Path] = []
+        self.partial = False  # a file could not be read: what it says is not missing
 
     def chain(self, path: Path, seen: tuple[Path, ...] = ()) -> Tree | None:
         resolved = path.resolve()
@@ -78,10 +81,10 @@ class _Reader:
         tree, problems = read(resolved, shown_as=name)
         self.problems += problems
         self.files.append(resolved)
-        if tree is None:
-            return None
         if not isinstance(tree, Mapping):
-            self.problems.append(Problem(tree.mark, "", "must be a mapping of keys to values"))
+            self.partial = True
+            if tree is not None:
+                self.problems.append(Problem(tree.mark, "", "must be a mapping of keys to values"))
             return None
         self.problems += _repeated_names(tree)
         return self._extended(tree, resolved, (*seen, resolved))
@@ -92,18 +95,20 @@ class _Reader:
         base = tree.items["extends"]
         tree = _without(tree, "extends")
         if not (isinstance(base, Scalar) and isinstance(base.value, str) and base.value):
-            self.problems.append(Problem(base.mark, "extends", "must be the name of a file, such as common.yaml"))
-            return tree
+            return self._alone(tree, base, "must be the name of a file, such as common.yaml")
         target = (path.parent / base.value).resolve()
         if target in seen:
             circle = " -> ".join(p.name for p in (*seen[seen.index(target) :], target))
-            self.problems.append(Problem(base.mark, "extends", f"circular: {circle}"))
-            return tree
+            return self._alone(tree, base, f"circular: {circle}")
         if not target.is_file():
-            self.problems.append(Problem(base.mark, "extends", f"no such file: {self._shown(target)}"))
-            return tree
+            return self._alone(tree, base, f"no such file: {self._shown(target)}")
         below = self.chain(target, seen)
         return merge(below, tree) if isinstance(below, Mapping) else tree
+
+    def _alone(self, tree: Mapping, base: Tree, message: str) -> Tree:
+        self.partial = True
+        self.problems.append(Problem(base.mark, "extends", message))
+        return tree
 
     def _shown(self, path: Path) -> str:
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
@@ -156,7 +161,7 @@ def _merge_named(below: Listing, above: Listing) -> Listing:
         if isinstance(item, Mapping) and plain(item).get("remove") is True:
             if at is not None:
                 del result[at]
-            else:  # taking out what is not there is a typing error: let validation say so, at this line
+            else:  # taking out what is not there is a typing error: let validate() say so, at this line
                 result.append(item)
         elif isinstance(old, Mapping) and isinstance(item, Mapping) and at is not None:
             result[at] = merge(old, item)
@@ -165,32 +170,81 @@ def _merge_named(below: Listing, above: Listing) -> Listing:
     return Listing(tuple(result), above.mark)
 
 
-def validate(tree: Mapping) -> tuple[Manifest | None, list[Problem]]:
-    """Check a merged tree against the schema, then what only the whole can tell."""
+def validate(tree: Mapping, *, partial: bool = False) -> tuple[Manifest | None, list[Problem]]:
+    """Check a merged tree against the schema, and what only the whole can tell as far as its parts are sound.
+
+    Of a `partial` tree a file is not there: that explains what is missing from it.
+    """
+    tree, leftovers = _without_removals(tree)
+    problems = [] if partial else leftovers
+    manifest: Manifest | None = None
     try:
         manifest = Manifest.model_validate(plain(tree))
     except ValidationError as error:
-        return None, [_problem(tree, e) for e in _own_errors([dict(e) for e in error.errors(include_url=False)])]
-    return manifest, list(_cross_check(manifest, tree))
+        own = _own_errors([dict(e) for e in error.errors(include_url=False)])
+        problems += [_problem(tree, e) for e in own if not (partial and e["type"] == "missing")]
+    problems += _cross_check(tree, partial=partial)
+    return manifest, problems
 
 
-def _cross_check(manifest: Manifest, tree: Mapping) -> Iterable[Problem]:
+def _without_removals(tree: Mapping) -> tuple[Mapping, list[Problem]]:
+    """Take out each `remove` that merging did not use, and say so."""
+    problems = []
+    items = dict(tree.items)
+    for key in NAMED_LISTS:
+        listing = tree.items.get(key)
+        if not isinstance(listing, Listing):
+            continue
+        kept: list[Tree] = []
+        for index, item in enumerate(listing.items):
+            if not (isinstance(item, Mapping) and "remove" in item.items):
+                kept.append(item)
+                continue
+            found = plain(item)["remove"] is True
+            message = f"no `{_name_of(item)}` to remove" if found else "must be true, or left out"
+            path = (key, index, "remove")
+            problems.append(Problem(locate(tree, path), _dotted(tree, path), message))
+            if not found:
+                kept.append(_without(item, "remove"))
+        items[key] = Listing(tuple(kept), listing.mark)
+    return Mapping(items, tree.keys, tree.mark), problems
+
+
+class _Part(BaseModel):
+    """What the checks of the whole need of one model; the rest of it may be wrong."""
+
+    name: str
+    kind: Kind
+    family: Family
+    tier: Tier
+
+
+def _cross_check(tree: Mapping, *, partial: bool) -> Iterable[Problem]:
     def problem(path: tuple[str | int, ...], message: str) -> Problem:
         return Problem(locate(tree, path), _dotted(tree, path), message)
 
-    allowed = {manifest.family, "any", *(["sdxl-refiner"] if manifest.family == "sdxl" else [])}
-    for index, model in enumerate(manifest.models):
-        if model.family not in allowed:
-            message = f"{model.name} is of family {model.family}; this image is locked to {manifest.family}"
+    data = plain(tree)
+    family, vae, models = data.get("family"), data.get("vae"), data.get("models")
+    listed = models if isinstance(models, list) else []
+    parts: dict[int, _Part] = {}
+    for index, item in enumerate(listed):
+        with contextlib.suppress(ValidationError):
+            parts[index] = _Part.model_validate(item)
+    allowed = (family, "any", *(["sdxl-refiner"] if family == "sdxl" else []))
+    for index, model in parts.items():
+        if family in typing.get_args(Family) and model.family not in allowed:
+            message = f"{model.name} is of family {model.family}; this image is locked to {family}"
             yield problem(("models", index, "family"), message)
         trap = any(pattern in model.name for pattern in KRITA_FLUX_VAE_PATTERNS)
-        if manifest.family == "flux" and model.kind == "vae" and model.name != manifest.vae and trap:
+        if family == "flux" and model.kind == "vae" and trap and isinstance(vae, str) and model.name != vae:
             message = f"Krita would take {model.name} for the Flux VAE; give it another name"
             yield problem(("models", index, "name"), message)
-    locked = next((m for m in manifest.models if m.name == manifest.vae), None)
-    if locked is None or locked.kind != "vae" or locked.tier != "required":
-        yield problem(("vae",), f"`{manifest.vae}` must be the name of a model of kind vae and tier required")
-    if not any(m.kind in {"checkpoint", "diffusion_model"} and m.tier == "required" for m in manifest.models):
+    if partial or not listed or len(parts) < len(listed):
+        return
+    locked = next((m for m in parts.values() if m.name == vae), None)
+    if isinstance(vae, str) and (locked is None or locked.kind != "vae" or locked.tier != "required"):
+        yield problem(("vae",), f"`{_short(vae)}` must be the name of a model of kind vae and tier required")
+    if not any(m.kind in {"checkpoint", "diffusion_model"} and m.tier == "required" for m in parts.values()):
         yield problem(("models",), "no checkpoint or diffusion_model of tier required: Krita would have nothing to run")
 
 
@@ -232,9 +286,7 @@ def _say(error: dict[str, Any], path: tuple[str | int, ...]) -> str:
     if kind == "extra_forbidden":
         return _unknown_key(path)
     if kind == "string_pattern_mismatch":
-        if path[-1] == "sha256":
-            return f"`{_short(given)}` is no sha256; must be 64 lowercase hex digits"
-        return f"`{_short(given)}` is not allowed; must match {context['pattern']}"
+        return f"`{_short(given)}` is not allowed; must be {WORDS[context['pattern']]}"
     if kind == "value_error":
         shown = "" if isinstance(given, dict) else f"`{_short(given)}` "
         return f"{shown}{context['error']}"
@@ -242,7 +294,7 @@ def _say(error: dict[str, Any], path: tuple[str | int, ...]) -> str:
         "missing": "missing; it is required",
         "literal_error": f"`{_short(given)}` is not allowed; allowed: {context.get('expected', '').replace(chr(39), '')}",
         "bool_type": f"`{_short(given)}` is not allowed; allowed: true, false",
-        "int_type": f"`{_short(given)}` is no whole number",
+        "int_type": f"must be a whole number without quotes, not {_kind_of(given)}",
         "greater_than": f"`{_short(given)}` is not allowed; must be more than {context.get('gt')}",
         "string_type": f"must be text, not {_kind_of(given)}",
         "tuple_type": f"must be a list, not {_kind_of(given)}",
@@ -256,7 +308,8 @@ def _say(error: dict[str, Any], path: tuple[str | int, ...]) -> str:
 
 def _unknown_key(path: tuple[str | int, ...]) -> str:
     word = str(path[-1])
-    allowed = sorted(_fields_at(Manifest, path[:-1]))
+    merging = ["extends"] if len(path) == 1 else ["remove"] if len(path) == 3 and path[0] in NAMED_LISTS else []
+    allowed = sorted([*_fields_at(Manifest, path[:-1]), *merging])
     close = difflib.get_close_matches(word, allowed, 1)
     hint = f"did you mean `{close[0]}`? " if close else ""
     return f"unknown key; {hint}allowed: {', '.join(allowed)}"
@@ -283,7 +336,7 @@ def _types_in(annotation: Any) -> Iterable[type]:
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -4,19 +4,53 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 SHA256 = r"^[0-9a-f]{64}$"
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".patch")  # .patch: Fooocus's inpaint model is a pickle
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
-Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][^\n\\]*$", strip_whitespace=True)]
-Distribution = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
-Package = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
-ClassId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_ .+()/|-]{1,120}$")]
+SLUG = r"^[a-z][a-z0-9-]{0,39}$"
+REQUIREMENT = r"^[A-Za-z0-9][^\n\\]*$"
+DISTRIBUTION = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+PACKAGE = r"^[a-z0-9][a-z0-9+.-]+$"
+CLASS_ID = r"^[A-Za-z0-9_ .+()/|-]{1,120}$"
+IMAGE = r"^[a-z0-9][a-z0-9._/:-]*:[A-Za-z0-9._-]+$"
+REF = r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$"
+FOLDER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+CUDA = r"^[0-9]+\.[0-9]+$"
+WORKFLOW = r"^[a-z0-9_]+$"
+# What each pattern allows, for people.
+WORDS = {
+    SHA256: "64 lowercase hex digits",
+    SLUG: "at most 40 lowercase letters, digits and -, a letter first",
+    REQUIREMENT: "one line such as torch==2.13.0",
+    DISTRIBUTION: "the name of a Python distribution, such as opencv-python",
+    PACKAGE: "the name of a Debian package, such as libegl1",
+    CLASS_ID: "at most 120 letters, digits, spaces and _ . + ( ) / | -",
+    IMAGE: "name:tag, such as debian:trixie-slim",
+    REF: "a tag, a branch or a commit: letters, digits and . _ / + -",
+    FOLDER: "at most 80 letters, digits and . _ -, a letter or digit first",
+    CUDA: "a version such as 13.0",
+    WORKFLOW: "lowercase letters, digits and _",
+}
+
+Slug = Annotated[str, StringConstraints(pattern=SLUG)]
+Requirement = Annotated[str, StringConstraints(pattern=REQUIREMENT, strip_whitespace=True)]
+Distribution = Annotated[str, StringConstraints(pattern=DISTRIBUTION)]
+Package = Annotated[str, StringConstraints(pattern=PACKAGE)]
+ClassId = Annotated[str, StringConstraints(pattern=CLASS_ID)]
 Family = Literal["sd15", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux", "flux2", "any"]
 Tier = Literal["required", "recommended", "optional"]
 Kind = Literal[
@@ -47,11 +81,24 @@ def _safe_name(name: str) -> str:
         raise ValueError("must stay under models/: `..` is not allowed")
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)+", name):
         raise ValueError("must be folder/file in letters, digits and . _ + - (as in vae/sdxl_vae_fp16.safetensors)")
+    if not name.lower().endswith(PICKLE_SUFFIXES) and not name.endswith((".safetensors", ".gguf", ".sft")):
+        raise ValueError(f"must be .safetensors, .sft or .gguf, or one of {' '.join(PICKLE_SUFFIXES)} with reason")
     return name
 
 
+def _split_url(url: str) -> SplitResult:
+    if not re.fullmatch(r"[!-~]+", url):  # urlsplit() takes line breaks out and says nothing
+        raise ValueError("must be an address without spaces, line breaks and non-ASCII letters (write them as %20)")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("must be an https:// address") from None
+    return parts
+
+
 def _source_url(url: str) -> str:
-    parts = urlsplit(url)
+    parts = _split_url(url)
     if parts.scheme not in {"https", "http"} or not parts.hostname:
         raise ValueError("must be an https:// address")
     if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
@@ -64,7 +111,7 @@ def _source_url(url: str) -> str:
 
 
 def _git_url(url: str) -> str:
-    parts = urlsplit(url)
+    parts = _split_url(url)
     if parts.scheme == "file" and parts.path.startswith("/"):
         return url
     if parts.scheme != "https" or not parts.hostname:
@@ -76,7 +123,9 @@ def _git_url(url: str) -> str:
 
 def _relative_path(path: str) -> str:
     if path.startswith("/") or ".." in path.split("/"):
-        raise ValueError("must be a folder inside the project: no absolute path, no `..`")
+        raise ValueError("must be a path inside the project or pack: no absolute path, no `..`")
+    if not re.fullmatch(r"[A-Za-z0-9._+/-]+", path):
+        raise ValueError("must be a path in letters, digits and . _ + - /")
     return path
 
 
@@ -95,7 +144,7 @@ class Strict(BaseModel):
 class Base(Strict):
     """The base image: a published one, locked by digest, or one made here from Debian's own packages."""
 
-    image: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._/:-]*:[A-Za-z0-9._-]+$")] | None = None
+    image: Annotated[str, StringConstraints(pattern=IMAGE)] | None = None
     bootstrap: Slug | None = None
 
     @model_validator(mode="after")
@@ -109,7 +158,7 @@ class Source(Strict):
     """Source code: a git repository at a ref, or (for trials) a folder of this project."""
 
     git: Annotated[str, AfterValidator(_git_url)] | None = None
-    ref: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$")] | None = None
+    ref: Annotated[str, StringConstraints(pattern=REF)] | None = None
     path: Annotated[str, AfterValidator(_relative_path)] | None = None
 
     @model_validator(mode="after")
@@ -126,8 +175,8 @@ class Source(Strict):
 class Node(Source):
     """A node pack; `name` is its folder under custom_nodes/."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
-    requirements: str | None = Field(
+    name: Annotated[str, StringConstraints(pattern=FOLDER)]
+    requirements: Annotated[str, AfterValidator(_relative_path)] | None = Field(
         default="requirements.txt",
         description="its requirements file, resolved together with all others; null where it must not count",
     )
@@ -177,30 +226,36 @@ class Model(Strict):
         default=True, description="false where the licence forbids baking the file into a public image"
     )
     allow_pickle: Annotated[str, StringConstraints(min_length=8)] | None = Field(
-        default=None, description="why a format that can run code is accepted"
+        default=None, validate_default=True, description="why a format that can run code is accepted"
     )
     note: str | None = None
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        folder = self.name.split("/", 1)[0]
-        if folder not in FOLDERS[self.kind]:
-            raise ValueError(f"kind {self.kind} belongs in {' or '.join(FOLDERS[self.kind])}/, not in {folder}/")
-        pickle = self.name.lower().endswith(PICKLE_SUFFIXES)
-        if pickle and self.allow_pickle is None:
-            raise ValueError('a pickle can run code when it is loaded: give allow_pickle: "why it is accepted"')
-        if not pickle and self.allow_pickle is not None:
-            raise ValueError("allow_pickle is for pickle formats only")
-        if not pickle and not self.name.endswith((".safetensors", ".gguf", ".sft")):
-            raise ValueError(f"must be .safetensors, .sft or .gguf, or one of {' '.join(PICKLE_SUFFIXES)} with reason")
-        return self
+    # Checks of one key against `name`, and not of the whole: so they count even where another key is wrong.
+    @field_validator("kind")
+    @classmethod
+    def _in_its_folder(cls, kind: Kind, others: ValidationInfo) -> Kind:
+        folder = others.data.get("name", "").split("/", 1)[0]
+        if folder and folder not in FOLDERS[kind]:
+            raise ValueError(f"belongs in {' or '.join(FOLDERS[kind])}/, not in {folder}/")
+        return kind
+
+    @field_validator("allow_pickle")
+    @classmethod
+    def _pickles_only(cls, reason: str | None, others: ValidationInfo) -> str | None:
+        name = others.data.get("name", "")
+        pickle = name.lower().endswith(PICKLE_SUFFIXES)
+        if pickle and reason is None:
+            raise ValueError(f'{name} can run code when it is loaded: give allow_pickle: "why it is accepted"')
+        if name and not pickle and reason is not None:
+            raise ValueError(f"is for pickle formats only ({' '.join(PICKLE_SUFFIXES)})")
+        return reason
 
 
 class Hardware(Strict):
     """What the architecture needs of a machine."""
 
     vram_gb: Annotated[int, Field(gt=0, strict=True)]
-    cuda: Annotated[str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+$")]
+    cuda: Annotated[str, StringConstraints(pattern=CUDA)]
 
 
 class Manifest(Strict):
@@ -216,7 +271,7 @@ class Manifest(Strict):
     python: Python
     models: tuple[Model, ...] = Field(min_length=1)
     vae: str = Field(description="the locked VAE: the `name` of one of the models")
-    workflows: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")], ...] = Field(min_length=1)
+    workflows: tuple[Annotated[str, StringConstraints(pattern=WORKFLOW)], ...] = Field(min_length=1)
     classes: tuple[ClassId, ...] = Field(description="node classes without which Krita refuses the server")
     hardware: Hardware
     trial: Annotated[bool, Field(strict=True)] = Field(default=False, description="set by --trial only")

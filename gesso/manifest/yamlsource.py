@@ -17,6 +17,7 @@ import yaml
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 30
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})\Z")
+_ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters and halves of characters
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
@@ -41,7 +42,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.mark}: {self.key}: {self.message}" if self.key else f"{self.mark}: {self.message}"
+        text = f"{self.mark}: {self.key}: {self.message}" if self.key else f"{self.mark}: {self.message}"
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)  # always one line
 
 
 @dataclass(frozen=True)
@@ -123,21 +125,45 @@ def parse(data: bytes, name: str) -> tuple[Tree | None, list[Problem]]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         return None, [Problem(Mark(name, line), "", f"not UTF-8 (byte {error.start}); save the file as UTF-8")]
+    loader: Any = None
     try:
-        node = yaml.compose(text, Loader=_AllStrings)
+        loader = _AllStrings(text)
+        node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        return None, [Problem(Mark(name, line), "", f"not YAML: {error.problem or error.context}")]
+        return None, [Problem(Mark(name, line), "", _say(error))]
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        return None, [Problem(Mark(name, line), "", f"not YAML: {error.reason}")]
+        message = f"not YAML: the character U+{ord(text[error.position]):04X} is not allowed"
+        return None, [Problem(Mark(name, line), "", message)]
     except RecursionError:
         return None, [Problem(start, "", f"nested deeper than {MAX_DEPTH} levels")]
+    except (ValueError, OverflowError):  # PyYAML gives what it read to chr() and int() as it is
+        return None, [Problem(Mark(name, loader.line + 1), "", "not YAML: an escape or a number out of range")]
     if node is None:
         return None, [Problem(start, "", "the file is empty")]
     problems: list[Problem] = []
     return _convert(node, name, "", 0, problems), problems
+
+
+def _say(error: yaml.MarkedYAMLError) -> str:
+    problem = str(error.problem or error.context)
+    if isinstance(error, _NotAllowed):
+        return problem
+    if problem == "but found another document":
+        return "a second document (---) is not allowed; one file is one manifest"
+    if "'\\t'" in problem:
+        return "not YAML: a tab; indent with spaces"
+    if problem.startswith("expected <block end>"):
+        return "not YAML: the indentation does not fit the lines above"
+    if problem == "mapping values are not allowed here":
+        return "not YAML: no key can stand here; mend the indentation, or quote a value that holds `: `"
+    return f"not YAML: {problem}"
+
+
+class _NotAllowed(yaml.composer.ComposerError):
+    """YAML, but none that a manifest may use."""
 
 
 class _AllStrings(yaml.SafeLoader):
@@ -149,12 +175,12 @@ class _AllStrings(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise yaml.composer.ComposerError(
-                None, None, "anchors and aliases (& and *) are not allowed; write it out", event.start_mark
-            )
+            message = "anchors and aliases (& and *) are not allowed; write it out, or quote a value that begins so"
+            raise _NotAllowed(None, None, message, event.start_mark)
         if getattr(event, "tag", None) is not None:
-            raise yaml.composer.ComposerError(None, None, f"tags ({event.tag}) are not allowed", event.start_mark)
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+            message = "tags (!) are not allowed; leave the tag out, or quote a value that begins so"
+            raise _NotAllowed(None, None, message, event.start_mark)
+        return super().compose_node(parent, index)
 
 
 def _convert(node: yaml.Node, name: str, key: str, depth: int, problems: list[Problem]) -> Tree:
@@ -167,6 +193,9 @@ def _convert(node: yaml.Node, name: str, key: str, depth: int, problems: list[Pr
     if isinstance(node, yaml.SequenceNode):
         items = (_convert(n, name, f"{key}[{i}]", depth + 1, problems) for i, n in enumerate(node.value))
         return Listing(tuple(items), mark)
+    if odd := _ODD.search(node.value):
+        problems.append(Problem(mark, key, f"the character U+{ord(odd[0]):04X} is not allowed"))
+        node.value = _ODD.sub("?", node.value)
     return Scalar(_scalar(node), mark)
 
 
@@ -175,7 +204,7 @@ def _mapping(node: yaml.MappingNode, name: str, key: str, depth: int, problems: 
     keys: dict[str, Mark] = {}
     for key_node, value_node in node.value:
         mark = Mark(name, key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-        if not isinstance(key_node, yaml.ScalarNode):
+        if not isinstance(key_node, yaml.ScalarNode) or not key_node.value or _ODD.search(key_node.value):
             problems.append(Problem(mark, key, "a key must be a word"))
             continue
         word = str(key_node.value)

@@ -56,7 +56,8 @@ def start(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[
         say("comfyui: no NVIDIA GPU in this container: running on the CPU, which is very slow")
     argv = command(layout, env, gpu=gpu)
     os.chdir(layout.comfyui)
-    os.execve(argv[0], argv, dict(env))  # noqa: S606 - it becomes ComfyUI, so that signals reach it
+    # Unbuffered, so that the log shows what node packs print when they print it.
+    os.execve(argv[0], argv, {**env, "PYTHONUNBUFFERED": "1"})  # noqa: S606 - it becomes ComfyUI: signals reach it
 
 
 def ask(path: str, *, timeout: float = 8.0, port: int = COMFY_PORT) -> Any:
@@ -69,7 +70,7 @@ def ask(path: str, *, timeout: float = 8.0, port: int = COMFY_PORT) -> Any:
         connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise CheckError(f"ComfyUI does not answer: {error}", "look at /var/log/gesso/comfyui.log") from None
     finally:
         connection.close()

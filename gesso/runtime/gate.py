@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}\Z")
 
+# `path_regexp`: Caddy's `path` ignores case. `redir *`: a bare first word with a slash would be taken for a matcher.
 # `exclude http`: Caddy's own error lines carry the request's address, and the token is part of it.
 _CADDYFILE = """\
 {{
@@ -33,11 +34,11 @@ _CADDYFILE = """\
 \t\t-Server
 \t\tdefer
 \t}}
-\t@bare path /{token}
+\t@bare path_regexp ^/{token}$
 \thandle @bare {{
-\t\tredir /{token}/ 308
+\t\tredir * /{token}/ 308
 \t}}
-\t@path path /{token}/*
+\t@path path_regexp ^/{token}/
 \thandle @path {{
 \t\turi strip_prefix /{token}
 \t\treverse_proxy 127.0.0.1:{comfy}
@@ -98,5 +99,6 @@ def _write_private(path: Path, text: str) -> None:
     temporary = path.with_name(f"{path.name}.new")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w", encoding="ascii") as file:
+        os.fchmod(handle, 0o600)  # where one was left over, its mode would have stayed
         file.write(text)
     temporary.replace(path)

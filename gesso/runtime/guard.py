@@ -9,6 +9,7 @@ import base64
 import csv
 import hashlib
 import re
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,10 +66,25 @@ def repair(layout: Layout, findings: list[Finding]) -> None:
     wheel = next((w for w in wheels if _canonical(w.name.split("-")[0]) == GUARDED), None)
     if wheel is None:
         raise CheckError("the SQLAlchemy wheel is not in the image any more", "start a fresh instance of this image")
+    _forget(layout.site_packages)
     pip = [layout.venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
     result = proc.run([*pip, "--force-reinstall", "--no-warn-script-location", wheel], timeout=120)
     if not result.ok:
         raise CheckError(f"SQLAlchemy could not be restored: {result.tail()}", "start a fresh instance of this image")
+
+
+def _forget(site: Path) -> None:
+    """Take away what says that SQLAlchemy is installed: pip then writes its files over whatever is there.
+
+    Of two versions that a broken downgrade left, pip would take away one; without a RECORD it refuses to work at all.
+    """
+    for entry in list(site.iterdir()):
+        match = _DIST_INFO.match(entry.name)
+        if match and _canonical(match["name"]) == GUARDED:
+            try:
+                shutil.rmtree(entry)
+            except OSError as error:
+                raise CheckError(f"{entry}: {error.strerror}", "start a fresh instance of this image") from None
 
 
 def ensure(layout: Layout, record: Record, say: Callable[[str], None]) -> list[Finding]:
@@ -106,15 +122,17 @@ def _damaged(site: Path, info: Path) -> str:
     """Name the first file of a distribution that is not what its RECORD says; empty when all are."""
     try:
         rows = list(csv.reader((info / "RECORD").read_text(encoding="utf-8").splitlines()))
-    except OSError:
+    except (OSError, ValueError, csv.Error):
         return "RECORD"
-    for row in rows:
-        name, digest = row[0], row[1] if len(row) > 1 else ""
-        if not digest.startswith("sha256=") or name.startswith(".."):
+    hashed = [(row[0], row[1]) for row in rows if len(row) > 1 and row[1].startswith("sha256=")]
+    if not hashed:  # an empty one would vouch for anything
+        return "RECORD"
+    for name, digest in hashed:
+        if name.startswith(".."):
             continue
         try:
             actual = hashlib.sha256((site / name).read_bytes()).digest()
-        except OSError:
+        except (OSError, ValueError):
             return name
         if base64.urlsafe_b64encode(actual).rstrip(b"=").decode() != digest.removeprefix("sha256="):
             return name

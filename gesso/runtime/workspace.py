@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -79,11 +80,18 @@ def _place(source: Path, digest: str, target: Path, layout: Layout, say: Callabl
     if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == digest:
         return
     if target.exists() or target.is_symlink():  # a person's changes are kept, out of the way of the locked graph
-        kept = layout.state / "replaced" / f"{target.stem}-{time.strftime('%Y%m%d-%H%M%S')}{target.suffix}"
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept = _free_name(layout.state / "replaced", target)
         shutil.move(target, kept)
         say(f"workspace: {target} was changed; yours is now {kept}")
     copy_atomically(source, target)
+
+
+def _free_name(folder: Path, target: Path) -> Path:
+    """Give a name that nothing has: two files of one name may have to be kept in the same second."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{target.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = (f"{stem}{f'-{n}' * (n > 1)}{target.suffix}" for n in itertools.count(1))
+    return next(path for name in names if not os.path.lexists(path := folder / name))
 
 
 def copy_atomically(source: Path, target: Path) -> None:

@@ -1,0 +1,172 @@
+"""ComfyUI serves what Krita needs, behind a gate, on one port, and starts and stops as it should."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+import requests
+
+from .conftest import ROOT
+
+if TYPE_CHECKING:
+    from docker.models.images import Image
+
+    from gesso.manifest.schema import Manifest
+
+    from .conftest import Instance, Instances
+
+
+@pytest.fixture(scope="module")
+def classes(instance: Instance) -> dict[str, Any]:
+    answer: dict[str, Any] = instance.json("/object_info")
+    return answer
+
+
+def test_every_class_that_krita_needs_is_there(classes: dict[str, Any], manifest: Manifest) -> None:
+    assert [name for name in manifest.classes if name not in classes] == []
+
+
+def test_all_thirty_etn_classes_are_there(classes: dict[str, Any]) -> None:
+    etn = {name for name in classes if name.startswith("ETN_")}
+    assert len(etn) == 30
+    assert {"ETN_KritaCanvas", "ETN_KritaOutput", "ETN_Parameter", "ETN_KritaSelection"} <= etn
+
+
+def test_no_node_pack_failed_to_import(instance: Instance) -> None:
+    log = instance.run("cat /var/log/gesso/comfyui.log").stdout
+    assert "Import times for custom nodes" in log
+    assert "IMPORT FAILED" not in log
+
+
+def test_workflows_are_in_both_places(instance: Instance, manifest: Manifest) -> None:
+    for name in manifest.workflows:
+        for suffix in (".json", ".api.json"):
+            digest = hashlib.sha256((ROOT / "workflows" / f"{name}{suffix}").read_bytes()).hexdigest()
+            places = ["/opt/gesso/workflows", "/workspace/ComfyUI/workflows"]
+            places += ["/workspace/user/default/workflows"] if suffix == ".json" else []
+            for place in places:
+                assert instance.run(f"sha256sum {place}/{name}{suffix}").stdout.startswith(digest), (place, name)
+    listed = instance.json("/userdata?dir=workflows")
+    assert {f"{name}.json" for name in manifest.workflows} <= set(listed)
+
+
+@pytest.mark.parametrize("path", ["/", "/object_info", "/system_stats", "/prompt", "/ws", "/userdata?dir=workflows"])
+def test_without_the_token_everything_is_401(instance: Instance, path: str) -> None:
+    for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS"):
+        answer = requests.request(method, f"{instance.url}{path}", timeout=30)
+        assert answer.status_code == 401, method
+        assert "token" in answer.text
+        assert instance.token not in answer.text
+
+
+def test_wrong_tokens_are_401_and_in_no_log(instance: Instance) -> None:
+    for wrong in ("wrong-token-0123456789", instance.token[:-1], f"{instance.token}x", instance.token.swapcase()):
+        for path, headers in ((f"/{wrong}/object_info", {}), ("/object_info", {"Authorization": f"Bearer {wrong}"})):
+            assert requests.get(f"{instance.url}{path}", headers=headers, timeout=30).status_code == 401
+    logs = instance.run("cat /var/log/gesso/*").stdout + instance.logs()
+    assert "wrong-token" not in logs
+    assert instance.token not in logs
+
+
+def test_the_path_and_the_bearer_doors_open(instance: Instance) -> None:
+    assert "system" in instance.json("/system_stats")
+    bearer = {"Authorization": f"Bearer {instance.token}"}
+    answer = requests.get(f"{instance.url}/system_stats", headers=bearer, timeout=30)
+    assert answer.status_code == 200
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    page = requests.get(f"{instance.url}/{instance.token}", timeout=30)
+    assert page.status_code == 200
+    assert page.url.endswith("/")
+
+
+def test_a_websocket_works_through_the_path(instance: Instance) -> None:
+    async def first_message() -> Any:
+        url = f"{instance.url}/{instance.token}/ws?clientId=test"
+        async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+            return await socket.receive_json(timeout=30)
+
+    assert asyncio.run(first_message())["type"] == "status"
+
+
+def test_only_the_gate_listens_publicly(instance: Instance) -> None:
+    assert _public_ports(instance.run("cat /proc/net/tcp /proc/net/tcp6").stdout) == {8188}
+
+
+def _public_ports(table: str) -> set[int]:
+    """Read /proc/net/tcp: state 0A is LISTEN; an address is loopback where it is 127/8 or ::1."""
+    rows = [line.split() for line in table.splitlines() if ":" in line]
+    listening = [row[1].split(":") for row in rows if row[3] == "0A"]
+    loopback = {"0100007F", "00000000000000000000000001000000", "0B00007F"}  # .11: Docker's own resolver
+    return {int(port, 16) for address, port in listening if address not in loopback}
+
+
+def test_the_image_says_what_it_is(image: Image, manifest: Manifest, record: dict[str, Any]) -> None:
+    labels = image.labels
+    assert labels["dev.gesso.arch"] == record["arch"] == manifest.arch
+    assert labels["dev.gesso.trial"] == str(manifest.trial).lower()
+    assert labels["dev.gesso.lock"] == record["lock"]
+    assert [m["name"] for m in record["models"]] == [m.name for m in manifest.models]
+    assert image.attrs["Config"]["Healthcheck"]["Test"] == ["CMD", "gesso", "health"]
+    assert list(image.attrs["Config"]["ExposedPorts"]) == ["8188/tcp"]
+
+
+def test_a_second_start_does_nothing(instance: Instance) -> None:
+    before = instance.run("cat /run/gesso/supervisor.pid /run/gesso/supervisord.pid 2>/dev/null").stdout
+    again = instance.run("entrypoint.sh")
+    assert again.rc == 0
+    assert "runs already" in again.stderr
+    assert instance.run("cat /run/gesso/supervisor.pid /run/gesso/supervisord.pid 2>/dev/null").stdout == before
+
+
+def test_it_stops_cleanly_and_starts_again(image: Image, instances: Instances) -> None:
+    mine = instances.start(image)
+    mine.wait_until_healthy()
+    mine.container.stop(timeout=30)
+    mine.container.reload()
+    assert mine.container.attrs["State"]["ExitCode"] == 0, "137 would be the engine's kill after the wait"
+    mine.container.start()
+    mine.wait_until_healthy()
+    assert "system" in mine.json("/system_stats")
+
+
+def test_comfyui_comes_back_when_it_is_killed(image: Image, instances: Instances) -> None:
+    mine = instances.start(image)
+    mine.wait_until_healthy()
+    control = "/opt/gesso/venv/bin/supervisorctl -c /opt/gesso/etc/supervisord.conf"
+    before = mine.run(f"{control} pid comfyui").stdout
+    assert mine.run(f"kill -9 {before}").rc == 0
+    mine.wait_until_healthy()
+    assert mine.run(f"{control} pid comfyui").stdout != before
+
+
+def test_a_weak_token_is_refused(image: Image, instances: Instances) -> None:
+    mine = instances.start(image, env={"GESSO_TOKEN": "short"})
+    assert mine.container.wait(timeout=60)["StatusCode"] == 1
+    assert "GESSO_TOKEN" in mine.logs()
+    assert "next:" in mine.logs()
+
+
+def test_a_made_token_is_kept(image: Image, instances: Instances) -> None:
+    mine = instances.start(image, env={"GESSO_TOKEN": ""})
+    mine.wait_until_healthy()
+    first = mine.run("gesso url").stdout.strip()
+    mine.container.restart(timeout=30)
+    mine.wait_until_healthy()
+    assert mine.run("gesso url").stdout.strip() == first
+    assert len(first.rsplit("/", 1)[1]) >= 32
+    assert mine.run("stat -c %a /workspace/gesso/token /run/gesso/Caddyfile").stdout.split() == ["600", "600"]
+
+
+def test_somebodys_changed_workflow_is_kept_aside(image: Image, instances: Instances, manifest: Manifest) -> None:
+    mine = instances.start(image)
+    mine.wait_until_healthy()
+    name = f"{manifest.workflows[0]}.json"
+    mine.run(f"echo mine > /workspace/user/default/workflows/{name}")
+    mine.container.restart(timeout=30)
+    mine.wait_until_healthy()
+    assert mine.run(f"cmp /workspace/user/default/workflows/{name} /opt/gesso/workflows/{name}").rc == 0
+    assert mine.run("cat /workspace/gesso/replaced/*").stdout == "mine\n"
