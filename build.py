@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Build gesso images with nothing but Python: makes .venv on first use, sees that an engine is there, then runs invoke.
 
-    python3 build.py --arch sdxl --trial     build (any invoke task may stand first: test, lock, check, ...)
-    python3 build.py --list                  name the tasks
+python3 build.py --arch sdxl --trial     build (any invoke task may stand first: test, lock, check, ...)
+python3 build.py --list                  name the tasks
 """
 
 import hashlib
@@ -49,20 +49,31 @@ def make_venv() -> None:
     if STAMP.is_file() and STAMP.read_text() == digest:
         return
     print("gesso: preparing .venv (once, about half a minute)", file=sys.stderr, flush=True)
-    uv = [BIN / "python", "-m", "uv", "pip", "install", "--quiet"]
-    steps = [
+    uv: list[str | Path] = [BIN / "python", "-m", "uv", "pip", "install", "--quiet"]
+    steps: list[list[str | Path]] = [
         [sys.executable, "-m", "venv", VENV],
-        [BIN / "python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", LOCKS / "tools.lock.txt"],
+        [
+            BIN / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--require-hashes",
+            "-r",
+            LOCKS / "tools.lock.txt",
+        ],
         [*uv, "--require-hashes", "-r", LOCKS / "builder.lock.txt"],
         [*uv, "--no-deps", "--no-build-isolation", "--editable", ROOT],
     ]
     for step in steps:
-        done = subprocess.run(step, cwd=ROOT, stdout=sys.stderr, check=False, env={**os.environ, "VIRTUAL_ENV": str(VENV)})
+        done = subprocess.run(
+            step, cwd=ROOT, stdout=sys.stderr, check=False, env={**os.environ, "VIRTUAL_ENV": str(VENV)}
+        )
         if done.returncode:
             print(f"gesso: .venv could not be prepared: {' '.join(map(str, step[:5]))} ended with {done.returncode}",
                   file=sys.stderr)  # fmt: skip
-            print("  next: check network and proxy (PIP_INDEX_URL, UV_DEFAULT_INDEX, SSL_CERT_FILE), then run this again; "
-                  "on Debian, python3-venv must be installed", file=sys.stderr)  # fmt: skip
+            print("  next: check network and proxy (PIP_INDEX_URL, UV_DEFAULT_INDEX, SSL_CERT_FILE), then run this again;"
+                  " on Debian, python3-venv must be installed", file=sys.stderr)  # fmt: skip
             sys.exit(6)
     STAMP.write_text(digest)
 

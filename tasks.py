@@ -1,6 +1,6 @@
 """The invoke tasks: `invoke --list` names them, `invoke --help build` explains one. Each is one line into gesso."""
 
-from invoke import task
+from invoke.tasks import task
 
 from gesso import commands, report
 
@@ -19,7 +19,7 @@ _JSON = "print the result as JSON"
         "push": "push every --tag when the image is built", "cache": "--no-cache builds every layer anew",
     },
 )  # fmt: skip
-def build(_, arch, overlay=None, trial=False, builder=None, tag=None, push=False, cache=True, json=False):  # noqa: PLR0913
+def build(_, arch, overlay=None, trial=False, builder=None, tag=None, push=False, cache=True, json=False):
     """Build an image: lock check, render, build; print digest, size, layers and time."""
     with report.exit_codes():
         commands.build(arch, overlay, trial=trial, builder=builder, tags=tag, push=push, cache=cache, as_json=json)

@@ -25,12 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     with report.exit_codes():
         command: Callable[[argparse.Namespace], int] = options.run
         return command(options)
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="gesso", description="Serve Krita from this instance, and see that it stays right.", epilog=_EXIT_CODES
+        prog="gesso",
+        description="Serve Krita from this instance, and see that it stays right.",
+        epilog=_EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"gesso {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

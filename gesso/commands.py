@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PROJECT = Project(Path(__file__).resolve().parent.parent)
 
 
-def build(
+def build(  # noqa: PLR0913 - one keyword for each flag of the task
     arch: str, overlays: Sequence[str], *, trial: bool, builder: str | None, tags: Sequence[str], push: bool,
     cache: bool, as_json: bool,
 ) -> None:  # fmt: skip
@@ -43,7 +43,13 @@ def build(
     selection = select(PROJECT, arch, overlays, trial=trial)
     with BuildView() as view:
         built = image_build.build(
-            selection, os.environ, say=view.say, on_event=view.on_event, builder=builder, names=tuple(tags), cache=cache
+            selection,
+            os.environ,
+            say=view.say,
+            on_event=view.on_event,
+            builder=builder,
+            names=tuple(tags),
+            cache=cache,
         )
         for tag in tags if push else ():
             view.say(f"pushing {tag}")
@@ -87,7 +93,7 @@ def _problems_of(selection: Selection) -> list[str]:
     try:
         manifest, locked = image_build.prepare(selection)
         _check_workflows(manifest)
-        base = image_build.base_reference(manifest, locked)
+        base = image_build.base_reference(locked)
         decided = image_build.decide(PROJECT, manifest, locked, base=base, wheel="gesso.whl")
         render.dockerfile(decided, PROJECT.images)
     except (ManifestError, LockError, BuildError) as error:

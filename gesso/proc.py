@@ -96,14 +96,15 @@ def run(
         errors="replace",
         start_new_session=True,
     )
-    try:
-        stdout, stderr = process.communicate(stdin, timeout=timeout)
-    except subprocess.TimeoutExpired:
-        _end(process)
-        raise TimedOutError(f"{shlex.join(argv)}: no answer in {timeout:g} s") from None
-    except BaseException:
-        _end(process)
-        raise
+    with process:  # closes the pipes
+        try:
+            stdout, stderr = process.communicate(stdin, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            raise TimedOutError(f"{shlex.join(argv)}: no answer in {timeout:g} s") from None
+        except BaseException:
+            _end(process)
+            raise
     return Result(command=shlex.join(argv), code=process.returncode, stdout=stdout, output=stdout + stderr)
 
 
@@ -131,14 +132,15 @@ def stream(
         errors="replace",
         start_new_session=True,
     )
-    try:
-        for line in process.stdout or ():
-            tail.append(line)
-            on_line(line.rstrip("\n"))
-        code = process.wait()
-    except BaseException:
-        _end(process)
-        raise
+    with process:
+        try:
+            for line in process.stdout or ():
+                tail.append(line)
+                on_line(line.rstrip("\n"))
+            code = process.wait()
+        except BaseException:
+            _end(process)
+            raise
     text = "".join(tail)
     return Result(command=shlex.join(argv), code=code, stdout=text, output=text)
 

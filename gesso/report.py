@@ -51,7 +51,7 @@ def exit_codes() -> Iterator[None]:
     except BrokenPipeError:  # the reader of our output went away: not an error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the one place for what nobody expected
         path = _leave_report(error)
         say(f"gesso: something unexpected happened: {type(error).__name__}: {redact(str(error))[:200]}")
         say(f"  next: please open an issue with the report in {path}")

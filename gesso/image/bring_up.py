@@ -27,11 +27,12 @@ def ensure() -> None:
     """
     try:
         engine.find()
-        return
     except BuildError as error:
         report.say(f"engine: {error.message}")
         if not may_bring_up():
             raise
+    else:
+        return
     install()
     start()
     found = engine.find()

@@ -80,7 +80,7 @@ def read_workflows(project: Project, manifest: Manifest) -> dict[str, str]:
     return {name: (project.workflows / name).read_text(encoding="utf-8") for name in names}
 
 
-def base_reference(manifest: Manifest, locked: Locked) -> str:
+def base_reference(locked: Locked) -> str:
     """Give what stands after FROM, without asking anybody."""
     base = locked.lock.base
     return f"gesso-base:{base.bootstrap}" if base.bootstrap else f"{base.image}@{base.digest}"
@@ -92,7 +92,7 @@ def write_context(selection: Selection, target: Path, env: Mapping[str, str], sa
     Raises ManifestError, LockError, FetchError, VerifyError.
     """
     manifest, locked = prepare(selection)
-    return _write_context(selection, manifest, locked, base_reference(manifest, locked), target, env, say)
+    return _write_context(selection, manifest, locked, base_reference(locked), target, env, say)
 
 
 def _write_context(
@@ -162,7 +162,7 @@ def _have_base(selection: Selection, manifest: Manifest, locked: Locked, say: Ca
         except hosts.OutOfReachError as error:
             raise FetchError(
                 f"base image {base.image} cannot be had: {error}",
-                "check that its registry can be reached; without one, bootstrap the base (docs/operator.md), or --trial",
+                "check that its registry can be reached; without one, `base.bootstrap` makes a base (docs/operator.md)",
             ) from None
     return reference
 
@@ -186,4 +186,6 @@ def push(reference: str, say: Callable[[str], None]) -> None:
     """
     result = proc.stream(["docker", "push", reference], lambda line: say(line) if "Pushed" in line else None)
     if not result.ok:
-        raise FetchError(f"{reference}: {result.tail(1)}", "check that the registry runs, and `docker login`; then again")
+        raise FetchError(
+            f"{reference}: {result.tail(1)}", "check that the registry runs, and `docker login`; then again"
+        )

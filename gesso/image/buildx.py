@@ -63,7 +63,10 @@ def build(
         for event in progress.feed(line):
             on_event(event)
 
-    with tempfile.TemporaryDirectory(prefix="gesso-build-") as scratch, _secrets(Path(scratch), env) as secrets:
+    with (
+        tempfile.TemporaryDirectory(prefix="gesso-build-") as scratch,
+        _secrets(Path(scratch), env) as secrets,
+    ):
         metadata = Path(scratch) / "metadata.json"
         proxies = [word for name in PROXY_VARIABLES if env.get(name) for word in ("--build-arg", name)]
         command = [

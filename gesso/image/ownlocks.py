@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import tomllib
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gesso import proc
 from gesso.errors import LockError
-from gesso.image.pylock import PLATFORM
+from gesso.image.pylock import PLATFORM, UV_COMPILE
 from gesso.manifest.lock import checksum
 
 if TYPE_CHECKING:
@@ -77,8 +76,7 @@ def _compile(project: Project, own: Own, *, upgrade: bool) -> str:
         if existing.is_file() and not upgrade:
             output.write_text(existing.read_text(encoding="utf-8"), encoding="utf-8")
         command = [
-            sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--generate-hashes", "--no-progress",
-            *own.options, "--output-file", output.name, "requirements.in",
+            *UV_COMPILE, "--no-header", "--no-annotate", *own.options, "--output-file", output.name, "requirements.in",
         ]  # fmt: skip
         result = proc.run(command, cwd=folder, timeout=600)
         if not result.ok:

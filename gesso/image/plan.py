@@ -99,7 +99,10 @@ def build_record(manifest: Manifest, locked: Locked, workflows: Mapping[str, str
         "base": lock.base.model_dump(exclude_none=True),
         "comfyui": lock.comfyui.model_dump(exclude_none=True),
         "nodes": {name: source.model_dump(exclude_none=True) for name, source in lock.nodes.items()},
-        "python": {"version": manifest.python.version, "pins": {pin.name: pin.version for pin in locked.pins}},
+        "python": {
+            "version": manifest.python.version,
+            "pins": {pin.name: pin.version for pin in locked.pins},
+        },
         "classes": manifest.classes,
         "vae": manifest.vae,
         "models": models,

@@ -73,7 +73,13 @@ class Progress:
         text, self._partial = "\n".join(self._partial), []
         try:
             return self._events(json.loads(text))
-        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):  # a program's own line that only looked like BuildKit's
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ):  # a program's own line that only looked like BuildKit's
             self.other.append(text)
             return []
 
@@ -84,7 +90,9 @@ class Progress:
         for item in status.get("statuses") or ():
             if item.get("total") and not item.get("completed"):
                 name = self._names.get(item.get("vertex", ""), "")
-                events.append(Transfer(f"{name}: {item.get('id', '')}", int(item.get("current", 0)), int(item["total"])))
+                events.append(
+                    Transfer(f"{name}: {item.get('id', '')}", int(item.get("current", 0)), int(item["total"]))
+                )
         for entry in status.get("logs") or ():
             text = base64.b64decode(entry.get("data", "")).decode("utf-8", "replace")
             self.log.extend(redact(part.strip()) for part in text.splitlines() if part.strip())
@@ -123,6 +131,13 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(_FRACTION.sub(r"\1", text))
 
 
+_REFERENCE = r"[\w.-]+(?::\d+)?(?:/[\w.-]+)+(?:[:@]\S+)?"
+
+_INDEX_TROUBLE = (
+    "Failed to fetch|Request failed after|Could not fetch URL|Temporary failure resolving|Failed to download"
+    "|after connection broken by|dns error|invalid peer certificate|CERTIFICATE_VERIFY_FAILED"
+)
+
 # Texts of BuildKit, uv and pip, and what each means for the person: (pattern, error type, message, next step).
 _KNOWN = (
     (
@@ -132,7 +147,7 @@ _KNOWN = (
         "free some with `docker system prune`, or move Docker's data to a larger disk",
     ),
     (
-        r"failed to resolve source metadata for (?P<what>\S+?):? |(?P<what2>[\w.-]+(?::\d+)?(?:/[\w.-]+)+(?:[:@]\S+)?): (?:not found|pull access denied)",
+        rf"failed to resolve source metadata for (?P<what>\S+?):? |(?P<what2>{_REFERENCE}): (?:not found|pull access)",
         FetchError,
         "base image {what} cannot be had",
         "check that its registry can be reached; without one, bootstrap the base with an overlay, or use --trial",
@@ -150,8 +165,7 @@ _KNOWN = (
         "do not build from that index; if it is right, run `invoke lock --upgrade`",
     ),
     (
-        r"(?:Failed to fetch|Request failed after|Could not fetch URL|Temporary failure resolving|Failed to download|"
-        r"after connection broken by|dns error|invalid peer certificate|CERTIFICATE_VERIFY_FAILED)",
+        _INDEX_TROUBLE,
         FetchError,
         "a package index cannot be reached from inside the build",
         "check network and proxy; set SSL_CERT_FILE for a TLS proxy, UV_DEFAULT_INDEX and PIP_INDEX_URL for a mirror",
@@ -176,7 +190,10 @@ def failure(progress: Progress, output: str) -> GessoError:
             what = groups.get("what") or groups.get("what2") or ""
             return kind(f"{message.format(what=what)}: {_evidence(said, match)}{step}", next_step)
     reason = " | ".join(list(progress.log)[-3:]) or progress.error or redact(" ".join(list(progress.other)[-2:]))
-    return BuildError(f"the build failed: {reason[:600]}{step}", "the log above has the whole story; mend it and build again")
+    return BuildError(
+        f"the build failed: {reason[:600]}{step}",
+        "the log above has the whole story; mend it and build again",
+    )
 
 
 def _evidence(text: str, match: re.Match[str]) -> str:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 PLATFORM = "x86_64-manylinux_2_40"  # Debian trixie's glibc is 2.41
 GUARDED = "sqlalchemy"
+UV_COMPILE = (
+    sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--generate-hashes", "--no-progress",
+    "--no-python-downloads", "--custom-compile-command", "invoke lock",
+)  # fmt: skip
 _NEVER = "sys_platform == 'never'"
 _OUTSIDE = ("1.4.54", "2.1.0", "2.1.1", "2.2", "3")  # what a range that keeps SQLAlchemy at 2.0 has none of
 _PIN = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^\s;\\]+)")
@@ -144,9 +148,8 @@ def _compile(
     if existing is not None:
         output.write_text(existing, encoding="utf-8")
     command = [
-        sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--generate-hashes", "--python-version", python.version,
-        "--python-platform", PLATFORM, "--constraint", "constraints.txt", "--override", "overrides.txt",
-        "--custom-compile-command", "invoke lock", "--output-file", output.name, "--no-progress",
+        *UV_COMPILE, "--python-version", python.version, "--python-platform", PLATFORM, "--constraint",
+        "constraints.txt", "--override", "overrides.txt", "--output-file", output.name,
         *(["--index", python.index] if python.index else []), *files,
     ]  # fmt: skip
     return proc.run(command, cwd=folder, timeout=600)
@@ -173,7 +176,8 @@ def _reason(result: proc.Result) -> str:
     """Give uv's own explanation in one line, without its drawing characters."""
     lines = [re.sub(r"^[\s×│├╰─▶]+", "", line).strip() for line in result.output.splitlines()]  # noqa: RUF001
     text = " ".join(line for line in lines if line and not line.startswith(("hint:", "warning:")))
-    return proc.redact(text.removeprefix("error: ").removeprefix("No solution found when resolving dependencies: "))
+    text = re.sub(r"^(error: )?No solution found when resolving dependencies:?( cause:)? ", "", text)
+    return proc.redact(text)
 
 
 def _next_step(result: proc.Result) -> str:

@@ -1,4 +1,4 @@
-"""Write a build context: the rendered Dockerfile and everything that it copies, in one folder that any builder takes."""
+"""Write a build context: the rendered Dockerfile and all that it copies, in one folder that any builder takes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import shutil
 import sys
 import traceback
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jinja2
@@ -15,6 +14,8 @@ from gesso import proc
 from gesso.errors import BuildError, ManifestError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gesso.image.plan import Plan
     from gesso.image.sources import SourceCache
     from gesso.manifest.lock import LockedSource
@@ -46,7 +47,9 @@ def dockerfile(plan: Plan, images: Path) -> str:
         return environment.get_template("Dockerfile.j2").render(plan.variables)
     except jinja2.TemplateError as error:
         steps = traceback.extract_tb(error.__traceback__)
-        line = getattr(error, "lineno", None) or next((s.lineno for s in reversed(steps) if s.filename.endswith(".j2")), "?")
+        line = getattr(error, "lineno", None) or next(
+            (s.lineno for s in reversed(steps) if s.filename.endswith(".j2")), "?"
+        )
         where = f"images/Dockerfile.j2:{line}"
         raise BuildError(f"{where}: {error}", "correct the template") from None
 
@@ -71,7 +74,7 @@ def own_wheel(project: Project) -> Path:
     """Make the wheel of this very checkout; hatchling makes the same bytes from the same files."""
     folder = project.root / ".venv" / "wheel"
     shutil.rmtree(folder, ignore_errors=True)
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder]
+    command: list[str | Path] = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder]
     result = proc.run(command, cwd=project.root, env={"SOURCE_DATE_EPOCH": "1767225600"}, timeout=120)
     wheels = sorted(folder.glob("*.whl"))
     if not result.ok or len(wheels) != 1:

@@ -21,7 +21,6 @@ from gesso.manifest.lock import (
     read_lock,
     source_of,
 )
-
 from gesso.settings import Selection
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from gesso.image.sources import SourceCache
     from gesso.manifest.schema import Manifest, Model, Node, Source
+
 
 @dataclass
 class Resolver:
@@ -50,11 +50,13 @@ class Resolver:
         """
         old = self._old_lock()
         base = self._base(old)
-        comfyui, requirements = self._source("ComfyUI", self.manifest.comfyui, "requirements.txt", old and old.comfyui)
+        comfyui, requirements = self._source(
+            "ComfyUI", self.manifest.comfyui, "requirements.txt", old.comfyui if old else None
+        )
         nodes: dict[str, LockedSource] = {}
         texts = {"ComfyUI": requirements or ""}
         for node in self.manifest.nodes:
-            locked, text = self._source(node.name, node, node.requirements, old and old.nodes.get(node.name))
+            locked, text = self._source(node.name, node, node.requirements, old.nodes.get(node.name) if old else None)
             nodes[node.name] = locked
             texts[node.name] = text or ""
         python, text = self._python(texts, old)
@@ -134,7 +136,10 @@ class Resolver:
             if _digest(text) == old.python.sha256:
                 return old.python.model_copy(update={"file": self.selection.python_lock.name}), text
         if absent:  # without its requirements a resolution would be of something else
-            raise LockError(f"the Python lock is not the one that was made, and a source is out of reach: {absent[0]}", _ONLINE)
+            raise LockError(
+                f"the Python lock is not the one that was made, and a source is out of reach: {absent[0]}",
+                _ONLINE,
+            )
         self.say(f"Python: one resolution of {len(texts)} sources")
         existing = file.read_text(encoding="utf-8") if file is not None else None
         text = pylock.compile_lock(python, texts, existing=existing, upgrade=self.upgrade)

@@ -110,7 +110,8 @@ class SourceCache:
             return ref
         names = (f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}", f"refs/heads/{ref}")
         result = _ask(url, *names)
-        found = dict(reversed(line.split("\t", 1)) for line in result.stdout.splitlines() if "\t" in line)
+        pairs = (line.split("\t", 1) for line in result.stdout.splitlines() if "\t" in line)
+        found = {name: commit for commit, name in pairs}
         for name in names:
             if name in found:
                 return found[name]
@@ -127,7 +128,9 @@ def _git(repository: Path, *words: str, env: dict[str, str] | None = None) -> pr
     """Run git in a bare repository; what fails here is our cache or a broken repository, not the network."""
     result = proc.run(["git", f"--git-dir={repository}", *words], env={**_QUIET, **(env or {})})
     if not result.ok:
-        raise FetchError(f"git {' '.join(words)[:80]} failed: {result.tail()}", f"remove {repository} and run this again")
+        raise FetchError(
+            f"git {' '.join(words)[:80]} failed: {result.tail()}", f"remove {repository} and run this again"
+        )
     return result
 
 
@@ -152,7 +155,16 @@ def _fetch(repository: Path, url: str, commit: str, ref: str, *options: str) -> 
     """Fetch one commit without its history; hosts that do not give commits by id are asked for the ref."""
     _ask(url)
     address = "origin" if options else url
-    command = ["git", f"--git-dir={repository}", "fetch", "--quiet", "--depth=1", "--no-tags", *options, address]
+    command = [
+        "git",
+        f"--git-dir={repository}",
+        "fetch",
+        "--quiet",
+        "--depth=1",
+        "--no-tags",
+        *options,
+        address,
+    ]
     result = proc.run([*command, commit], env=_QUIET)
     if not result.ok and ref != commit:
         result = proc.run([*command, ref], env=_QUIET)

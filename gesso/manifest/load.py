@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import re
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from gesso.errors import ManifestError
-from gesso.manifest.schema import WORDS, Family, Kind, Manifest, Tier
+from gesso.manifest.schema import PATTERNS_IN_WORDS, Family, Kind, Manifest, Tier
 from gesso.manifest.yamlsource import Listing, Mapping, Mark, Problem, Scalar, Tree, locate, plain, read
 
 if typing.TYPE_CHECKING:
@@ -119,11 +120,11 @@ def _repeated_names(tree: Mapping) -> list[Problem]:
     for key in NAMED_LISTS:
         listing = tree.items.get(key)
         seen: dict[str, Mark] = {}
-        for index, item in enumerate(listing.items if isinstance(listing, Listing) else ()):
+        for item in listing.items if isinstance(listing, Listing) else ():
             name = _name_of(item)
             if name in seen:
-                message = f"`{name}` stands in line {seen[name].line} already"
-                problems.append(Problem(item.mark, f"{key}[{index}].name", message))
+                message = f"duplicate name; it stands in line {seen[name].line} already"
+                problems.append(Problem(item.mark, f"{key}[{name}].name", message))
             elif name:
                 seen[name] = item.mark
     return problems
@@ -241,9 +242,11 @@ def _cross_check(tree: Mapping, *, partial: bool) -> Iterable[Problem]:
             yield problem(("models", index, "name"), message)
     if partial or not listed or len(parts) < len(listed):
         return
-    locked = next((m for m in parts.values() if m.name == vae), None)
-    if isinstance(vae, str) and (locked is None or locked.kind != "vae" or locked.tier != "required"):
+    at, locked = next(((i, m) for i, m in parts.items() if m.name == vae), (0, None))
+    if isinstance(vae, str) and (locked is None or locked.kind != "vae"):
         yield problem(("vae",), f"`{_short(vae)}` must be the name of a model of kind vae and tier required")
+    elif locked is not None and locked.tier != "required":
+        yield problem(("models", at, "tier"), f"`{locked.tier}` is not allowed for the locked VAE; must be required")
     if not any(m.kind in {"checkpoint", "diffusion_model"} and m.tier == "required" for m in parts.values()):
         yield problem(("models",), "no checkpoint or diffusion_model of tier required: Krita would have nothing to run")
 
@@ -286,17 +289,18 @@ def _say(error: dict[str, Any], path: tuple[str | int, ...]) -> str:
     if kind == "extra_forbidden":
         return _unknown_key(path)
     if kind == "string_pattern_mismatch":
-        return f"`{_short(given)}` is not allowed; must be {WORDS[context['pattern']]}"
+        return f"`{_short(given)}` is not allowed; must be {PATTERNS_IN_WORDS[context['pattern']]}"
     if kind == "value_error":
-        shown = "" if isinstance(given, dict) else f"`{_short(given)}` "
+        shown = "" if given is None or isinstance(given, dict) else f"`{_short(given)}` "
         return f"{shown}{context['error']}"
+    expected = str(context.get("expected", "")).replace("'", "")
     simple = {
         "missing": "missing; it is required",
-        "literal_error": f"`{_short(given)}` is not allowed; allowed: {context.get('expected', '').replace(chr(39), '')}",
+        "literal_error": f"`{_short(given)}` is not allowed; allowed: {expected}",
         "bool_type": f"`{_short(given)}` is not allowed; allowed: true, false",
         "int_type": f"must be a whole number without quotes, not {_kind_of(given)}",
         "greater_than": f"`{_short(given)}` is not allowed; must be more than {context.get('gt')}",
-        "string_type": f"must be text, not {_kind_of(given)}",
+        "string_type": f"must be text, not {_kind_of(given)}{'; put it in quotes' * isinstance(given, int)}",
         "tuple_type": f"must be a list, not {_kind_of(given)}",
         "model_type": f"must be a mapping of keys to values, not {_kind_of(given)}",
         "model_attributes_type": f"must be a mapping of keys to values, not {_kind_of(given)}",
@@ -337,9 +341,16 @@ def _types_in(annotation: Any) -> Iterable[type]:
 
 def _short(value: object) -> str:
     text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+    text = re.sub(r"//[^/\s]*@", "//...@", text)  # a password is not to be repeated in a log
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _kind_of(value: object) -> str:
-    names = {"dict": "a mapping", "list": "a list", "int": "a number", "bool": "true/false", "NoneType": "null"}
+    names = {
+        "dict": "a mapping",
+        "list": "a list",
+        "int": "a number",
+        "bool": "true/false",
+        "NoneType": "null",
+    }
     return names.get(type(value).__name__, "text")

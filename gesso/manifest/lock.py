@@ -119,7 +119,9 @@ def read_lock(path: Path) -> Lock:
         raise LockError(f"{path.name}: there is no such lock", "make it with `invoke lock`") from None
     except (ValidationError, ValueError) as error:
         first = str(error).splitlines()[0]
-        raise LockError(f"{path.name}: not a lock of format {FORMAT} ({first})", "make it anew with `invoke lock`") from None
+        raise LockError(
+            f"{path.name}: not a lock of format {FORMAT} ({first})", "make it anew with `invoke lock`"
+        ) from None
 
 
 def source_of(source: Source) -> LockedSource:

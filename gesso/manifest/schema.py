@@ -18,7 +18,14 @@ from pydantic import (
 )
 
 SHA256 = r"^[0-9a-f]{64}$"
-PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".patch")  # .patch: Fooocus's inpaint model is a pickle
+PICKLE_SUFFIXES = (
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".bin",
+    ".pkl",
+    ".patch",
+)  # .patch: Fooocus's inpaint model is a pickle
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 SLUG = r"^[a-z][a-z0-9-]{0,39}$"
@@ -32,7 +39,7 @@ FOLDER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 CUDA = r"^[0-9]+\.[0-9]+$"
 WORKFLOW = r"^[a-z0-9_]+$"
 # What each pattern allows, for people.
-WORDS = {
+PATTERNS_IN_WORDS = {
     SHA256: "64 lowercase hex digits",
     SLUG: "at most 40 lowercase letters, digits and -, a letter first",
     REQUIREMENT: "one line such as torch==2.13.0",

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 30
@@ -100,7 +102,7 @@ def locate(tree: Tree, path: tuple[str | int, ...]) -> Mark:
 
 
 def read(path: Path, *, shown_as: str | None = None) -> tuple[Tree | None, list[Problem]]:
-    """Read one file; what is wrong with it is given back, not raised, so that it does not hide other files' problems."""
+    """Read one file; what is wrong with it is given back, not raised: other files have problems too."""
     name = shown_as or str(path)
     start = Mark(name, 1)
     try:
@@ -112,7 +114,7 @@ def read(path: Path, *, shown_as: str | None = None) -> tuple[Tree | None, list[
     return parse(data, name)
 
 
-def parse(data: bytes, name: str) -> tuple[Tree | None, list[Problem]]:
+def parse(data: bytes, name: str) -> tuple[Tree | None, list[Problem]]:  # noqa: PLR0911 - a way out for each fault
     """Parse one document of strict YAML.
 
     The tree is None where nothing of it could be understood.
@@ -130,7 +132,8 @@ def parse(data: bytes, name: str) -> tuple[Tree | None, list[Problem]]:
         loader = _AllStrings(text)
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        marks = (error.problem_mark, error.context_mark)
+        mark = next((m for m in (reversed(marks) if _unclosed(error) else marks) if m), None)
         line = mark.line + 1 if mark else 1
         return None, [Problem(Mark(name, line), "", _say(error))]
     except yaml.reader.ReaderError as error:
@@ -138,7 +141,8 @@ def parse(data: bytes, name: str) -> tuple[Tree | None, list[Problem]]:
         message = f"not YAML: the character U+{ord(text[error.position]):04X} is not allowed"
         return None, [Problem(Mark(name, line), "", message)]
     except RecursionError:
-        return None, [Problem(start, "", f"nested deeper than {MAX_DEPTH} levels")]
+        line = loader.marks[-1].line + 1 if loader.marks else 1  # where the deepest thing begins
+        return None, [Problem(Mark(name, line), "", f"nested deeper than {MAX_DEPTH} levels")]
     except (ValueError, OverflowError):  # PyYAML gives what it read to chr() and int() as it is
         return None, [Problem(Mark(name, loader.line + 1), "", "not YAML: an escape or a number out of range")]
     if node is None:
@@ -147,19 +151,28 @@ def parse(data: bytes, name: str) -> tuple[Tree | None, list[Problem]]:
     return _convert(node, name, "", 0, problems), problems
 
 
+def _unclosed(error: yaml.MarkedYAMLError) -> bool:
+    """Tell whether the file ended within something: the place to mend is where that begins."""
+    return "stream end" in str(error.problem) or "end of stream" in str(error.problem)
+
+
+_UNCLOSED = "not YAML: a bracket or quote is opened here and never closed"
+_SAID = {  # what PyYAML says, and what a person can do about it
+    "but found another document": "a second document (---) is not allowed; one file is one manifest",
+    "node content, but found '<stream end>'": "not YAML: the file ends within brackets",
+    "stream end": _UNCLOSED,
+    "end of stream": _UNCLOSED,
+    "'\\t'": "not YAML: a tab; indent with spaces",
+    "expected <block end>": "not YAML: the indentation does not fit the lines above",
+    "mapping values": "not YAML: no key can stand here; mend the indentation, or quote a value that holds `: `",
+}
+
+
 def _say(error: yaml.MarkedYAMLError) -> str:
     problem = str(error.problem or error.context)
     if isinstance(error, _NotAllowed):
         return problem
-    if problem == "but found another document":
-        return "a second document (---) is not allowed; one file is one manifest"
-    if "'\\t'" in problem:
-        return "not YAML: a tab; indent with spaces"
-    if problem.startswith("expected <block end>"):
-        return "not YAML: the indentation does not fit the lines above"
-    if problem == "mapping values are not allowed here":
-        return "not YAML: no key can stand here; mend the indentation, or quote a value that holds `: `"
-    return f"not YAML: {problem}"
+    return next((said for part, said in _SAID.items() if part in problem), f"not YAML: {problem}")
 
 
 class _NotAllowed(yaml.composer.ComposerError):

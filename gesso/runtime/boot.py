@@ -37,7 +37,7 @@ def boot(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[[
     background = LAUNCHED_BY_VAST.exists()
     words = [str(supervisord), "--configuration", str(layout.gesso / "etc" / "supervisord.conf")]
     say(f"gesso: starting ComfyUI behind the gate on port 8188{' in the background' * background}")
-    os.execve(words[0], words if background else [*words, "--nodaemon"], dict(env))  # noqa: S606
+    return os.execve(words[0], words if background else [*words, "--nodaemon"], dict(env))  # noqa: S606
 
 
 def _lock(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The guard before every start of ComfyUI: SQLAlchemy is the locked one, byte for byte, or is made so without a network.
+"""The guard before every start of ComfyUI: SQLAlchemy is the locked one, byte for byte, or is made so, offline.
 
 It reads files and imports nothing, so that it takes milliseconds and cannot be fooled by what it checks.
 """
@@ -67,7 +67,15 @@ def repair(layout: Layout, findings: list[Finding]) -> None:
     if wheel is None:
         raise CheckError("the SQLAlchemy wheel is not in the image any more", "start a fresh instance of this image")
     _forget(layout.site_packages)
-    pip = [layout.venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    pip: list[str | Path] = [
+        layout.venv / "bin" / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+    ]
     result = proc.run([*pip, "--force-reinstall", "--no-warn-script-location", wheel], timeout=120)
     if not result.ok:
         raise CheckError(f"SQLAlchemy could not be restored: {result.tail()}", "start a fresh instance of this image")

@@ -101,9 +101,7 @@ class Folders:
 
 def compact_options(config: dict[str, Any], folders: Folders) -> dict[str, Any]:
     kept = {k: v for k, v in config.items() if k not in LEFT_OUT}
-    if isinstance(text := kept.get("default"), str) and (
-        len(text) > LONGEST_TEXT or text.startswith(SENTINEL)
-    ):
+    if isinstance(text := kept.get("default"), str) and (len(text) > LONGEST_TEXT or text.startswith(SENTINEL)):
         kept["default"] = ""
     if isinstance(kept.get("options"), list):
         kept["options"] = folders.describe([compact_nested(o, folders) for o in kept["options"]])
@@ -120,10 +118,7 @@ def compact_nested(value: Any, folders: Folders) -> Any:
 
 
 def compact_inputs(table: dict[str, Any], folders: Folders) -> dict[str, Any]:
-    return {
-        kind: {n: compact_input(spec, folders) for n, spec in inputs.items()}
-        for kind, inputs in table.items()
-    }
+    return {kind: {n: compact_input(spec, folders) for n, spec in inputs.items()} for kind, inputs in table.items()}
 
 
 def compact_input(spec: Any, folders: Folders) -> Any:
@@ -161,9 +156,7 @@ def write(path: Path, classes: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Record a running ComfyUI's node classes for the stand-in.")
     parser.add_argument("--url", default="http://127.0.0.1:8188")
-    parser.add_argument(
-        "--models", type=Path, required=True, help="the server's models directory, as seen from here"
-    )
+    parser.add_argument("--models", type=Path, required=True, help="the server's models directory, as seen from here")
     parser.add_argument("--input", type=Path, help="the server's input directory, as seen from here")
     parser.add_argument("--out", type=Path, required=True, help="images/standin of a checkout")
     args = parser.parse_args()

@@ -95,7 +95,7 @@ class Instance:
     @property
     def url(self) -> str:
         self.container.reload()
-        binding = self.container.ports["8188/tcp"][0]
+        (binding,) = self.container.ports["8188/tcp"] or ()
         return f"http://127.0.0.1:{binding['HostPort']}"
 
     def run(self, command: str) -> Any:
@@ -119,7 +119,7 @@ class Instance:
             time.sleep(0.3)
 
     def logs(self) -> str:
-        return str(self.container.logs(tail=80).decode("utf-8", "replace"))
+        return bytes(self.container.logs(tail=80, stream=False)).decode("utf-8", "replace")
 
 
 class Instances:
@@ -131,13 +131,10 @@ class Instances:
 
     def start(self, image: Image | str, env: dict[str, str] | None = None, **options: Any) -> Instance:
         token = (env or {}).get("GESSO_TOKEN") or secrets.token_urlsafe(24)
-        container = self._client.containers.run(
-            image,
-            detach=True,
-            environment={"GESSO_TOKEN": token, **(env or {})},
-            **({"ports": {"8188/tcp": ("127.0.0.1", None)}} if "network_mode" not in options else {}),
-            **options,
-        )
+        if "network_mode" not in options:
+            options["ports"] = {"8188/tcp": ("127.0.0.1", None)}
+        environment = {"GESSO_TOKEN": token, **(env or {})}
+        container = self._client.containers.run(image, detach=True, environment=environment, **options)
         self._mine.append(container)
         return Instance(container, token)
 

@@ -27,7 +27,9 @@ def test_sqlalchemy_is_the_locked_one_and_has_mapped_column(instance: Instance, 
 
 
 def test_installed_is_what_is_locked(instance: Instance, locked: Locked) -> None:
-    listed = json.loads(instance.run("/opt/venv/bin/python -m pip list --format json --disable-pip-version-check").stdout)
+    listed = json.loads(
+        instance.run("/opt/venv/bin/python -m pip list --format json --disable-pip-version-check").stdout
+    )
     installed = {re.sub(r"[-_.]+", "-", entry["name"]).lower(): entry["version"] for entry in listed}
     installed.pop("pip")
     assert installed == {pin.name: pin.version for pin in locked.pins}
@@ -77,12 +79,13 @@ def test_the_guard_restores_sqlalchemy_without_a_network(image: Image, instances
     for damage in (
         f"mv {SITE}/sqlalchemy /root/gone",
         f"echo broken >> $(echo {SITE}/sqlalchemy/orm/__init__.py)",
-        f"mv $(ls -d {SITE}/sqlalchemy-2*.dist-info) /root/sqlalchemy-1.4.54.dist-info"
-        f" && cp -r /root/sqlalchemy-1.4.54.dist-info $(echo {SITE})/",
+        f"cd {SITE} && mv sqlalchemy-2*.dist-info sqlalchemy-1.4.54.dist-info",
     ):
         assert alone.run(damage).rc == 0, damage
         repaired = alone.run("gesso guard")
         assert repaired.rc == 0, (damage, repaired.stderr)
         assert "restored" in repaired.stderr, damage
-        shown = alone.run('python -c "from sqlalchemy.orm import mapped_column; import sqlalchemy as s; print(s.__version__)"')
+        shown = alone.run(
+            'python -c "from sqlalchemy.orm import mapped_column; import sqlalchemy as s; print(s.__version__)"'
+        )
         assert shown.stdout.startswith("2.0."), damage

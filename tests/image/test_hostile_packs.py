@@ -1,4 +1,4 @@
-"""Node packs that want another SQLAlchemy, as real ones do: caught at the lock, at the build, at run time, or undone."""
+"""Node packs that want another SQLAlchemy, as real ones do: caught at the lock, the build, run time, or undone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,11 @@ class Operator:
 
     def overlay(self, pack: str, *, install: bool = False, force: bool = False) -> Path:
         path = self._folder / f"{pack}.yaml"
-        node = {"name": pack, "path": f"tests/image/packs/{pack}", **({"install": "install.py"} if install else {})}
+        node = {
+            "name": pack,
+            "path": f"tests/image/packs/{pack}",
+            **({"install": "install.py"} if install else {}),
+        }
         content: dict[str, Any] = {"nodes": [node]}
         if force:
             content["python"] = {"overrides": ["sqlalchemy>=2.0,<2.1"]}
@@ -49,9 +53,24 @@ class Operator:
         return path
 
     def invoke(self, task: str, overlay: Path, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "invoke", task, "--arch", self._selection.arch, "--trial", "--overlay", overlay]
+        command = [
+            sys.executable,
+            "-m",
+            "invoke",
+            task,
+            "--arch",
+            self._selection.arch,
+            "--trial",
+            "--overlay",
+            overlay,
+        ]
         return subprocess.run(
-            [*map(str, command), *words], cwd=ROOT, capture_output=True, text=True, check=False, env=dict(os.environ)
+            [*map(str, command), *words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=dict(os.environ),
         )
 
 

@@ -49,7 +49,10 @@ def test_workflows_are_in_both_places(instance: Instance, manifest: Manifest) ->
             places = ["/opt/gesso/workflows", "/workspace/ComfyUI/workflows"]
             places += ["/workspace/user/default/workflows"] if suffix == ".json" else []
             for place in places:
-                assert instance.run(f"sha256sum {place}/{name}{suffix}").stdout.startswith(digest), (place, name)
+                assert instance.run(f"sha256sum {place}/{name}{suffix}").stdout.startswith(digest), (
+                    place,
+                    name,
+                )
     listed = instance.json("/userdata?dir=workflows")
     assert {f"{name}.json" for name in manifest.workflows} <= set(listed)
 
@@ -64,8 +67,16 @@ def test_without_the_token_everything_is_401(instance: Instance, path: str) -> N
 
 
 def test_wrong_tokens_are_401_and_in_no_log(instance: Instance) -> None:
-    for wrong in ("wrong-token-0123456789", instance.token[:-1], f"{instance.token}x", instance.token.swapcase()):
-        for path, headers in ((f"/{wrong}/object_info", {}), ("/object_info", {"Authorization": f"Bearer {wrong}"})):
+    for wrong in (
+        "wrong-token-0123456789",
+        instance.token[:-1],
+        f"{instance.token}x",
+        instance.token.swapcase(),
+    ):
+        for path, headers in (
+            (f"/{wrong}/object_info", {}),
+            ("/object_info", {"Authorization": f"Bearer {wrong}"}),
+        ):
             assert requests.get(f"{instance.url}{path}", headers=headers, timeout=30).status_code == 401
     logs = instance.run("cat /var/log/gesso/*").stdout + instance.logs()
     assert "wrong-token" not in logs

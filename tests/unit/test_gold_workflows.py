@@ -205,9 +205,7 @@ def test_krita_importer_can_take_it(name: str) -> None:
     assert all(node_id.isdigit() for node_id in graph)
     classes = [n["class_type"] for n in graph.values()]
     assert classes.count("ETN_KritaCanvas") == 1
-    assert not {"LoadImage", "SaveImage", "PreviewImage", "ETN_KritaStyle", "ETN_KritaStyleAndPrompt"} & set(
-        classes
-    )
+    assert not {"LoadImage", "SaveImage", "PreviewImage", "ETN_KritaStyle", "ETN_KritaStyleAndPrompt"} & set(classes)
     parameters = [n["inputs"] for n in graph.values() if n["class_type"] == "ETN_Parameter"]
     names = [p["name"] for p in parameters]
     assert len(set(names)) == len(names)

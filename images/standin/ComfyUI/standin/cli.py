@@ -65,9 +65,7 @@ def _existing_directory(path: str) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="A stand-in for ComfyUI; see its page at / for what it is not."
-    )
+    parser = argparse.ArgumentParser(description="A stand-in for ComfyUI; see its page at / for what it is not.")
     add = parser.add_argument
     add("--listen", default="127.0.0.1", metavar="IP", nargs="?", const="0.0.0.0,::")
     add("--port", type=int, default=8188)

@@ -22,9 +22,7 @@ def _save(directory: str, kind: str, prefix: str) -> dict[str, Any]:
         number += 1
     file.write_bytes(placeholder())
     below = target.parent.relative_to(folder.resolve())
-    return {
-        "images": [{"filename": file.name, "subfolder": "" if below == Path() else str(below), "type": kind}]
-    }
+    return {"images": [{"filename": file.name, "subfolder": "" if below == Path() else str(below), "type": kind}]}
 
 
 def save_image(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -81,9 +81,7 @@ class Run:
         return {"node_id": node, "node_type": self.job.prompt[node]["class_type"], "executed": list(done)}
 
     def _entry(self, status: str) -> dict[str, Any]:
-        meta = {
-            n: {"node_id": n, "display_node": n, "parent_node": None, "real_node_id": n} for n in self._ui
-        }
+        meta = {n: {"node_id": n, "display_node": n, "parent_node": None, "real_node_id": n} for n in self._ui}
         return {
             "prompt": self.job.row(),
             "outputs": self._ui,

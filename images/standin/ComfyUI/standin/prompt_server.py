@@ -96,9 +96,7 @@ class PromptServer:
 
     async def _deliver(self, message: str | bytes, sid: str | None) -> None:
         """To one client, or to all when none is named. A client that is gone is not an error."""
-        targets = (
-            list(self.sockets.values()) if sid is None else [self.sockets[sid]] if sid in self.sockets else []
-        )
+        targets = list(self.sockets.values()) if sid is None else [self.sockets[sid]] if sid in self.sockets else []
         for socket in targets:
             try:
                 if isinstance(message, str):

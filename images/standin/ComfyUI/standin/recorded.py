@@ -35,9 +35,7 @@ def load(path: Path, behaviours: Mapping[str, Behaviour] | None = None) -> dict[
     return {name: _make(name, record, behaviours.get(name)) for name, record in records.items()}
 
 
-def load_pack(
-    init_file: str, behaviours: Mapping[str, Behaviour] | None = None
-) -> dict[str, type[RecordedNode]]:
+def load_pack(init_file: str, behaviours: Mapping[str, Behaviour] | None = None) -> dict[str, type[RecordedNode]]:
     """For a pack's `__init__.py`: the classes of the recorded.json beside it."""
     return load(Path(init_file).with_name("recorded.json"), behaviours)
 

@@ -103,9 +103,7 @@ def add(server: PromptServer) -> None:
         name = request.query.get("filename", "")
         if not name or name.startswith("/") or ".." in name:
             return web.Response(status=400)
-        folder = _inside(
-            _kind(request.query.get("type", "output")), request.query.get("subfolder", ""), outside=403
-        )
+        folder = _inside(_kind(request.query.get("type", "output")), request.query.get("subfolder", ""), outside=403)
         if not (path := folder / Path(name).name).is_file():
             return web.Response(status=404)
         kind = _harmless_type(path)

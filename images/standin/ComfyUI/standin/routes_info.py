@@ -59,9 +59,7 @@ def add(server: PromptServer) -> None:
 
     @routes.get("/embeddings")
     async def embeddings(_: web.Request) -> web.Response:
-        return web.json_response(
-            [os.path.splitext(n)[0] for n in folder_paths.get_filename_list("embeddings")]
-        )
+        return web.json_response([os.path.splitext(n)[0] for n in folder_paths.get_filename_list("embeddings")])
 
     @routes.get("/extensions")
     async def extensions(_: web.Request) -> web.Response:

@@ -48,9 +48,7 @@ def add(server: PromptServer) -> None:
     @routes.get("/queue")
     async def show_queue(_: web.Request) -> web.Response:
         running = [queue.running.job.row()] if queue.running else []
-        return web.json_response(
-            {"queue_running": running, "queue_pending": [j.row() for j in queue.pending]}
-        )
+        return web.json_response({"queue_running": running, "queue_pending": [j.row() for j in queue.pending]})
 
     @routes.post("/queue")
     async def change_queue(request: web.Request) -> web.Response:

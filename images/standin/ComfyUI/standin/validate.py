@@ -102,9 +102,7 @@ class _Check:
         self._done[node_id] = right and node_id not in self.errors
         return self._done[node_id]
 
-    def _link(
-        self, name: str, info: tuple[Any, Any], link: list[Any], path: list[str]
-    ) -> tuple[Error | None, bool]:
+    def _link(self, name: str, info: tuple[Any, Any], link: list[Any], path: list[str]) -> tuple[Error | None, bool]:
         if len(link) != 2:
             message = "Bad linked input, must be a length-2 list of [node_id, slot_index]"
             return _at(name, "bad_linked_input", message, input_config=info, received_value=link), True
@@ -123,9 +121,7 @@ class _Check:
         if not accepts(info[0], received):
             details = f"{name}, received_type({received}) mismatch input_type({info[0]})"
             extra = {"input_name": name, "input_config": info, "received_type": received, "linked_node": link}
-            return error(
-                "return_type_mismatch", "Return type mismatch between linked nodes", details, **extra
-            ), True
+            return error("return_type_mismatch", "Return type mismatch between linked nodes", details, **extra), True
         return None, self.node(source, path)
 
     def _cycle(self, nodes: list[str]) -> None:
@@ -168,13 +164,9 @@ def _value(name: str, info: tuple[Any, Any], given: dict[str, Any]) -> Error | N
             return _at(name, "invalid_input_type", message, f"{name}, {value}, {problem}", **extra)
     extra = {"input_config": info, "received_value": value}
     if "min" in config and value < config["min"]:
-        return _at(
-            name, "value_smaller_than_min", f"Value {value} smaller than min of {config['min']}", **extra
-        )
+        return _at(name, "value_smaller_than_min", f"Value {value} smaller than min of {config['min']}", **extra)
     if "max" in config and value > config["max"]:
-        return _at(
-            name, "value_bigger_than_max", f"Value {value} bigger than max of {config['max']}", **extra
-        )
+        return _at(name, "value_bigger_than_max", f"Value {value} bigger than max of {config['max']}", **extra)
     if not isinstance(kind, list) and kind != "COMBO":
         return None
     options = kind if isinstance(kind, list) else config.get("options", [])

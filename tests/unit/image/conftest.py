@@ -1,0 +1,94 @@
+"""What the builder wing's tests share: git without a person's settings, local repositories, programs that only pretend."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gesso.settings import Project
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(autouse=True)
+def git_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a global git configuration of the test's own, empty, and no settings from anywhere else."""
+    path = tmp_path / "gitconfig"
+    path.touch()
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(path))
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    return path
+
+
+@pytest.fixture
+def project() -> Project:
+    """This very checkout: its real manifests and locks."""
+    return Project(ROOT)
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
+    """Put a shell script on PATH, before the real program of that name; `$LOG` is a folder that it may write to.
+
+    Gives that folder.
+    """
+    folder, log = tmp_path / "programs", tmp_path / "log"
+    folder.mkdir()
+    log.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("LOG", str(log))
+
+    def put(name: str, script: str) -> Path:
+        path = folder / name
+        path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        path.chmod(0o755)
+        return log
+
+    return put
+
+
+@pytest.fixture
+def git() -> Callable[..., str]:
+    """Run git in a folder and give what it says."""
+    who = {f"GIT_{role}_{what}": "a@b" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    when = {f"GIT_{role}_DATE": "2026-01-01T00:00:00Z" for role in ("AUTHOR", "COMMITTER")}
+
+    def run(folder: Path, *words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **who, **when})
+        return done.stdout.strip()
+
+    return run
+
+
+@pytest.fixture
+def repository(tmp_path: Path, git: Callable[..., str]) -> Callable[[str, dict[str, bytes]], Path]:
+    """Make a repository with one commit on `main`; files named *.sh are executable, `x -> y` is a link."""
+
+    def make(name: str, files: dict[str, bytes]) -> Path:
+        folder = tmp_path / "upstream" / name
+        folder.mkdir(parents=True)
+        git(folder, "init", "--quiet", "--initial-branch=main")
+        for file, content in files.items():
+            link, _, target = file.partition(" -> ")
+            path = folder / link
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if target:
+                path.symlink_to(target)
+                continue
+            path.write_bytes(content)
+            path.chmod(0o755 if file.endswith(".sh") else 0o644)
+        git(folder, "add", "--all")
+        git(folder, "commit", "--quiet", "--message=one")
+        return folder
+
+    return make

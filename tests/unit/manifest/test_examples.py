@@ -1,0 +1,57 @@
+"""Every file in examples/bad is refused, with exactly the lines that stand in the .expected file beside it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gesso.errors import ManifestError
+from gesso.manifest.load import load
+
+BAD = sorted((Path(__file__).parent / "examples/bad").glob("*.yaml"))
+
+
+def listing(*folders: Path) -> list[tuple[str, int, int]]:
+    """Give what lies in the folders, and all that would show a change of it."""
+    entries = (entry for folder in folders for entry in os.scandir(folder))
+    return sorted((entry.path, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries)
+
+
+def test_good_example_loads(examples: Path) -> None:
+    loaded = load(examples / "good.yaml")
+
+    assert loaded.manifest.arch == "good"
+    assert loaded.manifest.python.version == "3.13"
+    assert [model.name for model in loaded.manifest.models] == [
+        "checkpoints/desk.safetensors",
+        "vae/lamp.safetensors",
+        "upscale_models/lens.pth",
+    ]
+    assert loaded.files == (examples / "good.yaml",)
+
+
+@pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
+def test_bad_example_is_refused_with_exactly_its_findings(path: Path, examples: Path) -> None:
+    expected = path.with_suffix(".expected").read_text(encoding="utf-8").splitlines()
+
+    before = listing(examples, path.parent)
+
+    with pytest.raises(ManifestError) as caught:
+        load(path, root=examples)
+
+    assert caught.value.exit_code == 2
+    assert caught.value.next_step
+    count = len(expected)
+    head = f"the manifest has {count} problem{'s' * (count != 1)}:"
+    assert caught.value.message.splitlines() == [head, *expected]
+    assert listing(examples, path.parent) == before, "nothing is to be written"
+
+
+def test_every_example_has_its_expectation_and_the_other_way_round() -> None:
+    folder = BAD[0].parent
+
+    assert len(BAD) >= 28
+    assert {path.stem for path in BAD} == {path.stem for path in folder.glob("*.expected")}
+    assert {path.suffix for path in folder.iterdir()} == {".yaml", ".expected"}

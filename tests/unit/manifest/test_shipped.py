@@ -1,0 +1,138 @@
+"""The manifests that gesso ships, and the schema that editors use for them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gesso.manifest.load import load
+from gesso.manifest.lock import read_lock, stale_inputs
+from gesso.manifest.schema import FOLDERS, PATTERNS_IN_WORDS, Manifest, editor_schema
+from gesso.settings import Project, select
+
+ROOT = Path(__file__).resolve().parents[3]
+FILES = sorted((ROOT / "manifests").glob("*.yaml"))
+ARCHS = ["flux", "sdxl"]
+
+
+def plain_keys(path: Path) -> dict[str, Any]:
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert isinstance(data, dict)
+    return data
+
+
+def test_every_architecture_is_tested_here() -> None:
+    assert Project(ROOT).archs() == ARCHS
+
+
+def test_written_schema_is_what_the_code_says() -> None:
+    written = json.loads((ROOT / "manifests/schema.json").read_text(encoding="utf-8"))
+
+    assert written == json.loads(json.dumps(editor_schema())), "run `invoke generate`"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_manifest_names_its_schema_to_the_editor(path: Path) -> None:
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+
+    assert first == "# yaml-language-server: $schema=schema.json"
+    assert (path.parent / first.rpartition("=")[2]).is_file()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_manifest_uses_only_keys_that_the_schema_knows(path: Path) -> None:
+    schema = editor_schema()
+    data = plain_keys(path)
+
+    assert data.keys() <= schema["properties"].keys()
+    for key, definition in (("models", "Model"), ("nodes", "Node")):
+        for item in data.get(key, ()):
+            assert item.keys() <= schema["$defs"][definition]["properties"].keys()
+            assert set(schema["$defs"][definition]["required"]) <= item.keys()
+    for key in ("base", "python", "comfyui", "hardware"):
+        definition = schema["properties"][key]["$ref"].rpartition("/")[2]
+        assert data.get(key, {}).keys() <= schema["$defs"][definition]["properties"].keys()
+
+
+def test_schema_refuses_unknown_keys_and_asks_for_nothing_at_the_top() -> None:
+    schema = editor_schema()
+
+    assert "required" not in schema
+    assert schema["additionalProperties"] is False
+    assert all(d["additionalProperties"] is False for d in schema["$defs"].values())
+    assert schema["properties"].keys() == Manifest.model_fields.keys() | {"extends"}
+    assert [name for name, d in schema["$defs"].items() if d.get("required")] == ["Model", "Node"]
+
+
+def test_every_pattern_has_words_for_people() -> None:
+    def patterns(part: object) -> set[str]:
+        if isinstance(part, dict):
+            own = {part["pattern"]} if isinstance(part.get("pattern"), str) else set()
+            return own.union(*map(patterns, part.values()))
+        return set().union(*map(patterns, part)) if isinstance(part, list) else set()
+
+    assert patterns(editor_schema()) == set(PATTERNS_IN_WORDS)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("trial", [False, True], ids=["real", "trial"])
+def test_shipped_manifest_loads(arch: str, trial: bool) -> None:
+    selection = select(Project(ROOT), arch, trial=trial)
+
+    manifest = load(selection.manifest, selection.layers, root=ROOT).manifest
+
+    assert manifest.arch == arch
+    assert manifest.trial is trial
+    assert (manifest.base.bootstrap is None) is (not trial)
+    assert all(model.name.split("/")[0] in FOLDERS[model.kind] for model in manifest.models)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_shipped_manifest_takes_code_over_https_and_pinned_only(arch: str) -> None:
+    selection = select(Project(ROOT), arch)
+
+    manifest = load(selection.manifest, root=ROOT).manifest
+
+    for source in (manifest.comfyui, *manifest.nodes):
+        assert source.path is None
+        assert source.git is not None
+        assert source.git.startswith("https://")
+        assert source.ref is not None
+        assert len(source.ref) == 40, "a commit, for a tag can be moved"
+    for model in manifest.models:
+        assert all(url.startswith("https://") for url in model.sources)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_shipped_file_names_git_over_anything_but_https(path: Path) -> None:
+    data = plain_keys(path)
+
+    gits = [part.get("git") for part in (data.get("comfyui", {}), *data.get("nodes", ()))]
+    assert all(git is None or git.startswith("https://") for git in gits)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_trial_takes_code_from_this_project_only(arch: str) -> None:
+    selection = select(Project(ROOT), arch, trial=True)
+
+    manifest = load(selection.manifest, selection.layers, root=ROOT).manifest
+
+    for source in (manifest.comfyui, *manifest.nodes):
+        assert source.git is None
+        assert source.path is not None
+        assert (ROOT / source.path).is_dir()
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("trial", [False, True], ids=["real", "trial"])
+def test_shipped_lock_is_fresh(arch: str, trial: bool) -> None:
+    selection = select(Project(ROOT), arch, trial=trial)
+    lock = read_lock(selection.lock)
+
+    assert lock.arch == arch
+    assert stale_inputs(lock, load(selection.manifest, selection.layers, root=ROOT).manifest) == []
+    assert selection.lock.read_text(encoding="utf-8") == lock.dumps()

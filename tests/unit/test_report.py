@@ -1,0 +1,109 @@
+"""Where errors become text: the documented exit codes, and the report that an unexpected error leaves."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from gesso import errors, proc, report
+
+DOCUMENTED: dict[type[errors.GessoError], int] = {
+    errors.CheckError: 1,
+    errors.ManifestError: 2,
+    errors.LockError: 3,
+    errors.FetchError: 4,
+    errors.VerifyError: 5,
+    errors.BuildError: 6,
+    errors.PublishError: 7,
+    proc.MissingProgramError: 6,
+    proc.TimedOutError: 6,
+}
+
+
+def _subclasses(kind: type[errors.GessoError]) -> set[type[errors.GessoError]]:
+    return {kind}.union(*(_subclasses(below) for below in kind.__subclasses__()))
+
+
+def test_every_error_has_a_documented_code() -> None:
+    package = Path(report.__file__).parent
+    for path in package.rglob("*.py"):
+        importlib.import_module(".".join(("gesso", *path.relative_to(package).with_suffix("").parts)))
+    assert _subclasses(errors.GessoError) - {errors.GessoError} == set(DOCUMENTED)
+
+
+@pytest.mark.parametrize(("kind", "code"), DOCUMENTED.items())
+def test_an_expected_error(kind: type[errors.GessoError], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, report.exit_codes():
+        raise kind("sdxl.yaml:3: it is wrong", "mend it")
+    assert ended.value.code == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "gesso: sdxl.yaml:3: it is wrong\n  next: mend it\n"
+
+
+def test_an_error_without_a_next_step(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), report.exit_codes():
+        raise errors.CheckError("no")
+    assert capsys.readouterr().err == "gesso: no\n"
+
+
+def test_nothing_happens_where_nothing_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with report.exit_codes():
+        pass
+    with pytest.raises(SystemExit) as ended, report.exit_codes():
+        raise SystemExit(9)
+    assert ended.value.code == 9
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_interrupt_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, report.exit_codes():
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.startswith("gesso: interrupted")
+
+
+def test_an_unexpected_error_leaves_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["gesso", "build", "https://me:hunter2@host/x"])
+    with pytest.raises(SystemExit) as ended, report.exit_codes():
+        raise RuntimeError("no https://me:hunter2@host/simple")
+    assert ended.value.code == 70
+    err = capsys.readouterr().err
+    (path,) = tmp_path.iterdir()
+    assert f"report in {path}" in err
+    text = path.read_text()
+    assert "Traceback" in text
+    assert "test_an_unexpected_error_leaves_a_report" in text
+    assert "RuntimeError: no https://***@host/simple" in text
+    assert "command: gesso build https://***@host/x" in text
+    assert "hunter2" not in text + err
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_reader_that_went_away_is_no_error() -> None:
+    code = "from gesso import report\nwith report.exit_codes():\n  for n in range(99999): report.result('x' * 99)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(10) == 0
+
+
+def test_results_alone_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    report.say("working")
+    report.result_json({"b": 1, "a": [2]})
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"a": [2], "b": 1}
+    assert out.index('"a"') < out.index('"b"')
+    assert err == "working\n"
