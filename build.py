@@ -72,8 +72,8 @@ def make_venv() -> None:
         if done.returncode:
             print(f"gesso: .venv could not be prepared: {' '.join(map(str, step[:5]))} ended with {done.returncode}",
                   file=sys.stderr)  # fmt: skip
-            print("  next: check network and proxy (PIP_INDEX_URL, UV_DEFAULT_INDEX, SSL_CERT_FILE), then run this again;"
-                  " on Debian, python3-venv must be installed", file=sys.stderr)  # fmt: skip
+            print("  next: check network and proxy (PIP_INDEX_URL, UV_DEFAULT_INDEX, SSL_CERT_FILE), then again;",
+                  "Debian keeps venv in the package python3-venv", file=sys.stderr)  # fmt: skip
             sys.exit(6)
     STAMP.write_text(digest)
 

@@ -65,7 +65,7 @@ def test(_, arch=None, overlay=None, trial=False, image=None):
 
 @task
 def generate(_):
-    """Write the files that are made from others: manifests/schema.json."""
+    """Write the files that are made from others: the editors' schema, the trial's models."""
     with report.exit_codes():
         commands.generate()
 
@@ -75,3 +75,13 @@ def clean(_):
     """Remove the caches of sources and build contexts; the engine's images stay."""
     with report.exit_codes():
         commands.clean()
+
+
+@task(
+    iterable=["overlay"],
+    help={"arch": _ARCH, "overlay": _OVERLAY, "rounds": "how many times each is built (default 3)"},
+)
+def bench(_, arch="sdxl", overlay=None, rounds=3):
+    """Measure the image beside a plain Dockerfile with the same contents, into bench/results."""
+    with report.exit_codes():
+        commands.bench(arch, overlay, rounds=rounds)

@@ -13,6 +13,7 @@ from gesso import proc, report
 from gesso.errors import BuildError, CheckError, LockError, ManifestError
 from gesso.image import build as image_build
 from gesso.image import locking, ownlocks, render
+from gesso.image import trial as trial_models
 from gesso.image.pylock import read_pins
 from gesso.image.resolve import Resolver
 from gesso.image.sources import SourceCache
@@ -82,8 +83,12 @@ def check() -> None:
         for trial in (False, True):
             problems += _problems_of(Selection(PROJECT, arch, (), trial))
     problems += [f"{name}.lock.txt is stale: run `invoke lock`" for name in ownlocks.stale(PROJECT)]
-    if _schema_text() != _read(PROJECT.manifests / "schema.json"):
-        problems.append("manifests/schema.json is not what gesso/manifest/schema.py says: run `invoke generate`")
+    try:
+        drifted = [path for path, text in _generated().items() if _read(path) != text]
+    except ManifestError as error:
+        problems.append(str(error))
+    else:
+        problems += [f"{path.relative_to(PROJECT.root)} is out of date: run `invoke generate`" for path in drifted]
     if problems:
         raise CheckError("\n".join(dict.fromkeys(problems)), "mend these, then run `invoke check` again")
     report.result(f"ok: {', '.join(PROJECT.archs())}: manifests, locks, workflows, Dockerfiles")
@@ -153,12 +158,24 @@ def render_context(arch: str, overlays: Sequence[str], out: str, *, trial: bool)
 
 def generate() -> None:
     """Write the files that are made from others."""
-    locking.replace(PROJECT.manifests / "schema.json", _schema_text())
-    report.result("wrote manifests/schema.json")
+    for path, text in _generated().items():
+        path.parent.mkdir(exist_ok=True)
+        if _read(path) != text:
+            locking.replace(path, text)
+            report.result(f"wrote {path.relative_to(PROJECT.root)}")
 
 
-def _schema_text() -> str:
-    return json.dumps(editor_schema(), indent=1, sort_keys=True) + "\n"
+def _generated() -> dict[Path, str]:
+    """Give every generated file's text, from the files that it is made from.
+
+    Raises ManifestError where those cannot be read.
+    """
+    texts = {PROJECT.manifests / "schema.json": json.dumps(editor_schema(), indent=1, sort_keys=True) + "\n"}
+    for arch in PROJECT.archs():
+        selection = Selection(PROJECT, arch)
+        models = load(selection.manifest, root=PROJECT.root).manifest.models
+        texts[selection.trial_models] = trial_models.overlay(arch, models)
+    return texts
 
 
 def test(arch: str | None, overlays: Sequence[str], *, trial: bool, image: str | None) -> None:
@@ -198,7 +215,7 @@ def _own_tests() -> None:
 
 
 def _run(name: str, command: Sequence[str]) -> None:
-    if not proc.stream(command, report.result).ok:
+    if not proc.stream(command, report.result, cwd=PROJECT.root).ok:
         raise CheckError(f"{name} failed", "the output above says why")
 
 
@@ -212,3 +229,10 @@ def clean() -> None:
 
 def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def bench(arch: str, overlays: Sequence[str], *, rounds: int) -> None:
+    """Run the benchmark of the image's build, size and start."""
+    selection = select(PROJECT, arch, overlays)
+    overlay_words = [str(path.resolve()) for path in selection.overlays]
+    _run("bench", [sys.executable, "-m", "bench.image_build", arch, str(rounds), *overlay_words])

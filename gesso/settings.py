@@ -64,8 +64,13 @@ class Selection:
     @property
     def layers(self) -> tuple[Path, ...]:
         """The overlays in the order in which they are merged; a trial's own comes first."""
-        trial = (self.project.manifests / f"{TRIAL}.yaml",) if self.trial else ()
+        trial = (self.project.manifests / f"{TRIAL}.yaml", self.trial_models) if self.trial else ()
         return (*trial, *self.overlays)
+
+    @property
+    def trial_models(self) -> Path:
+        """The generated overlay that swaps this architecture's models for small ones."""
+        return self.project.manifests / TRIAL / f"{self.arch}.yaml"
 
     @property
     def lock(self) -> Path:

@@ -117,7 +117,9 @@ def bootstrap_base(suite: str, say: Callable[[str], None]) -> str:
     words = ["bash", "-o", "pipefail", "-c", script, name, *excludes, suite, "-", mirror]
     result = proc.run(words, timeout=900)
     if not result.ok:
-        raise BuildError(f"mmdebstrap {suite}: {result.tail()}", "check that this machine's Debian mirror answers")
+        full = "no space left" in result.output.lower()
+        remedy = "free some disk space" if full else "check that this machine's Debian mirror answers"
+        raise BuildError(f"mmdebstrap {suite}: {result.tail()}", f"{remedy}, then run this again")
     return name
 
 

@@ -14,6 +14,7 @@ from gesso.errors import BuildError, FetchError, GessoError
 from gesso.proc import redact
 
 _LOG_LINES = 40
+_COMMAND = re.compile(r'process ".*" did not complete successfully:', re.DOTALL)
 _FRACTION = re.compile(r"(\.\d{6})\d+")
 
 
@@ -102,7 +103,8 @@ class Progress:
         digest, name = str(vertex.get("digest")), _readable(str(vertex.get("name", "")))
         self._names[digest] = name
         if vertex.get("error") and "context canceled" not in vertex["error"]:
-            self.failed, self.error = name, redact(str(vertex["error"]))
+            # The step's name says what ran; BuildKit repeats all of it, mounts and flags, before it says what happened.
+            self.failed, self.error = name, redact(_COMMAND.sub("it ended with", str(vertex["error"]), count=1))
         if vertex.get("completed") and digest not in self._done:
             self._done.add(digest)
             cached = bool(vertex.get("cached"))
@@ -141,7 +143,7 @@ _INDEX_TROUBLE = (
 # Texts of BuildKit, uv and pip, and what each means for the person: (pattern, error type, message, next step).
 _KNOWN = (
     (
-        r"no space left on device",
+        r"[Nn]o space left on device",
         BuildError,
         "the engine's disk is full",
         "free some with `docker system prune`, or move Docker's data to a larger disk",

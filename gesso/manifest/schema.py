@@ -26,6 +26,7 @@ PICKLE_SUFFIXES = (
     ".pkl",
     ".patch",
 )  # .patch: Fooocus's inpaint model is a pickle
+NAMED_LISTS = ("models", "nodes")  # lists of named things: an overlay changes them by name
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 SLUG = r"^[a-z][a-z0-9-]{0,39}$"
@@ -38,20 +39,6 @@ REF = r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$"
 FOLDER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 CUDA = r"^[0-9]+\.[0-9]+$"
 WORKFLOW = r"^[a-z0-9_]+$"
-# What each pattern allows, for people.
-PATTERNS_IN_WORDS = {
-    SHA256: "64 lowercase hex digits",
-    SLUG: "at most 40 lowercase letters, digits and -, a letter first",
-    REQUIREMENT: "one line such as torch==2.13.0",
-    DISTRIBUTION: "the name of a Python distribution, such as opencv-python",
-    PACKAGE: "the name of a Debian package, such as libegl1",
-    CLASS_ID: "at most 120 letters, digits, spaces and _ . + ( ) / | -",
-    IMAGE: "name:tag, such as debian:trixie-slim",
-    REF: "a tag, a branch or a commit: letters, digits and . _ / + -",
-    FOLDER: "at most 80 letters, digits and . _ -, a letter or digit first",
-    CUDA: "a version such as 13.0",
-    WORKFLOW: "lowercase letters, digits and _",
-}
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 Requirement = Annotated[str, StringConstraints(pattern=REQUIREMENT, strip_whitespace=True)]

@@ -101,6 +101,12 @@ def locate(tree: Tree, path: tuple[str | int, ...]) -> Mark:
     return mark
 
 
+def name_of(item: Tree) -> str | None:
+    """Give what stands under `name`, where that is a text."""
+    name = item.items.get("name") if isinstance(item, Mapping) else None
+    return name.value if isinstance(name, Scalar) and isinstance(name.value, str) else None
+
+
 def read(path: Path, *, shown_as: str | None = None) -> tuple[Tree | None, list[Problem]]:
     """Read one file; what is wrong with it is given back, not raised: other files have problems too."""
     name = shown_as or str(path)

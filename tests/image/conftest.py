@@ -95,8 +95,8 @@ class Instance:
     @property
     def url(self) -> str:
         self.container.reload()
-        (binding,) = self.container.ports["8188/tcp"] or ()
-        return f"http://127.0.0.1:{binding['HostPort']}"
+        ports: dict[str, Any] = self.container.ports
+        return f"http://127.0.0.1:{ports['8188/tcp'][0]['HostPort']}"
 
     def run(self, command: str) -> Any:
         """Run a command with a limit inside the container: an exec's output has no timeout of its own."""
@@ -111,15 +111,17 @@ class Instance:
             self.container.reload()
             if self.container.status == "exited":
                 pytest.fail(f"the container ended:\n{self.logs()}", pytrace=False)
-            code, output = self.container.exec_run(["gesso", "health"])
-            if code == 0:
+            answer: Any = self.container.exec_run(["gesso", "health"])
+            if answer.exit_code == 0:
                 return
             if time.monotonic() > deadline:
-                pytest.fail(f"not healthy after {START_WITHIN} s: {output.decode()}\n{self.logs()}", pytrace=False)
+                said = f"{answer.output.decode()}\n{self.logs()}"
+                pytest.fail(f"not healthy after {START_WITHIN} s: {said}", pytrace=False)
             time.sleep(0.3)
 
     def logs(self) -> str:
-        return bytes(self.container.logs(tail=80, stream=False)).decode("utf-8", "replace")
+        logs: Any = self.container.logs(tail=80)
+        return str(logs.decode("utf-8", "replace"))
 
 
 class Instances:

@@ -7,6 +7,7 @@ After a change that is meant, write the golden files anew and read the differenc
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -41,13 +42,18 @@ class Decided:
     dockerfile: str
 
 
+@functools.cache
+def _prepared(name: str) -> tuple[Manifest, Locked]:
+    arch, _, trial = name.partition("-")
+    return build.prepare(Selection(Project(ROOT), arch, (), trial == "trial"))
+
+
 def _decide(name: str, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Decided:
     project = Project(ROOT)
-    arch, _, trial = name.partition("-")
-    manifest, locked = build.prepare(Selection(project, arch, (), trial == "trial"))
+    manifest, locked = _prepared(name)
     manifest = manifest.model_copy(update=changes)
     monkeypatch.setattr(build, "_revision", lambda _: REVISION)
-    base = build.base_reference(manifest, locked)
+    base = build.base_reference(locked)
     plan = build.decide(project, manifest, locked, base=base, wheel=WHEEL)
     return Decided(manifest, locked, plan, render.dockerfile(plan, project.images))
 
@@ -190,9 +196,7 @@ def test_architectures_differ_in_comment_and_labels_only(monkeypatch: pytest.Mon
 
 
 def test_an_install_script_runs_between_packs_and_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes = Selection(Project(ROOT), "sdxl")
-    manifest, _ = build.prepare(nodes)
-    first, *rest = manifest.nodes
+    first, *rest = _prepared("sdxl")[0].nodes
     changed = (first.model_copy(update={"install": "scripts/install.py"}), *rest)
     found = _instructions(_decide("sdxl", monkeypatch, nodes=changed).dockerfile)
     texts = [rest for _, rest in found]
@@ -219,7 +223,7 @@ def test_labels(decided: Decided) -> None:
 
 def test_no_revision_outside_git(monkeypatch: pytest.MonkeyPatch) -> None:
     project = Project(ROOT)
-    manifest, locked = build.prepare(Selection(project, "sdxl"))
+    manifest, locked = _prepared("sdxl")
     monkeypatch.setattr(build, "_revision", lambda _: None)
     plan = build.decide(project, manifest, locked, base="x", wheel=WHEEL)
     assert "org.opencontainers.image.revision" not in plan.variables["labels"]

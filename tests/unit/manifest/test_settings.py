@@ -120,7 +120,10 @@ def test_trial_is_laid_over_first(here: Project, tmp_path: Path) -> None:
     both = select(here, "sdxl", [overlay], trial=True)
 
     assert both.manifest == here.manifests / "sdxl.yaml"
-    assert both.layers == (here.manifests / "trial.yaml", overlay)
+    assert both.layers[0] == here.manifests / "trial.yaml"
+    assert both.layers[-1] == overlay
+    assert all(path.is_relative_to(here.manifests) for path in both.layers[:-1])
+    assert select(here, "sdxl", trial=True).layers == both.layers[:-1]
     assert select(here, "sdxl", [overlay]).layers == (overlay,)
     assert select(here, "sdxl").layers == ()
     assert both.without_overlays == Selection(here, "sdxl", (), trial=True)

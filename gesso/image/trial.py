@@ -1,0 +1,81 @@
+"""The trial's models: for each real one a small file of the same name, kind and family, made of nothing but its name.
+
+Their headers hold the decisive tensors by which ComfyUI tells families apart, so that everything that looks at headers
+sees what it would see in the real file. Pure: the bytes are a function of the manifest's entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gesso.manifest.schema import Model
+
+MIRROR = "http://127.0.0.1:18190"  # where the trial's own mirror serves them, inside the instance
+_SD_LATENTS, _FLUX_LATENTS = 4, 16
+_DTYPE = "F8_E4M3"  # one byte an element
+
+_SDXL_UNET = {
+    "model.diffusion_model.input_blocks.0.0.weight": [320, _SD_LATENTS, 3, 3],
+    "model.diffusion_model.label_emb.0.0.weight": [1280, 2816],
+    "model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": [640, 2048],
+    "first_stage_model.decoder.conv_in.weight": [512, _SD_LATENTS, 3, 3],
+}
+_FLUX_UNET = {
+    "img_in.weight": [3072, 64],
+    "double_blocks.0.img_attn.norm.key_norm.scale": [128],
+    "guidance_in.in_layer.weight": [3072, 256],
+}
+
+
+def tensors_of(model: Model) -> dict[str, list[int]]:
+    """Give tensor names and shapes: decisive ones for checkpoints, diffusion models and VAEs, else one small one."""
+    if model.kind in {"checkpoint", "diffusion_model"}:
+        return _FLUX_UNET if model.family == "flux" else _SDXL_UNET
+    if model.kind == "vae":
+        channels = _FLUX_LATENTS if model.family == "flux" else _SD_LATENTS
+        return {"decoder.conv_in.weight": [512, channels, 3, 3], "encoder.conv_out.weight": [2 * channels, 512, 3, 3]}
+    return {"weight": [16]}
+
+
+def content(model: Model) -> bytes:
+    """Give the file: a safetensors file of zeros, a GGUF header, or (pickle formats) bytes that nothing can load."""
+    if model.name.endswith(".gguf"):
+        key, value = b"general.architecture", b"t5encoder"
+        pair = struct.pack("<Q", len(key)) + key + struct.pack("<IQ", 8, len(value)) + value
+        return b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + pair
+    if not model.name.endswith((".safetensors", ".sft")):
+        return f"a trial stand-in for {model.name}\n".encode()
+    header: dict[str, object] = {"__metadata__": {"gesso": f"trial stand-in for {model.name}"}}
+    offset = 0
+    for name, shape in tensors_of(model).items():
+        end = offset + math.prod(shape)
+        header[name] = {"dtype": _DTYPE, "shape": shape, "data_offsets": [offset, end]}
+        offset = end
+    blob = json.dumps(header, separators=(",", ":"), sort_keys=False).encode()
+    blob += b" " * (-len(blob) % 8)
+    return struct.pack("<Q", len(blob)) + blob + bytes(offset)
+
+
+def overlay(arch: str, models: Iterable[Model]) -> str:
+    """Give manifests/trial/ARCH.yaml: the same models by name, with the small files' size, sha256 and source."""
+    lines = [
+        "# yaml-language-server: $schema=../schema.json",
+        f"# Made by `invoke generate` from {arch}.yaml: do not edit.",
+        "models:",
+    ]
+    for model in models:
+        data = content(model)
+        lines += [
+            f"  - name: {model.name}",
+            f"    sources: [{MIRROR}/{model.name}]",
+            f"    sha256: {hashlib.sha256(data).hexdigest()}",
+            f"    size: {len(data)}",
+        ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,153 @@
+"""What is wrong with a manifest, in words for the person who wrote it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import typing
+from typing import Any
+
+from pydantic import BaseModel
+
+from gesso.manifest.schema import (
+    CLASS_ID,
+    CUDA,
+    DISTRIBUTION,
+    FOLDER,
+    IMAGE,
+    NAMED_LISTS,
+    PACKAGE,
+    REF,
+    REQUIREMENT,
+    SHA256,
+    SLUG,
+    WORKFLOW,
+    Manifest,
+)
+from gesso.manifest.yamlsource import Listing, Mapping, Problem, Tree, locate, name_of
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# What each pattern allows, for people.
+PATTERNS_IN_WORDS = {
+    SHA256: "64 lowercase hex digits",
+    SLUG: "at most 40 lowercase letters, digits and -, a letter first",
+    REQUIREMENT: "one line such as torch==2.13.0",
+    DISTRIBUTION: "the name of a Python distribution, such as opencv-python",
+    PACKAGE: "the name of a Debian package, such as libegl1",
+    CLASS_ID: "at most 120 letters, digits, spaces and _ . + ( ) / | -",
+    IMAGE: "name:tag, such as debian:trixie-slim",
+    REF: "a tag, a branch or a commit: letters, digits and . _ / + -",
+    FOLDER: "at most 80 letters, digits and . _ -, a letter or digit first",
+    CUDA: "a version such as 13.0",
+    WORKFLOW: "lowercase letters, digits and _",
+}
+
+
+def own_errors(errors: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    """Leave out what is only the echo of an error further in: pydantic calls a list empty when its items failed."""
+    for error in errors:
+        path = error["loc"]
+        echo = any(len(o["loc"]) > len(path) and o["loc"][: len(path)] == path for o in errors)
+        if not (error["type"] == "too_short" and echo):
+            yield error
+
+
+def dotted(tree: Tree, path: tuple[str | int, ...]) -> str:
+    """Give the path as people read it: things in lists by their name, where they have one."""
+    text = ""
+    here: Tree | None = tree
+    for step in path:
+        if isinstance(here, Mapping):
+            here = here.items.get(str(step))
+        elif isinstance(here, Listing) and isinstance(step, int) and step < len(here.items):
+            here = here.items[step]
+        else:
+            here = None
+        if isinstance(step, int):
+            text += f"[{(name_of(here) if here else None) or step}]"
+        else:
+            text += f"{'.' * bool(text)}{step}"
+    return text
+
+
+def problem_of(tree: Mapping, error: dict[str, Any]) -> Problem:
+    """Give one of pydantic's errors as a problem at its place."""
+    path = tuple(error["loc"])
+    return Problem(locate(tree, path), dotted(tree, path), _say(error, path))
+
+
+def _say(error: dict[str, Any], path: tuple[str | int, ...]) -> str:
+    given, context = error.get("input"), error.get("ctx", {})
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return _unknown_key(path)
+    if kind == "string_pattern_mismatch":
+        return f"`{short(given)}` is not allowed; must be {PATTERNS_IN_WORDS[context['pattern']]}"
+    if kind == "value_error":
+        shown = "" if given is None or isinstance(given, dict) else f"`{short(given)}` "
+        return f"{shown}{context['error']}"
+    expected = str(context.get("expected", "")).replace("'", "")
+    simple = {
+        "missing": "missing; it is required",
+        "literal_error": f"`{short(given)}` is not allowed; allowed: {expected}",
+        "bool_type": f"`{short(given)}` is not allowed; allowed: true, false",
+        "int_type": f"must be a whole number without quotes, not {_kind_of(given)}",
+        "greater_than": f"`{short(given)}` is not allowed; must be more than {context.get('gt')}",
+        "string_type": f"must be text, not {_kind_of(given)}{'; put it in quotes' * isinstance(given, int)}",
+        "tuple_type": f"must be a list, not {_kind_of(given)}",
+        "model_type": f"must be a mapping of keys to values, not {_kind_of(given)}",
+        "model_attributes_type": f"must be a mapping of keys to values, not {_kind_of(given)}",
+        "too_short": "must not be empty",
+        "string_too_short": f"too short; give at least {context.get('min_length')} characters",
+    }
+    return simple.get(kind, str(error["msg"]))
+
+
+def _unknown_key(path: tuple[str | int, ...]) -> str:
+    word = str(path[-1])
+    merging = ["extends"] if len(path) == 1 else ["remove"] if len(path) == 3 and path[0] in NAMED_LISTS else []
+    allowed = sorted([*_fields_at(Manifest, path[:-1]), *merging])
+    close = difflib.get_close_matches(word, allowed, 1)
+    hint = f"did you mean `{close[0]}`? " if close else ""
+    return f"unknown key; {hint}allowed: {', '.join(allowed)}"
+
+
+def _fields_at(model: type[BaseModel], path: tuple[str | int, ...]) -> Iterable[str]:
+    """Give the keys that the schema allows at `path`."""
+    for step in path:
+        if isinstance(step, int):
+            continue
+        field = model.model_fields.get(step)
+        inner = [a for a in _types_in(field.annotation if field else None) if issubclass(a, BaseModel)]
+        if not inner:
+            return ()
+        model = inner[0]
+    return model.model_fields
+
+
+def _types_in(annotation: Any) -> Iterable[type]:
+    if isinstance(annotation, type):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _types_in(argument)
+
+
+def short(value: object) -> str:
+    """Give a value as it is shown in a message."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+    text = re.sub(r"//[^/\s]*@", "//...@", text)  # a password is not to be repeated in a log
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _kind_of(value: object) -> str:
+    names = {
+        "dict": "a mapping",
+        "list": "a list",
+        "int": "a number",
+        "bool": "true/false",
+        "NoneType": "null",
+    }
+    return names.get(type(value).__name__, "text")

@@ -1,0 +1,203 @@
+"""The lock files: which one belongs to a selection, when it is stale, and how it is replaced."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gesso.errors import LockError
+from gesso.image import locking
+from gesso.image.pylock import Pin
+from gesso.manifest.load import load
+from gesso.manifest.lock import Lock, LockedModel, LockedSource, read_lock
+from gesso.settings import Project, Selection
+
+if TYPE_CHECKING:
+    from gesso.manifest.schema import Manifest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Project:
+    """A project with the real manifests and locks, to be spoiled."""
+    root = tmp_path / "project"
+    shutil.copytree(ROOT / "manifests", root / "manifests")
+    return Project(root)
+
+
+def _overlay(folder: Path, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _manifest(selection: Selection) -> Manifest:
+    return load(selection.manifest, selection.layers, root=selection.project.root).manifest
+
+
+def _fresh(selection: Selection) -> locking.Locked:
+    return locking.fresh(selection, _manifest(selection))
+
+
+@pytest.mark.parametrize("trial", [False, True])
+def test_the_projects_own_locks_are_fresh(copied: Project, trial: bool) -> None:
+    for arch in copied.archs():
+        locked = _fresh(Selection(copied, arch, (), trial))
+        assert locked.lock.arch == arch
+        assert "sqlalchemy" in {pin.name for pin in locked.pins}
+
+
+def test_an_overlay_that_changes_nothing_locked_needs_no_lock(copied: Project, tmp_path: Path) -> None:
+    overlay = _overlay(tmp_path / "mine", "title: Another title\nhardware: {vram_gb: 24}\n")
+    selection = Selection(copied, "sdxl", (overlay,))
+    assert _manifest(selection).title == "Another title"
+    assert _fresh(selection) == _fresh(Selection(copied, "sdxl"))
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("python: {overrides: [numpy==2.1]}\n", "python"),
+        ("base: {image: 'debian:forky-slim'}\n", "base"),
+        (f"comfyui: {{ref: {'1' * 40}}}\n", "comfyui"),
+        (f"nodes: [{{name: ComfyUI-GGUF, ref: {'1' * 40}}}]\n", "nodes ComfyUI-GGUF"),
+        ("nodes: [{name: ComfyUI-GGUF, remove: true}]\n", "nodes ComfyUI-GGUF"),
+        (
+            f"models: [{{name: vae/sdxl_vae_fp16.safetensors, sha256: {'1' * 64}}}]\n",
+            "models vae/sdxl_vae_fp16.safetensors",
+        ),
+    ],
+)
+def test_a_stale_lock_names_what_changed(copied: Project, tmp_path: Path, text: str, changed: str) -> None:
+    overlay = _overlay(tmp_path / "mine", text)
+    with pytest.raises(LockError) as raised:
+        _fresh(Selection(copied, "sdxl", (overlay,)))
+    assert raised.value.message.endswith(f"changed since it was made: {changed}")
+    assert raised.value.message.startswith("sdxl.lock.json is stale")
+    assert raised.value.next_step == f"run `invoke lock --arch sdxl --overlay {overlay}`"
+    assert raised.value.exit_code == 3
+
+
+def test_an_overlay_with_its_own_lock_uses_that(copied: Project, tmp_path: Path) -> None:
+    overlay = _overlay(tmp_path / "mine", "python: {overrides: [numpy==2.1]}\n")
+    selection = Selection(copied, "sdxl", (overlay,))
+    manifest = _manifest(selection)
+    from gesso.manifest.lock import inputs_of
+
+    old = read_lock(copied.locks / "sdxl.lock.json")
+    text = (copied.locks / "python.lock.txt").read_text(encoding="utf-8")
+    locking.write(selection, old.model_copy(update={"inputs": inputs_of(manifest)}), text)
+    assert {p.name for p in overlay.parent.iterdir()} == {
+        "mine.yaml", "mine.sdxl.lock.json", "mine.python.lock.txt",
+    }  # fmt: skip
+    assert locking.fresh(selection, manifest).lock.inputs == inputs_of(manifest)
+    (overlay.parent / "mine.python.lock.txt").unlink()
+    with pytest.raises(LockError, match=r"mine\.python\.lock\.txt: No such file"):
+        locking.fresh(selection, manifest)
+
+
+@pytest.mark.parametrize("name", ["sdxl.lock.json", "python.lock.txt"])
+def test_a_missing_lock_is_named(copied: Project, name: str) -> None:
+    (copied.locks / name).unlink()
+    with pytest.raises(LockError, match=name) as raised:
+        _fresh(Selection(copied, "sdxl"))
+    assert raised.value.next_step == "run `invoke lock --arch sdxl`"
+
+
+def test_a_python_lock_that_was_tampered_with_is_refused(copied: Project) -> None:
+    path = copied.locks / "python.lock.txt"
+    path.write_text(path.read_text().replace("sqlalchemy==2.0.", "sqlalchemy==1.4."))
+    for arch in copied.archs():
+        with pytest.raises(LockError, match=rf"python\.lock\.txt is not the one that {arch}\.lock\.json was made with"):
+            _fresh(Selection(copied, arch))
+    assert _fresh(Selection(copied, "sdxl", (), trial=True))  # which has another
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1", '{"format": 2}'])
+def test_what_is_no_lock_is_refused(copied: Project, text: str) -> None:
+    (copied.locks / "sdxl.lock.json").write_text(text)
+    with pytest.raises(LockError, match=r"sdxl\.lock\.json: not a lock of format 1"):
+        _fresh(Selection(copied, "sdxl"))
+
+
+# --- writing
+
+
+def test_write_names_what_changed(copied: Project) -> None:
+    selection = Selection(copied, "sdxl")
+    lock = read_lock(selection.lock)
+    text = selection.python_lock.read_text(encoding="utf-8")
+    before = selection.lock.stat().st_mtime_ns
+    assert locking.write(selection, lock, text) == []
+    assert selection.lock.stat().st_mtime_ns == before
+    assert locking.write(selection, lock, text + "# more\n") == [selection.python_lock]
+    assert locking.write(selection, lock.model_copy(update={"arch": "flux"}), text) == [
+        selection.python_lock,
+        selection.lock,
+    ]
+    assert read_lock(selection.lock).arch == "flux"
+    assert selection.lock.stat().st_mode & 0o777 == 0o644
+    assert not list(copied.locks.glob(".*"))
+
+
+def test_write_is_all_or_nothing(copied: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new text stands beside the old, whole, when it takes its place."""
+    path = copied.locks / "sdxl.lock.json"
+    old = path.read_text(encoding="utf-8")
+    seen: list[str] = []
+
+    def stop(source: str, target: Path) -> None:
+        seen.append(Path(source).read_text(encoding="utf-8"))
+        assert Path(source).parent == Path(target).parent
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", stop)
+    monkeypatch.setattr(Path, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        locking.replace(path, "new\n" * 9999)
+    assert seen == ["new\n" * 9999]
+    assert path.read_text(encoding="utf-8") == old
+
+
+# --- difference
+
+
+def _pins(**versions: str) -> tuple[Pin, ...]:
+    return tuple(Pin(name, version, "") for name, version in versions.items())
+
+
+def test_difference_reads_as_a_person_does(copied: Project) -> None:
+    old = read_lock(copied.locks / "sdxl.lock.json")
+    assert locking.difference(old, old, _pins(a="1"), _pins(a="1")) == []
+    assert locking.difference(None, old, (), _pins(a="1")) == [
+        f"+ new lock: {len(old.nodes)} node packs, 1 Python pins, {len(old.models)} models"
+    ]
+    nodes = dict(old.nodes)
+    gone = nodes.pop("ComfyUI-GGUF")
+    nodes["newcomer"] = LockedSource(git="https://x/y", ref="v1", commit="b" * 40)
+    changed = LockedModel(name=old.models[0].name, sources=("https://x/y",), sha256="c" * 64)
+    new: Lock = old.model_copy(
+        update={
+            "base": old.base.model_copy(update={"digest": "sha256:new"}),
+            "comfyui": old.comfyui.model_copy(update={"commit": "a" * 40}),
+            "nodes": nodes,
+            "models": (changed, *old.models[1:]),
+        }
+    )
+    lines = locking.difference(old, new, _pins(a="1", b="1", same="1"), _pins(a="2", c="1", same="1"))
+    first = old.models[0]
+    assert lines == [
+        f"~ base {old.base.digest} -> sha256:new",
+        f"~ ComfyUI {(old.comfyui.commit or '')[:12]} -> {'a' * 12}",
+        f"- ComfyUI-GGUF {(gone.commit or '')[:12]}",
+        f"+ newcomer {'b' * 12}",
+        "~ a 1 -> 2",
+        "- b 1",
+        "+ c 1",
+        f"~ {first.name} {first.sha256[:12]} {first.size or 'size unknown'} -> {'c' * 12} size unknown",
+    ]
