@@ -58,7 +58,7 @@ def _plain(selection: Selection) -> tuple[float, int, str]:
     with tempfile.TemporaryDirectory() as scratch:
         context = Path(scratch) / "context"
         image_build.write_context(selection, context, os.environ, lambda _: None)
-        manifest, locked = image_build.prepare(selection)
+        locked = image_build.prepare(selection)[1]
         ca = os.environ.get("SSL_CERT_FILE")
         started = time.monotonic()
         command = [
@@ -99,6 +99,16 @@ def _write(arch: str, rows: dict[str, Row], sizes: dict[str, int], warm: float) 
     (RESULTS / "image_build.json").write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
     ratio = {what: median["gesso"][what] / median["plain"][what] for what in ("build", "start")}
     size = {name: value / 1e9 for name, value in sizes.items()}
+    table = [
+        ("cold build, s", _spread(rows["plain"]["build"]), _spread(rows["gesso"]["build"]), ratio["build"]),
+        ("unpacked, GB", f"{size['plain']:.2f}", f"{size['gesso']:.2f}", size["gesso"] / size["plain"]),
+        (
+            "start to `/object_info`, s",
+            _spread(rows["plain"]["start"]),
+            _spread(rows["gesso"]["start"]),
+            ratio["start"],
+        ),
+    ]
     lines = [
         f"# The {arch} image beside a plain Dockerfile with the same contents",
         "",
@@ -106,16 +116,13 @@ def _write(arch: str, rows: dict[str, Row], sizes: dict[str, int], warm: float) 
         "",
         "| | plain | gesso | ratio |",
         "|---|---|---|---|",
-        f"| cold build, s | {_spread(rows['plain']['build'])} | {_spread(rows['gesso']['build'])} | {ratio['build']:.2f} |",
-        f"| unpacked, GB | {size['plain']:.2f} | {size['gesso']:.2f} | {size['gesso'] / size['plain']:.2f} |",
-        f"| `docker run` to `/object_info`, s | {_spread(rows['plain']['start'])} | {_spread(rows['gesso']['start'])} "
-        f"| {ratio['start']:.2f} |",
+        *(f"| {what} | {plain} | {gesso} | {quotient:.2f} |" for what, plain, gesso, quotient in table),
         f"| the same build again, s | | {warm:.1f} | |",
         "",
         "![bars](image_build.svg)",
         "",
-        "How it scales: the cold build is bound by unpacking the Python wheels (CUDA and torch are two thirds of it) and",
-        "by the engine's reading of every layer; node packs and workflows cost milliseconds each.",
+        "How it scales: the cold build is bound by unpacking the Python wheels (CUDA and torch are two thirds of them)",
+        "and by the engine's reading of every layer; node packs and workflows cost milliseconds each.",
     ]
     (RESULTS / "image_build.md").write_text("\n".join(lines) + "\n")
     (RESULTS / "image_build.svg").write_text(_bars(median, size))
@@ -133,8 +140,10 @@ def _bars(median: dict[str, dict[str, float]], size: dict[str, float]) -> str:
         ("unpacked, GB", size["plain"], size["gesso"]),
         ("start to answer, s", median["plain"]["start"], median["gesso"]["start"]),
     ]
-    parts = ['<svg xmlns="http://www.w3.org/2000/svg" width="560" height="220" font-family="sans-serif" font-size="13">',
-             '<rect width="560" height="220" fill="white"/>']  # fmt: skip
+    parts = [
+        '<svg xmlns="http://www.w3.org/2000/svg" width="560" height="220" font-family="sans-serif" font-size="13">',
+        '<rect width="560" height="220" fill="white"/>',
+    ]
     for row, (label, plain, gesso) in enumerate(groups):
         top = 14 + row * 68
         parts.append(f'<text x="10" y="{top + 12}">{label}</text>')

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 
 from gesso import proc
 from gesso.errors import GessoError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def _gone(pid: int) -> bool:
@@ -56,9 +59,9 @@ def test_run_takes_any_bytes() -> None:
 
 
 def test_a_missing_program_is_named_with_what_to_do() -> None:
-    for call in (lambda: proc.run(["gesso-no-such"]), lambda: proc.stream(["gesso-no-such"], print)):
+    for how in ("run", "stream"):
         with pytest.raises(proc.MissingProgramError, match="gesso-no-such: not found on PATH") as raised:
-            call()
+            proc.run(["gesso-no-such"]) if how == "run" else proc.stream(["gesso-no-such"], lambda _: None)
         assert raised.value.next_step.startswith("install gesso-no-such")
         assert raised.value.exit_code == 6
 
@@ -85,7 +88,8 @@ def test_stream_hands_over_lines_as_they_come(tmp_path: Path) -> None:
         lines.append(line)
         flag.touch()
 
-    script = f"echo one; n=0; while [ ! -e {flag} ]; do sleep 0.02; n=$((n+1)); [ $n -lt 200 ] || exit 9; done; echo two >&2; exit 4"
+    wait = f"n=0; while [ ! -e {flag} ]; do sleep 0.02; n=$((n+1)); [ $n -lt 200 ] || exit 9; done"
+    script = f"echo one; {wait}; echo two >&2; exit 4"
     result = proc.stream(["sh", "-c", script], on_line)
     assert lines == ["one", "two"]
     assert (result.code, result.output) == (4, "one\ntwo\n")

@@ -1,8 +1,10 @@
-"""What the builder wing's tests share: git without a person's settings, local repositories, programs that only pretend."""
+"""What the builder wing's tests share: git with no person's settings, local repositories, programs that pretend."""
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +58,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
     return put
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def git() -> Callable[..., str]:
     """Run git in a folder and give what it says."""
     who = {f"GIT_{role}_{what}": "a@b" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -70,15 +72,17 @@ def git() -> Callable[..., str]:
     return run
 
 
-@pytest.fixture
-def repository(tmp_path: Path, git: Callable[..., str]) -> Callable[[str, dict[str, bytes]], Path]:
-    """Make a repository with one commit on `main`; files named *.sh are executable, `x -> y` is a link."""
+@pytest.fixture(scope="session")
+def template(
+    tmp_path_factory: pytest.TempPathFactory, git: Callable[..., str]
+) -> Callable[[tuple[tuple[str, bytes], ...]], Path]:
+    """Make a repository with one commit on `main`, once for all tests that want the same."""
 
-    def make(name: str, files: dict[str, bytes]) -> Path:
-        folder = tmp_path / "upstream" / name
-        folder.mkdir(parents=True)
-        git(folder, "init", "--quiet", "--initial-branch=main")
-        for file, content in files.items():
+    @functools.cache
+    def make(files: tuple[tuple[str, bytes], ...]) -> Path:
+        folder = tmp_path_factory.mktemp("template")
+        git(folder, "init", "--quiet", "--initial-branch=main", "--template=")
+        for file, content in files:
             link, _, target = file.partition(" -> ")
             path = folder / link
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +93,20 @@ def repository(tmp_path: Path, git: Callable[..., str]) -> Callable[[str, dict[s
             path.chmod(0o755 if file.endswith(".sh") else 0o644)
         git(folder, "add", "--all")
         git(folder, "commit", "--quiet", "--message=one")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def repository(
+    tmp_path: Path, template: Callable[[tuple[tuple[str, bytes], ...]], Path]
+) -> Callable[[str, dict[str, bytes]], Path]:
+    """Give a repository with one commit on `main`; files named *.sh are executable, `x -> y` is a link."""
+
+    def make(name: str, files: dict[str, bytes]) -> Path:
+        folder = tmp_path / "upstream" / name
+        shutil.copytree(template(tuple(files.items())), folder, symlinks=True)
         return folder
 
     return make

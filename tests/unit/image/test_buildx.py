@@ -33,8 +33,6 @@ cat <<'EOT'
 EOT
 """
 
-Program = "Callable[[str, str], Path]"
-
 
 @pytest.fixture
 def build(program: Callable[[str, str], Path], tmp_path: Path) -> Callable[..., list[str]]:
@@ -111,7 +109,7 @@ def test_a_shell_reads_the_settings_back(build: Callable[..., list[str]], tmp_pa
 
     value = """a'b"c$d`e\\f  g"""
     build({"UV_DEFAULT_INDEX": value})
-    said = proc.run(["sh", "-c", f". {tmp_path}/log/index; printf %s \"$UV_DEFAULT_INDEX\""])
+    said = proc.run(["sh", "-c", f'. {tmp_path}/log/index; printf %s "$UV_DEFAULT_INDEX"'])
     assert said.output == value
 
 
@@ -160,7 +158,9 @@ HISTORY = [
 def _engine(program: Callable[[str, str], Path]) -> Path:
     facts = json.dumps({"Id": "sha256:1d", "Size": 80005300})
     rows = "\n".join(json.dumps(row) for row in HISTORY)
-    return program("docker", f"""case "$1" in image) cat <<'E'\n{facts}\nE\n;; history) cat <<'E'\n{rows}\nE\n;; esac""")
+    return program(
+        "docker", f"""case "$1" in image) cat <<'E'\n{facts}\nE\n;; history) cat <<'E'\n{rows}\nE\n;; esac"""
+    )
 
 
 def test_inspect_gives_the_layers_from_the_bottom(program: Callable[[str, str], Path]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,9 +15,12 @@ from gesso.image.engine import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
-def _docker(info: str = '{"ServerVersion": "26.1"}', buildx: str = "echo github.com/docker/buildx v0.14.0 171fcbe") -> str:
+def _docker(
+    info: str = '{"ServerVersion": "26.1"}', buildx: str = "echo github.com/docker/buildx v0.14.0 171fcbe"
+) -> str:
     return f"""case "$1" in\ninfo) cat <<'E'\n{info}\nE\n;;\nbuildx) {buildx} ;;\nesac"""
 
 

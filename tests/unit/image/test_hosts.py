@@ -44,8 +44,6 @@ class Server:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            do_GET = do_HEAD
-
             def log_message(self, *_: Any) -> None:
                 pass
 
@@ -81,7 +79,7 @@ def session() -> Iterator[requests.Session]:
 
 def test_a_file_with_all_its_headers(server: Server, session: requests.Session) -> None:
     server.headers = {
-        "X-Linked-Etag": f'"{DIGEST}"', "X-Linked-Size": "123456789012", "X-Repo-Commit": COMMIT, "Location": "/elsewhere",
+        "X-Linked-Etag": f'"{DIGEST}"', "X-Linked-Size": "123456789012", "X-Repo-Commit": COMMIT, "Location": "/x",
     }  # fmt: skip
     said = ask_model_host(FILE, {"HF_ENDPOINT": f"{server.url}/"}, session)
     pinned = f"https://huggingface.co/Acly/MAT/resolve/{COMMIT}/sub/MAT.safetensors"
@@ -100,7 +98,12 @@ def test_a_file_with_all_its_headers(server: Server, session: requests.Session) 
     ],
 )
 def test_what_a_host_does_not_say_is_none(
-    server: Server, session: requests.Session, status: int, headers: dict[str, str], sha256: str | None, size: int | None
+    server: Server,
+    session: requests.Session,
+    status: int,
+    headers: dict[str, str],
+    sha256: str | None,
+    size: int | None,
 ) -> None:
     server.status, server.headers = status, headers
     said = ask_model_host(FILE, {"HF_ENDPOINT": server.url}, session)

@@ -3,11 +3,10 @@ package index comes in."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gesso import proc
@@ -19,6 +18,7 @@ from gesso.manifest.schema import Python, PythonLayer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from gesso.settings import Project
 
@@ -80,6 +80,7 @@ def test_what_is_no_pin_with_a_hash_is_refused(text: str, message: str) -> None:
 _NAMES = st.from_regex(r"[a-z][a-z0-9]{0,6}(-[a-z0-9]{1,4})?", fullmatch=True)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(_NAMES, st.integers(1, 3), st.booleans()), max_size=12))
 def test_every_pin_is_read_as_it_stands(entries: list[tuple[str, int, bool]]) -> None:
     texts = [f"{name}=={n}.0 \\\n" + " \\\n".join([f"    {HASH}"] * n) for name, n, _ in entries]
@@ -130,6 +131,7 @@ def test_grouped_first_match_wins_and_the_rest_are_libraries() -> None:
     assert grouped(_pins("nvidia-cublas"), layers).keys() == {"math"}
 
 
+@settings(max_examples=40)
 @given(
     st.lists(_NAMES, max_size=20, unique=True),
     st.lists(st.lists(st.sampled_from(["a*", "b*", "*", "?", "c-*", "[ab]*"]), min_size=1), max_size=4),
@@ -153,7 +155,7 @@ def test_the_layers_of_the_real_image(project: Project) -> None:
 
 Fake = tuple[list[tuple[list[str], str | None]], dict[str, str]]
 _NO_SOLUTION = """\
-  × No solution found when resolving dependencies:
+  \N{MULTIPLICATION SIGN} No solution found when resolving dependencies:
   ╰─▶ Because bad-pack depends on sqlalchemy<2 and you require sqlalchemy>=2.0,<2.1, we can
       conclude that your requirements are unsatisfiable.
 
@@ -206,7 +208,7 @@ def test_one_resolution_of_everything(resolver: Fake) -> None:
     ],
 )
 def test_a_manifest_that_does_not_hold_sqlalchemy_is_refused(constraints: tuple[str, ...], resolver: Fake) -> None:
-    with pytest.raises(LockError, match="nothing keeps SQLAlchemy") as raised:
+    with pytest.raises(LockError, match=r"^python\.constraints: nothing keeps SQLAlchemy") as raised:
         compile_lock(_python(constraints=constraints), {"ComfyUI": ""})
     assert raised.value.exit_code == 3
     assert "sqlalchemy>=2.0,<2.1" in raised.value.next_step
@@ -222,7 +224,7 @@ def test_a_manifest_that_holds_sqlalchemy(constraints: tuple[str, ...], resolver
 
 
 def test_a_constraint_that_cannot_be_read_is_named(resolver: Fake) -> None:
-    with pytest.raises(LockError, match="`sqlalchemy=>2`") as raised:
+    with pytest.raises(LockError, match=r"`sqlalchemy=>2`") as raised:
         compile_lock(_python(constraints=("sqlalchemy=>2",)), {"ComfyUI": ""})
     assert raised.value.next_step
 
@@ -248,7 +250,7 @@ def test_the_real_manifests_hold_sqlalchemy(project: Project, resolver: Fake) ->
     ],
 )
 def test_a_pack_cannot_bring_another_package_host(line: str, resolver: Fake) -> None:
-    with pytest.raises(LockError, match="^pack: its requirements name another package host") as raised:
+    with pytest.raises(LockError, match=r"^pack: its requirements name another package host") as raised:
         compile_lock(_python(), {"ComfyUI": "", "pack": f"numpy\n{line}\ntorch\n"})
     assert "requirements: null" in raised.value.next_step
     assert resolver[0] == []
@@ -281,9 +283,10 @@ def test_a_pack_that_conflicts_is_named_with_the_conflict(resolver: Fake) -> Non
 def test_every_pack_that_conflicts_is_named(resolver: Fake) -> None:
     said = "error: No solution found when resolving dependencies\n  cause: Because of {}\n"
     resolver[1].update({"one": said.format("numpy<1"), "two": said.format("numpy>9")})
-    expected = "^conflict with the rest: node pack one: Because of numpy<1; node pack two: Because of numpy>9$"
-    with pytest.raises(LockError, match=expected):
+    expected = "conflict with the rest: node pack one: Because of numpy<1; node pack two: Because of numpy>9"
+    with pytest.raises(LockError) as raised:
         compile_lock(_python(), {"ComfyUI": "x", "one": "numpy<1", "two": "numpy>9"})
+    assert raised.value.message == expected
 
 
 @pytest.mark.parametrize(
@@ -296,15 +299,15 @@ def test_every_pack_that_conflicts_is_named(resolver: Fake) -> None:
 )
 def test_no_pack_is_blamed_for_what_fails_without_it(said: str, next_step: str, resolver: Fake) -> None:
     resolver[1]["ComfyUI"] = said
-    with pytest.raises(LockError, match="^Python requirements cannot be resolved") as raised:
+    with pytest.raises(LockError, match=r"^Python requirements cannot be resolved") as raised:
         compile_lock(_python(), {"ComfyUI": "torch", "pack": "numpy"})
     assert next_step in raised.value.next_step
     assert "pack" not in raised.value.message
 
 
 def test_what_uv_is_asked(program: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = program("python", 'cp * "$LOG"; printf "%s\\n" "$@" >"$LOG/argv"')
-    monkeypatch.setattr(pylock.sys, "executable", "python")  # type: ignore[attr-defined]
+    log = program("gesso-uv", 'cp * "$LOG"; printf "%s\\n" "$@" >"$LOG/argv"')
+    monkeypatch.setattr(pylock, "UV_COMPILE", ["gesso-uv", *pylock.UV_COMPILE[1:]])
     python = _python(
         requirements=("torch==2",), exclude=("trimesh",), overrides=("numpy==2.1",), index="https://host/x"
     )

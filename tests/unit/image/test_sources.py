@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +15,7 @@ from gesso.manifest.lock import LockedSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 FILES = {
     "requirements.txt": b"numpy\n",
@@ -26,8 +26,6 @@ FILES = {
     "lib/zero.bin": bytes(range(256)),
     "latest -> lib/unix.txt": b"",
 }
-
-Make = "Callable[[str, dict[str, bytes]], Path]"
 
 
 @pytest.fixture

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from gesso.errors import ManifestError
 from gesso.manifest.load import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BAD = sorted((Path(__file__).parent / "examples/bad").glob("*.yaml"))
 
@@ -17,6 +21,14 @@ def listing(*folders: Path) -> list[tuple[str, int, int]]:
     """Give what lies in the folders, and all that would show a change of it."""
     entries = (entry for folder in folders for entry in os.scandir(folder))
     return sorted((entry.path, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_is_written(examples: Path) -> Iterator[None]:
+    """Whatever these tests load, the folders are what they were."""
+    before = listing(examples, examples / "bad")
+    yield
+    assert listing(examples, examples / "bad") == before
 
 
 def test_good_example_loads(examples: Path) -> None:
@@ -36,8 +48,6 @@ def test_good_example_loads(examples: Path) -> None:
 def test_bad_example_is_refused_with_exactly_its_findings(path: Path, examples: Path) -> None:
     expected = path.with_suffix(".expected").read_text(encoding="utf-8").splitlines()
 
-    before = listing(examples, path.parent)
-
     with pytest.raises(ManifestError) as caught:
         load(path, root=examples)
 
@@ -46,7 +56,6 @@ def test_bad_example_is_refused_with_exactly_its_findings(path: Path, examples: 
     count = len(expected)
     head = f"the manifest has {count} problem{'s' * (count != 1)}:"
     assert caught.value.message.splitlines() == [head, *expected]
-    assert listing(examples, path.parent) == before, "nothing is to be written"
 
 
 def test_every_example_has_its_expectation_and_the_other_way_round() -> None:

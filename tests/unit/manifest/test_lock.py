@@ -44,13 +44,17 @@ INPUTS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def good(examples: Path) -> Manifest:
+    return load(examples / "good.yaml").manifest
+
+
 @pytest.fixture
-def changed(write: Write, tmp_path: Path) -> Callable[[str], tuple[Manifest, Manifest]]:
+def changed(good: Manifest, write: Write, tmp_path: Path) -> Callable[[str], tuple[Manifest, Manifest]]:
     """Give the good manifest as it is, and with an overlay."""
 
     def changed(overlay: str) -> tuple[Manifest, Manifest]:
-        good = tmp_path / "good.yaml"
-        return load(good).manifest, load(good, [write("o.yaml", overlay)]).manifest
+        return good, load(tmp_path / "good.yaml", [write("o.yaml", overlay)]).manifest
 
     return changed
 
@@ -202,7 +206,7 @@ LOCKS = st.builds(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(LOCKS)
 def test_any_lock_reads_back(lock: Lock) -> None:
     again = Lock.model_validate_json(lock.dumps())

@@ -278,7 +278,7 @@ def check_any(data: bytes) -> None:
         plain(tree)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(st.binary(max_size=60))
 @example(b"\xef\xbb\xbf")
 @example(b"---")
@@ -300,7 +300,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
 @example('"\\UFFFFFFFF"')
 @example("[" * 1000)
@@ -309,7 +309,7 @@ def test_any_text_like_yaml_gives_a_tree_or_problems(text: str) -> None:
     check_any(text.encode())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_gives_a_tree_or_problems(text: str) -> None:
     check_any(text.encode())
@@ -339,7 +339,7 @@ def same(left: object, right: object) -> bool:
     return repr(left) == repr(right)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(DATA)
 def test_what_is_written_in_quotes_is_read_back(data: object) -> None:
     text = yaml.dump(data, Dumper=Quoting, sort_keys=False)

@@ -1,0 +1,144 @@
+"""The gate: whose token counts, that it is worth something, and that nobody else can read it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gesso.errors import CheckError
+from gesso.runtime import gate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gesso.runtime.layout import Layout
+
+OWN, VAST, KEPT = "own-token-0123456789", "vast-token-0123456789", "kept-token-0123456789"
+
+
+def _keep(layout: Layout, text: str) -> Path:
+    layout.state.mkdir(exist_ok=True)
+    path = layout.state / "token"
+    path.write_text(text)
+    return path
+
+
+def test_precedence(layout: Layout) -> None:
+    path = _keep(layout, f"{KEPT}\n")
+    assert gate.token(layout, {"GESSO_TOKEN": OWN, "OPEN_BUTTON_TOKEN": VAST}) == OWN
+    assert gate.token(layout, {"OPEN_BUTTON_TOKEN": VAST}) == VAST
+    assert gate.token(layout, {"GESSO_TOKEN": "", "OPEN_BUTTON_TOKEN": ""}) == KEPT
+    assert path.read_text() == f"{KEPT}\n"
+
+
+def test_one_is_made_and_kept(layout: Layout) -> None:
+    made = gate.token(layout, {})
+    assert len(made) >= 32
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", made)
+    path = layout.state / "token"
+    assert path.read_text().strip() == made
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert gate.token(layout, {}) == made
+    path.unlink()
+    assert gate.token(layout, {}) != made
+    assert [p.name for p in layout.state.iterdir()] == ["token"]
+
+
+def test_one_from_the_environment_is_not_written_down(layout: Layout) -> None:
+    gate.token(layout, {"GESSO_TOKEN": OWN})
+    assert not (layout.state / "token").exists()
+
+
+@pytest.mark.parametrize("text", ["", "short", "with space 0123456789", "ünicode-0123456789"])
+def test_a_kept_one_that_is_worth_nothing_is_made_anew(layout: Layout, text: str) -> None:
+    path = _keep(layout, text)
+    made = gate.token(layout, {})
+    assert len(made) >= 32
+    assert path.read_text().strip() == made
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["GESSO_TOKEN", "OPEN_BUTTON_TOKEN"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1234",
+        "a" * 15,
+        "a" * 129,
+        "a" * 20 + "\n",
+        "with space 0123456789",
+        "a/" * 10,
+        '"' + "a" * 20,
+        "}" * 20,
+        "ä" * 20,
+    ],
+)
+def test_a_weak_or_strange_token_is_refused(layout: Layout, name: str, value: str) -> None:
+    with pytest.raises(CheckError, match=f"^{name}: must be 16 to 128") as raised:
+        gate.configure(layout, {name: value})
+    assert raised.value.next_step == f"set another {name}, or none"
+    assert value not in str(raised.value)
+    assert not (layout.run / "Caddyfile").exists()
+
+
+@pytest.mark.parametrize("value", ["a" * 16, "Z" * 128, "0_-" * 6])
+def test_a_good_token(layout: Layout, value: str) -> None:
+    assert gate.token(layout, {"GESSO_TOKEN": value}) == value
+
+
+def test_the_configuration(layout: Layout) -> None:
+    gate.configure(layout, {"GESSO_TOKEN": OWN})
+    path = layout.run / "Caddyfile"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in layout.run.iterdir()] == ["Caddyfile"]
+    text = path.read_text()
+    assert "\tadmin off\n" in text
+    assert "\tauto_https off\n" in text
+    assert "\texclude http\n" in text.replace("\t\t", "\t")
+    assert re.findall(r"^[^\t\n]*\{$", text, re.MULTILINE) == ["{", ":8188 {"]  # one public port
+    assert set(re.findall(r"reverse_proxy (\S+)", text)) == {"127.0.0.1:18188"}
+    assert text.count("{") == text.count("}")
+    assert "{token}" not in text
+
+
+def test_whoever_has_no_token_gets_401(layout: Layout) -> None:
+    """The last `handle` of the site has no matcher, says 401 and reaches nothing; all others want the token."""
+    gate.configure(layout, {"GESSO_TOKEN": OWN})
+    text = (layout.run / "Caddyfile").read_text()
+    handles = re.findall(r"^\thandle(?: (@\w+))? \{\n(.*?)^\t\}", text, re.MULTILINE | re.DOTALL)
+    assert [name for name, _ in handles][-1] == ""
+    assert [name for name, _ in handles].count("") == 1
+    default = handles[-1][1]
+    assert re.search(r'respond ".*" 401$', default, re.MULTILINE)
+    assert "reverse_proxy" not in default
+    for name, body in handles[:-1]:
+        (matcher,) = re.findall(rf"^\t{name} (.*)$", text, re.MULTILINE)
+        assert OWN in matcher, name
+        assert body
+    assert len(handles) >= 4
+
+
+def test_a_file_that_was_left_over_gives_nothing_away(layout: Layout) -> None:
+    layout.run.mkdir()
+    left = layout.run / "Caddyfile.new"
+    left.write_text("x" * 9999)
+    left.chmod(0o644)
+    gate.configure(layout, {"GESSO_TOKEN": OWN})
+    path = layout.run / "Caddyfile"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "xxx" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("env", "url"),
+    [
+        ({}, f"http://127.0.0.1:8188/{OWN}"),
+        ({"PUBLIC_IPADDR": "203.0.113.9", "VAST_TCP_PORT_8188": "40123"}, f"http://203.0.113.9:40123/{OWN}"),
+        ({"PUBLIC_IPADDR": "", "VAST_TCP_PORT_8188": ""}, f"http://127.0.0.1:8188/{OWN}"),
+        ({"PUBLIC_IPADDR": "203.0.113.9", "VAST_TCP_PORT_18188": "1"}, f"http://203.0.113.9:8188/{OWN}"),
+    ],
+)
+def test_the_address_to_paste_into_krita(layout: Layout, env: dict[str, str], url: str) -> None:
+    assert gate.address(layout, {**env, "GESSO_TOKEN": OWN}) == url
