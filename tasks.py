@@ -82,6 +82,6 @@ def clean(_):
     help={"arch": _ARCH, "overlay": _OVERLAY, "rounds": "how many times each is built (default 3)"},
 )
 def bench(_, arch="sdxl", overlay=None, rounds=3):
-    """Measure the image beside a plain Dockerfile with the same contents, into bench/results."""
+    """Measure the image beside a plain Dockerfile, into bench/results; prunes the build cache."""
     with report.exit_codes():
         commands.bench(arch, overlay, rounds=rounds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 import shutil
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from gesso.errors import BuildError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ANSWER_WITHIN = 8.0  # seconds
+_ANSWER_WITHIN = 6.0  # seconds
+_BUILDX_WITHIN = 3.0  # seconds; a program on this machine, no network
 _MIN_BUILDX = (0, 13)  # the first with `--progress rawjson`
 _GB = 1_000_000_000
 
@@ -41,7 +43,8 @@ def find() -> Engine:
     """
     info = _info()
     buildx = _buildx()
-    root = Path(str(info.get("DockerRootDir") or "/nowhere"))
+    here = info.get("Name") == platform.node()  # an engine elsewhere has a disk of its own
+    root = Path(str(info.get("DockerRootDir") or "/nowhere") if here else "/nowhere")
     return Engine(str(info.get("ServerVersion", "")), buildx, root if root.is_dir() else None)
 
 
@@ -63,7 +66,10 @@ def _info() -> dict[str, Any]:
 
 
 def _buildx() -> str:
-    result = proc.run(["docker", "buildx", "version"], timeout=_ANSWER_WITHIN)
+    try:
+        result = proc.run(["docker", "buildx", "version"], timeout=_BUILDX_WITHIN)
+    except proc.TimedOutError as error:
+        raise BuildError(error.message, "see why `docker buildx version` hangs, then run this again") from None
     match = re.search(r"v?(\d+)\.(\d+)[\w.+-]*", result.stdout)
     if not result.ok or match is None:
         raise BuildError("docker has no buildx, which builds the image", "install Debian's docker-buildx, Ubuntu's "

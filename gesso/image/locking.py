@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gesso.errors import LockError
@@ -13,8 +14,6 @@ from gesso.image.pylock import Pin, read_pins
 from gesso.manifest.lock import Lock, read_lock, stale_inputs
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from gesso.manifest.schema import Manifest
     from gesso.settings import Selection
 
@@ -96,7 +95,12 @@ def write(selection: Selection, lock: Lock, python_lock: str) -> list[Path]:
 def replace(path: Path, text: str) -> None:
     """Write a text file by rename: a reader sees the old or the new one, never a part."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(name, 0o644)  # noqa: PTH101 - mkstemp gives a string
-    os.replace(name, path)  # noqa: PTH105
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

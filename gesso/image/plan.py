@@ -66,6 +66,7 @@ def plan(
         "arch": manifest.arch,
         "base": base,
         "apt": manifest.apt,
+        "apt_without": manifest.apt_without,
         "python_version": manifest.python.version,
         "groups": list(groups),
         "nodes": manifest.nodes,

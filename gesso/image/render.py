@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jinja2
 
 from gesso import proc
 from gesso.errors import BuildError, ManifestError
+from gesso.image.plan import EPOCH
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from gesso.image.plan import Plan
     from gesso.image.sources import SourceCache
     from gesso.manifest.lock import LockedSource
@@ -27,12 +28,20 @@ _JUNK = shutil.ignore_patterns("__pycache__", "*.pyc", ".git", ".DS_Store")
 
 
 @dataclass(frozen=True)
+class Wheel:
+    """gesso's own wheel, by its file name."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True)
 class Inputs:
-    """The folders that a context is filled from."""
+    """What a context is filled from: folders of source code, and gesso's own wheel."""
 
     comfyui: Path
     nodes: dict[str, Path]
-    wheel: Path
+    wheel: Wheel
 
 
 def dockerfile(plan: Plan, images: Path) -> str:
@@ -70,16 +79,15 @@ def _folder(project: Project, sources: SourceCache, name: str, source: LockedSou
     return project.root / source.path if source.path is not None else sources.tree(source, name=name)
 
 
-def own_wheel(project: Project) -> Path:
+def own_wheel(project: Project) -> Wheel:
     """Make the wheel of this very checkout; hatchling makes the same bytes from the same files."""
-    folder = project.root / ".venv" / "wheel"
-    shutil.rmtree(folder, ignore_errors=True)
-    command: list[str | Path] = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder]
-    result = proc.run(command, cwd=project.root, env={"SOURCE_DATE_EPOCH": "1767225600"}, timeout=120)
-    wheels = sorted(folder.glob("*.whl"))
-    if not result.ok or len(wheels) != 1:
-        raise BuildError(f"gesso's own wheel could not be made: {result.tail()}", "run `python3 build.py test`")
-    return wheels[0]
+    with tempfile.TemporaryDirectory(prefix="gesso-wheel-") as folder:
+        command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder]
+        result = proc.run(command, cwd=project.root, env={"SOURCE_DATE_EPOCH": str(EPOCH)}, timeout=120)
+        wheels = sorted(Path(folder).glob("*.whl"))
+        if not result.ok or len(wheels) != 1:
+            raise BuildError(f"gesso's own wheel could not be made: {result.tail()}", "run `python3 build.py test`")
+        return Wheel(wheels[0].name, wheels[0].read_bytes())
 
 
 def write_context(plan: Plan, inputs: Inputs, images: Path, target: Path) -> None:
@@ -90,7 +98,15 @@ def write_context(plan: Plan, inputs: Inputs, images: Path, target: Path) -> Non
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ManifestError(f"{target}: is not an empty folder", "choose another --out, or empty it yourself")
     text = dockerfile(plan, images)
-    target.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+        whole = Path(scratch) / "context"
+        _fill(whole, text, plan, inputs, images)
+        whole.replace(target)  # all of it, or nothing
+
+
+def _fill(target: Path, text: str, plan: Plan, inputs: Inputs, images: Path) -> None:
+    target.mkdir()
     files = {"Dockerfile": text, ".dockerignore": _IGNORE, **plan.files}
     for name, content in files.items():
         path = target / name
@@ -98,7 +114,15 @@ def write_context(plan: Plan, inputs: Inputs, images: Path, target: Path) -> Non
         path.write_text(content, encoding="utf-8")
     for name in ("build", "rootfs"):
         shutil.copytree(images / name, target / name, symlinks=True, ignore=_JUNK)
-    shutil.copy(inputs.wheel, target / "gesso" / inputs.wheel.name)
+    (target / "gesso" / inputs.wheel.name).write_bytes(inputs.wheel.content)
     shutil.copytree(inputs.comfyui, target / "sources" / "ComfyUI", symlinks=True, ignore=_JUNK)
     for name, folder in inputs.nodes.items():
         shutil.copytree(folder, target / "sources" / "nodes" / name, symlinks=True, ignore=_JUNK)
+    _settle_modes(target)
+
+
+def _settle_modes(folder: Path) -> None:
+    """Give files and folders the modes that git knows, so that no machine's umask ends up in a layer."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)

@@ -85,11 +85,12 @@ class SourceCache:
     def _check_out(self, source: LockedSource, commit: str, target: Path, name: str) -> None:
         url, ref = _address(source)
         repository = self._repositories / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.git"
-        if not (repository / "HEAD").is_file():
-            repository.mkdir(parents=True, exist_ok=True)
-            _git(repository, "init", "--quiet", "--bare")
-        if not _has(repository, commit):
-            _fetch(repository, url, commit, ref)
+        repository.mkdir(parents=True, exist_ok=True)
+        with FileLock(repository.with_suffix(".lock")):  # two commits of one repository at once
+            if not (repository / "HEAD").is_file():
+                _git(repository, "init", "--quiet", "--bare")
+            if not _has(repository, commit):
+                _fetch(repository, url, commit, ref)
         tree = _git(repository, "rev-parse", f"{commit}^{{tree}}").stdout.strip()
         if source.tree is not None and tree != source.tree:
             raise VerifyError(

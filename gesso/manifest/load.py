@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import typing
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from gesso.errors import ManifestError
-from gesso.manifest.schema import NAMED_LISTS, Family, Kind, Manifest, Tier
+from gesso.manifest import whole
+from gesso.manifest.schema import NAMED_LISTS, Manifest
 from gesso.manifest.wording import dotted, own_errors, problem_of, short
 from gesso.manifest.yamlsource import Listing, Mapping, Mark, Problem, Scalar, Tree, locate, name_of, plain, read
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-# The Krita plugin takes the first file under vae/ that one of these is part of for its Flux VAE (1.53.0).
-KRITA_FLUX_VAE_PATTERNS = ("flux-", "flux_", "flux/", "flux1", "ae.s")
 
 
 @dataclass(frozen=True)
@@ -175,7 +172,7 @@ def validate(tree: Mapping, *, partial: bool = False) -> tuple[Manifest | None, 
     except ValidationError as error:
         own = own_errors([dict(e) for e in error.errors(include_url=False)])
         problems += [problem_of(tree, e) for e in own if not (partial and e["type"] == "missing")]
-    problems += _cross_check(tree, partial=partial)
+    problems += whole.check(tree, partial=partial)
     return manifest, problems
 
 
@@ -200,43 +197,3 @@ def _without_removals(tree: Mapping) -> tuple[Mapping, list[Problem]]:
                 kept.append(_without(item, "remove"))
         items[key] = Listing(tuple(kept), listing.mark)
     return Mapping(items, tree.keys, tree.mark), problems
-
-
-class _Part(BaseModel):
-    """What the checks of the whole need of one model; the rest of it may be wrong."""
-
-    name: str
-    kind: Kind
-    family: Family
-    tier: Tier
-
-
-def _cross_check(tree: Mapping, *, partial: bool) -> Iterable[Problem]:
-    def problem(path: tuple[str | int, ...], message: str) -> Problem:
-        return Problem(locate(tree, path), dotted(tree, path), message)
-
-    data = plain(tree)
-    family, vae, models = data.get("family"), data.get("vae"), data.get("models")
-    listed = models if isinstance(models, list) else []
-    parts: dict[int, _Part] = {}
-    for index, item in enumerate(listed):
-        with contextlib.suppress(ValidationError):
-            parts[index] = _Part.model_validate(item)
-    allowed = (family, "any", *(["sdxl-refiner"] if family == "sdxl" else []))
-    for index, model in parts.items():
-        if family in typing.get_args(Family) and model.family not in allowed:
-            message = f"{model.name} is of family {model.family}; this image is locked to {family}"
-            yield problem(("models", index, "family"), message)
-        trap = any(pattern in model.name for pattern in KRITA_FLUX_VAE_PATTERNS)
-        if family == "flux" and model.kind == "vae" and trap and isinstance(vae, str) and model.name != vae:
-            message = f"Krita would take {model.name} for the Flux VAE; give it another name"
-            yield problem(("models", index, "name"), message)
-    if partial or not listed or len(parts) < len(listed):
-        return
-    at, locked = next(((i, m) for i, m in parts.items() if m.name == vae), (0, None))
-    if isinstance(vae, str) and (locked is None or locked.kind != "vae"):
-        yield problem(("vae",), f"`{short(vae)}` must be the name of a model of kind vae and tier required")
-    elif locked is not None and locked.tier != "required":
-        yield problem(("models", at, "tier"), f"`{locked.tier}` is not allowed for the locked VAE; must be required")
-    if not any(m.kind in {"checkpoint", "diffusion_model"} and m.tier == "required" for m in parts.values()):
-        yield problem(("models",), "no checkpoint or diffusion_model of tier required: Krita would have nothing to run")

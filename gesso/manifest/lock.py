@@ -117,6 +117,8 @@ def read_lock(path: Path) -> Lock:
         return Lock.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise LockError(f"{path.name}: there is no such lock", "make it with `invoke lock`") from None
+    except OSError as error:
+        raise LockError(f"{path.name}: {error.strerror}", "make it readable, then run this again") from None
     except (ValidationError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise LockError(

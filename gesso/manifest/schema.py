@@ -106,7 +106,7 @@ def _source_url(url: str) -> str:
 
 def _git_url(url: str) -> str:
     parts = _split_url(url)
-    if parts.scheme == "file" and parts.path.startswith("/"):
+    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
         return url
     if parts.scheme != "https" or not parts.hostname:
         raise ValueError("must be an https:// or file:/// address (mirrors: git's url.<base>.insteadOf)")
@@ -260,6 +260,9 @@ class Manifest(Strict):
     family: Family = Field(description="the one model family that this image is locked to")
     base: Base
     apt: tuple[Package, ...] = ()
+    apt_without: tuple[Package, ...] = Field(
+        default=(), description="packages that others depend on and the image does without; an empty one stands in"
+    )
     comfyui: Source
     nodes: tuple[Node, ...] = ()
     python: Python

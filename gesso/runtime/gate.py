@@ -83,8 +83,10 @@ def token(layout: Layout, env: Mapping[str, str]) -> str:
 
 def configure(layout: Layout, env: Mapping[str, str]) -> None:
     """Write Caddy's configuration, readable by its owner alone."""
-    text = _CADDYFILE.format(public=PUBLIC_PORT, comfy=COMFY_PORT, token=token(layout, env))
+    effective = token(layout, env)
+    text = _CADDYFILE.format(public=PUBLIC_PORT, comfy=COMFY_PORT, token=effective)
     layout.run.mkdir(parents=True, exist_ok=True)
+    _write_private(layout.run / "token", effective + "\n")
     _write_private(layout.run / "Caddyfile", text)
 
 
@@ -92,7 +94,15 @@ def address(layout: Layout, env: Mapping[str, str]) -> str:
     """Give the URL to paste into Krita: public on Vast.ai, else for this machine."""
     host = env.get("PUBLIC_IPADDR") or "127.0.0.1"
     port = env.get(f"VAST_TCP_PORT_{PUBLIC_PORT}") or str(PUBLIC_PORT)
-    return f"http://{host}:{port}/{token(layout, env)}"
+    return f"http://{host}:{port}/{_in_force(layout, env)}"
+
+
+def _in_force(layout: Layout, env: Mapping[str, str]) -> str:
+    """Give the token that the gate was started with: a later SSH session does not have the container's environment."""
+    try:
+        return (layout.run / "token").read_text(encoding="ascii").strip()
+    except OSError:
+        return token(layout, env)
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import re
 import shutil
+import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def check(layout: Layout, record: Record) -> list[Finding]:
             findings.append(Finding(name, " and ".join(versions) or "missing", locked, name == GUARDED))
     if GUARDED in record.pins and not any(f.name == GUARDED for f in findings):
         locked = record.pins[GUARDED]
-        if damaged := _damaged(site, site / f"{GUARDED}-{locked}.dist-info"):
+        if damaged := _damaged(site, _truth(layout, site / f"{GUARDED}-{locked}.dist-info")):
             findings.append(Finding(GUARDED, f"{locked} with {damaged} altered", locked, broken=True))
     return findings
 
@@ -62,8 +63,7 @@ def repair(layout: Layout, findings: list[Finding]) -> None:
     """
     if not any(finding.name == GUARDED for finding in findings):
         return
-    wheels = sorted((layout.gesso / "wheels").glob("*.whl"))
-    wheel = next((w for w in wheels if _canonical(w.name.split("-")[0]) == GUARDED), None)
+    wheel = _wheel(layout)
     if wheel is None:
         raise CheckError("the SQLAlchemy wheel is not in the image any more", "start a fresh instance of this image")
     _forget(layout.site_packages)
@@ -126,11 +126,29 @@ def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _damaged(site: Path, info: Path) -> str:
+def _wheel(layout: Layout) -> Path | None:
+    """Find the wheel of SQLAlchemy that the image keeps."""
+    wheels = sorted((layout.gesso / "wheels").glob("*.whl"))
+    return next((w for w in wheels if _canonical(w.name.split("-")[0]) == GUARDED), None)
+
+
+def _truth(layout: Layout, info: Path) -> str:
+    """Give the RECORD to believe: the one inside the kept wheel, which no installer writes over; else the installed."""
+    wheel = _wheel(layout)
+    try:
+        if wheel is not None and zipfile.is_zipfile(wheel):
+            with zipfile.ZipFile(wheel) as archive:
+                return archive.read(f"{info.name}/RECORD").decode("utf-8")
+        return (info / "RECORD").read_text(encoding="utf-8")
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return ""
+
+
+def _damaged(site: Path, record: str) -> str:
     """Name the first file of a distribution that is not what its RECORD says; empty when all are."""
     try:
-        rows = list(csv.reader((info / "RECORD").read_text(encoding="utf-8").splitlines()))
-    except (OSError, ValueError, csv.Error):
+        rows = list(csv.reader(record.splitlines()))
+    except csv.Error:
         return "RECORD"
     hashed = [(row[0], row[1]) for row in rows if len(row) > 1 and row[1].startswith("sha256=")]
     if not hashed:  # an empty one would vouch for anything

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import time
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,10 @@ def _refused() -> BuildError:
 
 
 def test_an_engine_that_answers(program: Callable[[str, str], Path], tmp_path: Path) -> None:
-    program("docker", _docker(json.dumps({"ServerVersion": "26.1", "DockerRootDir": str(tmp_path)})))
+    program(
+        "docker",
+        _docker(json.dumps({"ServerVersion": "26.1", "DockerRootDir": str(tmp_path), "Name": platform.node()})),
+    )
     found = engine.find()
     assert (found.version, found.buildx, found.folder) == ("26.1", "v0.14.0", tmp_path)
     assert found.free is not None
@@ -155,3 +159,9 @@ def test_a_machine_that_cannot_make_a_base(
         engine.bootstrap_base("trixie", lambda _: None)
     assert "apt-get install mmdebstrap" in raised.value.next_step
     assert engine.debian_mirror() is None
+
+
+def test_an_engine_elsewhere_has_a_disk_of_its_own(program: Callable[[str, str], Path], tmp_path: Path) -> None:
+    info = {"ServerVersion": "26.1", "DockerRootDir": str(tmp_path), "Name": "another-machine"}
+    program("docker", _docker(json.dumps(info)))
+    assert engine.find().free is None

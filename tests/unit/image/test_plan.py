@@ -229,7 +229,8 @@ def test_no_revision_outside_git(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "org.opencontainers.image.revision" not in plan.variables["labels"]
 
 
-def test_tags() -> None:
+def test_tags(decided: Decided) -> None:
+    assert decided.plan.tags == tags_of(decided.manifest.arch, trial=decided.plan.trial)
     assert tags_of("sdxl", trial=False) == ("gesso:sdxl",)
     assert tags_of("sdxl", trial=True) == ("gesso:sdxl-trial",)
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gesso.errors import BuildError, FetchError, GessoError
@@ -120,6 +120,7 @@ _ITEMS = st.lists(st.dictionaries(_KEYS, _JSON, max_size=5) | _JSON, max_size=3)
 _STATUS = st.dictionaries(st.sampled_from(["vertexes", "statuses", "logs"]), _ITEMS, max_size=3)
 
 
+@settings(max_examples=50)
 @given(st.lists(st.text(max_size=20) | st.sampled_from(["{", "}", " }", "{}"]) | _STATUS.map(json.dumps), max_size=8))
 def test_garbage_never_raises(lines: list[str]) -> None:
     progress = Progress()

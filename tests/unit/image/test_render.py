@@ -9,7 +9,7 @@ import pytest
 from gesso.errors import BuildError, ManifestError
 from gesso.image import render
 from gesso.image.plan import Plan
-from gesso.image.render import Inputs
+from gesso.image.render import Inputs, Wheel
 
 
 @pytest.fixture
@@ -41,9 +41,7 @@ def inputs(tmp_path: Path) -> Inputs:
         (folder / "link").symlink_to("main.py")
         (folder / "dangling").symlink_to("nowhere")
         (folder / ".hidden").touch()
-    wheel = tmp_path / "gesso-1-py3-none-any.whl"
-    wheel.write_bytes(b"wheel")
-    return Inputs(comfyui, {"pack": node}, wheel)
+    return Inputs(comfyui, {"pack": node}, Wheel("gesso-1-py3-none-any.whl", b"wheel"))
 
 
 def _plan(**variables: object) -> Plan:
@@ -129,7 +127,7 @@ def test_every_variable_of_the_real_template_is_needed() -> None:
     """Taking any one away is an error: nothing in the template has a silent default."""
     images = Path(__file__).resolve().parents[3] / "images"
     variables = {
-        "arch": "x", "base": "x", "apt": ["x"], "python_version": "3.13", "groups": ["x"], "nodes": [],
+        "arch": "x", "base": "x", "apt": ["x"], "apt_without": [], "python_version": "3.13", "groups": ["x"], "nodes": [],
         "gesso_wheel": "x", "sqlalchemy": "x", "epoch": 1, "labels": {"a": "b"},
     }  # fmt: skip
     whole = Plan((), variables, {}, trial=False)

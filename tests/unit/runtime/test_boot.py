@@ -23,13 +23,15 @@ import os, sys
 from pathlib import Path
 from gesso.runtime.boot import _lock
 os.read(0, 1)
+if sys.argv[2] == "busy":  # the descriptor that the lock is to have is somebody's already
+    assert os.open(os.devnull, os.O_RDONLY) == 3
 print(_lock(Path(sys.argv[1])), flush=True)
 os.execv("/bin/sh", ["sh", "-c", "echo became; read line"])
 """
 
 
-def _starter(path: Path) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", TAKE, str(path)]
+def _starter(path: Path, descriptor: str = "free") -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", TAKE, str(path), descriptor]
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -45,9 +47,10 @@ def _taken(process: subprocess.Popen[str]) -> str:
     return _said(process)
 
 
-def test_the_lock_is_the_first_ones_while_it_lives(tmp_path: Path) -> None:
+@pytest.mark.parametrize("descriptor", ["free", "busy"])
+def test_the_lock_is_the_first_ones_while_it_lives(tmp_path: Path, descriptor: str) -> None:
     path = tmp_path / "boot.lock"
-    with _starter(path) as first, _starter(path) as second, _starter(path) as third:
+    with _starter(path, descriptor) as first, _starter(path) as second, _starter(path) as third:
         assert _taken(first) == "True"
         assert _said(first) == "became"
         assert _taken(second) == "False"

@@ -92,7 +92,8 @@ def test_the_configuration(layout: Layout) -> None:
     gate.configure(layout, {"GESSO_TOKEN": OWN})
     path = layout.run / "Caddyfile"
     assert path.stat().st_mode & 0o777 == 0o600
-    assert [p.name for p in layout.run.iterdir()] == ["Caddyfile"]
+    assert sorted(p.name for p in layout.run.iterdir()) == ["Caddyfile", "token"]
+    assert (layout.run / "token").stat().st_mode & 0o777 == 0o600
     text = path.read_text()
     assert "\tadmin off\n" in text
     assert "\tauto_https off\n" in text
@@ -142,3 +143,8 @@ def test_a_file_that_was_left_over_gives_nothing_away(layout: Layout) -> None:
 )
 def test_the_address_to_paste_into_krita(layout: Layout, env: dict[str, str], url: str) -> None:
     assert gate.address(layout, {**env, "GESSO_TOKEN": OWN}) == url
+
+
+def test_a_later_session_without_the_environment_gets_the_token_in_force(layout: Layout) -> None:
+    gate.configure(layout, {"GESSO_TOKEN": OWN})
+    assert gate.address(layout, {}).endswith(f"/{OWN}")

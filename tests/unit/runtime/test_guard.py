@@ -6,6 +6,7 @@ import base64
 import hashlib
 import shutil
 import sys
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -136,11 +137,26 @@ def test_blank_lines_in_a_record_are_nothing(site: Path, found: Callable[[], lis
     st.lists(st.text(max_size=12) | st.sampled_from(["sha256=", ",", "sqlalchemy/__init__.py", "..", "/"]), max_size=9)
 )
 def test_garbage_in_a_record_never_raises(tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
-    folder = tmp_path_factory.mktemp("site")
-    info = folder / "sqlalchemy-1.dist-info"
-    info.mkdir()
-    (info / "RECORD").write_bytes(",".join(parts).encode("utf-8", "surrogatepass"))
-    assert isinstance(guard._damaged(folder, info), str)
+    assert isinstance(guard._damaged(tmp_path_factory.mktemp("site"), ",".join(parts)), str)
+
+
+def test_the_kept_wheel_is_believed_before_the_installed_record(
+    site: Path, layout: Layout, found: Callable[[], list[guard.Finding]]
+) -> None:
+    """Whoever alters a file and writes its new digest into RECORD is found out by the wheel's own."""
+    info = f"sqlalchemy-{LOCKED}.dist-info"
+    wheel = layout.gesso / "wheels" / f"sqlalchemy-{LOCKED}-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"{info}/RECORD", (site / info / "RECORD").read_text())
+    assert found() == []
+    altered = b"altered = True\n"
+    (site / "sqlalchemy/__init__.py").write_bytes(altered)
+    digest = base64.urlsafe_b64encode(hashlib.sha256(altered).digest()).rstrip(b"=").decode()
+    (site / info / "RECORD").write_text(f"sqlalchemy/__init__.py,sha256={digest},{len(altered)}\n")
+    (finding,) = found()
+    assert finding.broken
+    assert "sqlalchemy/__init__.py" in finding.found
 
 
 def test_other_differences_are_notes(
