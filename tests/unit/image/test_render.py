@@ -127,7 +127,8 @@ def test_every_variable_of_the_real_template_is_needed() -> None:
     """Taking any one away is an error: nothing in the template has a silent default."""
     images = Path(__file__).resolve().parents[3] / "images"
     variables = {
-        "arch": "x", "base": "x", "apt": ["x"], "apt_without": [], "python_version": "3.13", "groups": ["x"], "nodes": [],
+        "arch": "x", "base": "x", "apt": ["x"], "apt_without": [],
+        "python_version": "3.13", "groups": ["x"], "nodes": [],
         "gesso_wheel": "x", "sqlalchemy": "x", "epoch": 1, "labels": {"a": "b"},
     }  # fmt: skip
     whole = Plan((), variables, {}, trial=False)
