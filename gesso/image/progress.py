@@ -109,7 +109,8 @@ class Progress:
             self._done.add(digest)
             cached = bool(vertex.get("cached"))
             return [Finished(name, 0.0 if cached else _seconds(vertex), cached)]
-        if vertex.get("started") and digest not in self._running:
+        # BuildKit reports some steps as started once more after they ended: they are not running.
+        if vertex.get("started") and digest not in self._running | self._done:
             self._running.add(digest)
             return [Started(name)]
         return []

@@ -271,3 +271,9 @@ def test_no_credentials_in_any_message(where: str, text: str) -> None:
     message = str(failure(progress, text if where == "output" else ""))
     assert "hunter2" not in message
     assert "***@host" in message or where == "output"
+
+
+def test_a_step_that_ended_does_not_start_again() -> None:
+    start, end = "2026-01-01T00:00:00.0Z", "2026-01-01T00:00:01.0Z"
+    events = _feed(Progress(), _vertex(started=start, completed=end), _vertex(started=end))
+    assert [type(event).__name__ for event in events] == ["Finished"]
