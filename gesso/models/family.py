@@ -1,0 +1,68 @@
+"""Which kind of model, which family, how many latent channels: by tensor names and shapes, as ComfyUI itself decides.
+
+What no rule decides is "unknown", never a guess; and the unknown never contradicts a manifest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gesso.models import parts, trunks
+from gesso.models.identity import CHANNELS, UNKNOWN, Identity
+
+if TYPE_CHECKING:
+    from gesso.models.tensors import Header
+
+__all__ = ["CHANNELS", "UNKNOWN", "Identity", "identify", "mismatch"]
+
+# What may stand where: UNETLoader takes the diffusion model out of a whole checkpoint (sd.py, load_diffusion_model).
+_FITS = {kind: {kind} for kind in ("checkpoint", "vae", "text_encoder", "lora", "controlnet", "ipadapter")}
+_FITS |= {kind: {kind} for kind in ("clip_vision", "upscale_model")} | {
+    "diffusion_model": {"diffusion_model", "checkpoint"},
+}
+_WITH_LATENTS = {"checkpoint", "diffusion_model", "vae"}
+
+
+def identify(header: Header) -> Identity:
+    """Say what a file is by its header alone."""
+    tensors = header.tensors
+    found = (
+        parts.ipadapter(tensors)
+        or parts.lora(tensors)
+        or parts.controlnet(tensors)
+        or trunks.trunk(tensors)
+        or trunks.diffusers_unet(tensors)
+        or parts.vae(tensors, header)
+        or parts.text_encoder(tensors)
+        or parts.clip_vision(tensors)
+        or parts.upscaler(tensors)
+    )
+    if found is None and header.format == "gguf":
+        found = parts.by_architecture(header.metadata.get("general.architecture", ""))
+    return found or Identity(UNKNOWN, UNKNOWN, None, "no tensor that a rule knows")
+
+
+def mismatch(identity: Identity, kind: str, family: str) -> str | None:
+    """Say how a file contradicts the manifest's `kind` and `family`, naming both sides; None where nothing does.
+
+    "any" and "unknown" never contradict, nor do kinds that no rule knows (inpaint, style_model).
+    """
+    fits = _FITS.get(kind)
+    if fits is None:
+        return None
+    if identity.kind != UNKNOWN and identity.kind not in fits:
+        return f"the manifest says {_spoken(kind)}, the file is {_spoken(identity.kind)} ({identity.evidence})"
+    if family not in CHANNELS:
+        return None
+    wanted, found = CHANNELS[family], identity.latent_channels
+    if kind in _WITH_LATENTS and found is not None and found != wanted:
+        return f"{_spoken(kind)} for {family} has {wanted} latent channels, the file has {found} ({identity.evidence})"
+    if identity.family not in {UNKNOWN, family}:
+        return f"the manifest says {family}, the file is {identity.family} ({identity.evidence})"
+    return None
+
+
+def _spoken(kind: str) -> str:
+    words = {"vae": "VAE", "lora": "LoRA", "ipadapter": "IP-Adapter", "controlnet": "ControlNet"}
+    spoken = words.get(kind, kind.replace("_", " "))
+    return f"{'an' if spoken[0] in 'aeiouI' else 'a'} {spoken}"

@@ -1,0 +1,47 @@
+"""What the rules share: their answer, the families' latent channels, and careful looks at shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from gesso.models.tensors import Tensor
+
+    Tensors = Mapping[str, Tensor]
+
+UNKNOWN = "unknown"
+# Latent channels of each family: ComfyUI's comfy/latent_formats.py.
+CHANNELS = {"sd15": 4, "sd2": 4, "sdxl": 4, "sdxl-refiner": 4, "sd3": 16, "flux": 16, "flux2": 128}
+# The width of the text that a UNet (and so a LoRA or an IP-Adapter for it) attends to: comfy/supported_models.py.
+CONTEXTS = {768: "sd15", 1024: "sd2", 2048: "sdxl", 1280: "sdxl-refiner"}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a file is; `evidence` names the tensor that decided, `part` which text encoder (clip_l, t5xxl, …)."""
+
+    kind: str
+    family: str
+    latent_channels: int | None
+    evidence: str
+    part: str = ""
+
+
+def dim(tensors: Tensors, name: str, axis: int, rank: int) -> int | None:
+    """Give one dimension of a tensor of that rank, else None: quantised and packed weights have other shapes."""
+    tensor = tensors.get(name)
+    return tensor.shape[axis] if tensor is not None and len(tensor.shape) == rank else None
+
+
+def context(tensors: Tensors, names: Iterable[str]) -> int | None:
+    """Give the width of the text that cross-attention takes in: the same in all of `names`, else None."""
+    widths = {dim(tensors, name, 1, 2) for name in names}
+    return widths.pop() if len(widths) == 1 else None
+
+
+def first_of(tensors: Tensors, *names: str) -> str | None:
+    """Give the first of `names` that is there."""
+    return next((name for name in names if name in tensors), None)

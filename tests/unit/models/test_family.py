@@ -1,0 +1,193 @@
+"""What files are, by the tensors that decide; and what contradicts a manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gesso.image import trial
+from gesso.manifest.load import load
+from gesso.models.family import identify, mismatch
+from gesso.models.header import read_header
+
+from .conftest import Reader, gguf, head_of
+
+ROOT = Path(__file__).resolve().parents[3]
+UNET = "model.diffusion_model."
+Shapes = dict[str, list[int]]
+
+
+def unet(text: int, label: int | None = None, width: int = 320, taken: int = 4, prefix: str = UNET) -> Shapes:
+    shapes = {
+        f"{prefix}input_blocks.0.0.weight": [width, taken, 3, 3],
+        f"{prefix}input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": [640, text],
+    }
+    return shapes | ({f"{prefix}label_emb.0.0.weight": [1280, label]} if label else {})
+
+
+def diffusers(text: int, label: int | None = None) -> Shapes:
+    shapes = {
+        "conv_in.weight": [320, 4, 3, 3],
+        "time_embedding.linear_1.weight": [1280, 320],
+        "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight": [640, text],
+    }
+    return shapes | ({"add_embedding.linear_1.weight": [1280, label]} if label else {})
+
+
+def vae(channels: int, prefix: str = "") -> Shapes:
+    return {f"{prefix}decoder.conv_in.weight": [512, channels, 3, 3]}
+
+
+FLUX = {"img_in.weight": [3072, 64], "double_blocks.0.img_attn.norm.key_norm.scale": [128]}
+FLUX2 = {**FLUX, "double_stream_modulation_img.lin.weight": [8, 8]}
+SD3 = {"joint_blocks.0.context_block.attn.qkv.weight": [8, 8]}
+CHECKPOINT_VAE = vae(4, "first_stage_model.")
+COND = {"controlnet_cond_embedding.conv_in.weight": [16, 3, 3, 3]}
+DIT = {"controlnet_blocks.0.weight": [8, 8]}
+KOHYA = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_down.weight"
+PEFT = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.weight"
+OLD = "unet.up_blocks.1.attentions.0.transformer_blocks.0.attn2.processor.to_k_lora.down.weight"
+T5 = "encoder.block.23.layer.1.DenseReluDense.wi_1.weight"
+CLIP = "text_model.encoder.layers.{}.mlp.fc1.weight"
+VISION = {"vision_model.encoder.layers.0.layer_norm1.weight": [1280]}
+CASES: list[tuple[Shapes, str, str, int | None]] = [
+    ({**unet(768), **CHECKPOINT_VAE}, "checkpoint", "sd15", 4),
+    ({**unet(1024), "cond_stage_model.x": [1]}, "checkpoint", "sd2", 4),
+    ({**unet(2048, 2816), "conditioner.x": [1]}, "checkpoint", "sdxl", 4),
+    ({**unet(1280, 2560, 384), **CHECKPOINT_VAE}, "checkpoint", "sdxl-refiner", 4),
+    (unet(2048, 2816), "diffusion_model", "sdxl", 4),
+    (unet(2048, 2816, prefix=""), "diffusion_model", "sdxl", 4),
+    ({**unet(2048, 2816, taken=9), f"{UNET}out.2.weight": [4, 320, 3, 3]}, "diffusion_model", "sdxl", 4),
+    (unet(2048, 2816, taken=9), "diffusion_model", "sdxl", None),
+    (unet(2048), "diffusion_model", "unknown", 4),
+    (unet(2048, 5632), "diffusion_model", "unknown", 4),
+    (unet(768, width=256), "diffusion_model", "unknown", 4),
+    ({**unet(1024), f"{UNET}input_blocks.1.1.time_stack.0.attn1.to_q.weight": [8, 8]}, "diffusion_model", "unknown", 4),
+    (diffusers(2048, 2816), "diffusion_model", "sdxl", None),
+    (SD3, "diffusion_model", "sd3", 16),
+    (FLUX, "diffusion_model", "flux", 16),
+    ({**{UNET + name: shape for name, shape in FLUX.items()}, "vae.x": [1]}, "checkpoint", "flux", 16),
+    ({**FLUX, "txt_in.weight": [3072, 4096]}, "diffusion_model", "flux", 16),
+    ({**FLUX, "txt_in.weight": [3072, 3584]}, "diffusion_model", "unknown", None),
+    ({**FLUX, "distilled_guidance_layer.norms.0.scale": [8]}, "diffusion_model", "unknown", None),
+    (FLUX2, "diffusion_model", "flux2", 128),
+    (vae(4), "vae", "unknown", 4),
+    (vae(16, "first_stage_model."), "vae", "unknown", 16),
+    (vae(16, "vae."), "vae", "unknown", 16),
+    ({**vae(32), "bn.running_mean": [128]}, "vae", "flux2", 128),
+    ({"taesd_decoder.1.weight": [64, 16, 3, 3]}, "vae", "unknown", 16),
+    ({KOHYA: [8, 2048]}, "lora", "sdxl", None),
+    ({PEFT: [8, 768]}, "lora", "sd15", None),
+    ({OLD: [8, 1024]}, "lora", "sd2", None),
+    ({"transformer_blocks.0.attn2.to_k.lora_A.weight": [8, 2048]}, "lora", "unknown", None),
+    ({**FLUX, "img_in.lora_A.weight": [8, 64]}, "lora", "unknown", None),
+    ({**COND, **diffusers(2048, 2816)}, "controlnet", "sdxl", None),
+    ({"control_model.zero_convs.0.0.weight": [1], **unet(768, prefix="control_model.")}, "controlnet", "sd15", None),
+    ({**DIT, "controlnet_x_embedder.weight": [8, 8]}, "controlnet", "flux", None),
+    ({**DIT, **FLUX}, "controlnet", "flux", None),
+    ({**DIT, "pos_embed_input.proj.weight": [8, 8]}, "controlnet", "sd3", None),
+    ({**DIT, "transformer_blocks.0.img_mlp.net.0.proj.weight": [8, 8]}, "controlnet", "unknown", None),
+    ({"controlnet_blocks.0.linear.weight": [8, 8]}, "controlnet", "flux", None),
+    ({"lora_controlnet": [1], **unet(2048, 2816, prefix="")}, "controlnet", "unknown", None),
+    ({"body.0.in_conv.weight": [8, 8]}, "controlnet", "unknown", None),
+    ({"image_proj.proj.weight": [1], "ip_adapter.1.to_k_ip.weight": [640, 2048]}, "ipadapter", "sdxl", None),
+    (VISION, "clip_vision", "unknown", None),
+    ({**VISION, CLIP.format(0): [8, 8]}, "unknown", "unknown", None),
+    ({"body.0.rdb1.conv1.weight": [8, 8]}, "upscale_model", "unknown", None),
+    ({CLIP.format(0): [3072, 768]}, "text_encoder", "unknown", None),
+    ({"weight": [16]}, "unknown", "unknown", None),
+    ({}, "unknown", "unknown", None),
+]
+
+
+@pytest.mark.parametrize(("shapes", "kind", "family", "channels"), CASES)
+def test_every_kind_and_family(shapes: Shapes, kind: str, family: str, channels: int | None) -> None:
+    head, size = head_of(shapes)
+    identity = identify(read_header(Reader(head, size), size))
+    assert (identity.kind, identity.family, identity.latent_channels) == (kind, family, channels)
+    assert mismatch(identity, kind, family) is None
+    assert mismatch(identity, kind, "any") is None
+    assert mismatch(identity, "inpaint", "flux") is None
+
+
+@pytest.mark.parametrize(
+    ("shapes", "part"),
+    [
+        ({CLIP.format(0): [8, 8], CLIP.format(30): [8, 8]}, "clip_g"),
+        ({CLIP.format(0): [8, 8], CLIP.format(22): [8, 8]}, "clip_h"),
+        ({CLIP.format(0): [8, 8]}, "clip_l"),
+        ({T5: [10240, 4096]}, "t5xxl"),
+        ({"encoder.block.0.layer.0.SelfAttention.k.weight": [8, 8]}, "t5"),
+    ],
+)
+def test_text_encoders(shapes: Shapes, part: str) -> None:
+    head, size = head_of(shapes)
+    identity = identify(read_header(Reader(head, size), size))
+    assert (identity.kind, identity.part) == ("text_encoder", part)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shapes", "found"),
+    [
+        ("t5encoder", {}, ("text_encoder", "unknown")),
+        ("flux", {}, ("diffusion_model", "unknown")),
+        ("flux", FLUX, ("diffusion_model", "flux")),
+        ("flux", FLUX2, ("diffusion_model", "flux2")),
+        ("sd3", {}, ("diffusion_model", "sd3")),
+        ("llama", {}, ("unknown", "unknown")),
+    ],
+)
+def test_gguf(architecture: str, shapes: Shapes, found: tuple[str, str]) -> None:
+    data = gguf(architecture, shapes)
+    identity = identify(read_header(Reader(data, 1 << 30), 1 << 30))
+    assert (identity.kind, identity.family) == found
+
+
+def test_a_tiny_vae_may_state_its_channels() -> None:
+    head, size = head_of({"taesd_decoder.1.weight": [64, 32, 3, 3]}, tae_latent_channels="128")
+    assert identify(read_header(Reader(head, size), size)).latent_channels == 128
+
+
+@pytest.mark.parametrize(
+    ("shapes", "kind", "family", "words"),
+    [
+        (vae(16), "vae", "sdxl", ("VAE for sdxl has 4 latent channels", "the file has 16")),
+        (vae(4), "vae", "flux", ("VAE for flux has 16 latent channels", "the file has 4")),
+        (vae(4), "checkpoint", "sdxl", ("a checkpoint", "a VAE")),
+        (unet(768), "diffusion_model", "sdxl", ("sdxl", "sd15")),
+        (unet(2048, 2816), "checkpoint", "sdxl", ("a checkpoint", "a diffusion model")),
+        (FLUX, "diffusion_model", "sdxl", ("4 latent channels", "16")),
+        (FLUX, "diffusion_model", "flux2", ("128 latent channels", "16")),
+        ({KOHYA: [8, 768]}, "lora", "sdxl", ("sdxl", "sd15")),
+        ({KOHYA: [8, 768]}, "ipadapter", "sd15", ("an IP-Adapter", "a LoRA")),
+    ],
+)
+def test_a_mismatch_names_both_sides(shapes: Shapes, kind: str, family: str, words: tuple[str, ...]) -> None:
+    head, size = head_of(shapes)
+    sentence = mismatch(identify(read_header(Reader(head, size), size)), kind, family)
+    assert sentence is not None
+    assert all(word in sentence for word in words), sentence
+
+
+def test_a_diffusion_model_may_come_in_a_checkpoint() -> None:
+    head, size = head_of({**unet(2048, 2816), **CHECKPOINT_VAE})
+    assert mismatch(identify(read_header(Reader(head, size), size)), "diffusion_model", "sdxl") is None
+
+
+@pytest.mark.parametrize("arch", ["sdxl", "flux"])
+def test_the_trial_models_never_contradict_their_manifest(arch: str) -> None:
+    seen = 0
+    for model in load(ROOT / "manifests" / f"{arch}.yaml", root=ROOT).manifest.models:
+        if not model.name.endswith((".safetensors", ".sft", ".gguf")):
+            continue
+        data = trial.content(model)
+        header = read_header(Reader(data), len(data))
+        assert header.end == len(data)
+        identity = identify(header)
+        assert mismatch(identity, model.kind, model.family) is None, model.name
+        if model.kind in {"checkpoint", "diffusion_model", "vae"}:
+            assert identity.kind == model.kind
+            assert identity.latent_channels == {"sdxl": 4, "flux": 16}[arch]
+        seen += 1
+    assert seen > 5

@@ -1,0 +1,324 @@
+"""Headers, good and hostile: only what adds up is believed, and nothing makes the reader ask for much."""
+
+from __future__ import annotations
+
+import json
+import struct
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gesso.errors import VerifyError
+from gesso.models import gguf as gguf_format
+from gesso.models import safetensors
+from gesso.models.header import FIRST, HeaderError, Tensor, read_header
+
+from .conftest import Reader, gguf, head_of, raw, text
+
+ONE = {"a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}
+
+
+def entry(dtype: object = "U8", shape: object = (4,), offsets: object = (0, 4)) -> dict[str, object]:
+    return {"a": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}
+
+
+def refused(data: bytes, size: int | None = None) -> HeaderError:
+    reader = Reader(data, size)
+    with pytest.raises(HeaderError) as caught:
+        read_header(reader, reader.size)
+    assert isinstance(caught.value, VerifyError)
+    assert caught.value.next_step
+    assert len(str(caught.value)) < 400
+    assert str(caught.value).isascii()
+    return caught.value
+
+
+def test_a_sound_file() -> None:
+    data = raw({"__metadata__": {"who": "me"}, **ONE, "b": entry("F16", [2, 3], [4, 16])["a"]}, 16)
+    reader = Reader(data)
+    header = read_header(reader, len(data))
+    assert header.tensors == {"a": Tensor("U8", (4,)), "b": Tensor("F16", (2, 3))}
+    assert (header.format, header.metadata, header.end) == ("safetensors", {"who": "me"}, len(data))
+    assert header.length == len(data) - 16
+    assert len(reader.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        raw({}),
+        raw(b"{}      "),
+        raw(entry(shape=[], offsets=[0, 1]), 1),
+        raw(entry(shape=[0, 7], offsets=[0, 0])),
+        raw(entry("F4", [3, 2], [0, 3]), 3),
+        raw(entry("F6_E2M3", [4], [0, 3]), 3),
+        raw({"z": entry(shape=[0], offsets=[4, 4])["a"], **ONE}, 4),
+    ],
+)
+def test_odd_but_legal(data: bytes) -> None:
+    assert read_header(Reader(data), len(data)).end == len(data)
+
+
+def test_a_long_header_takes_two_reads_and_no_byte_twice() -> None:
+    data, size = head_of({f"block.{i:06}.weight": [320, 320, 3, 3] for i in range(12_000)})
+    assert FIRST < len(data) < 1_500_000
+    reader = Reader(data, size)
+    assert len(read_header(reader, size).tensors) == 12_000
+    assert reader.asked == [FIRST, len(data) - FIRST]
+
+
+HOSTILE = {
+    "no JSON": (raw(b'{"a": nonsense}'), "no JSON"),
+    "no UTF-8": (raw(b'{"\xff": 1}'), "no JSON"),
+    "not an object": (raw(b"[1, 2]"), "begins with"),
+    "space first": (raw(b' {"a": 1}'), "begins with"),
+    "text after": (raw(b"{} x"), "no JSON"),
+    "deep": (raw(b'{"a":' * 90_000), "no JSON"),
+    "deep and closed": (raw(b'{"a":' + b"[" * 90_000 + b"]" * 90_000 + b"}"), "no JSON"),
+    "as deep as JSON goes": (raw(entry(shape=json.loads("[" * 900 + "]" * 900)), 4), ""),
+    "too many brackets": (raw(b'{"a":[' + b"{}," * 1_000_001 + b"{}]}"), "brackets"),
+    "duplicate": (raw(b'{"a":{},"a":{}}'), "'a' twice"),
+    "duplicate inside": (raw(b'{"a":{"dtype":"U8","dtype":"U8"}}'), "'dtype' twice"),
+    "duplicate, escaped": (raw(b'{"a":{},"\\u0061":{}}'), "'a' twice"),
+    "half a pair": (raw(b'{"\\ud800":1}'), "is not described"),
+    "huge number": (raw(b'{"a":' + b"9" * 5_000 + b"}"), "no JSON"),
+    "metadata": (raw({"__metadata__": {"a": 1}}), "__metadata__"),
+    "metadata a list": (raw({"__metadata__": []}), "__metadata__"),
+    "no entry": (raw({"a": 1}), "is not described"),
+    "entry too short": (raw({"a": {"dtype": "U8"}}), "is not described"),
+    "entry too long": (raw({"a": {**ONE["a"], "more": 1}}, 4), "is not described"),
+    "dtype": (raw(entry("F12"), 4), "dtype 'F12'"),
+    "dtype a list": (raw(entry(["U8"]), 4), "dtype"),
+    "shape a number": (raw(entry(shape=4), 4), "shape 4"),
+    "negative": (raw(entry(shape=[-2, -2]), 4), "shape"),
+    "float": (raw(entry(shape=[4.0]), 4), "whole numbers"),
+    "NaN": (raw(b'{"a":NaN}'), "whole numbers"),
+    "bool": (raw(entry(shape=[True, 4]), 4), "shape"),
+    "huge": (raw(entry(shape=[1 << 63]), 4), "shape"),
+    "many dimensions": (raw(entry(shape=[1] * 33), 4), "shape"),
+    "product wraps around": (raw(entry(shape=[1 << 32, 1 << 32, 4]), 4), "does not take"),
+    "product is beyond float": (raw(entry(shape=[(1 << 63) - 1] * 32), 4), "does not take"),
+    "one offset": (raw(entry(offsets=[4]), 4), "data_offsets"),
+    "backwards": (raw(entry(offsets=[4, 0]), 4), "data_offsets"),
+    "half bytes": (raw(entry("F4", [3], [0, 2]), 2), "does not take"),
+    "wrong span": (raw(entry("F16"), 4), "does not take"),
+    "first gap": (raw(entry(offsets=[4, 8]), 8), "follows a gap"),
+    "gap": (raw({**ONE, "b": entry(offsets=[5, 9])["a"]}, 9), "follows a gap"),
+    "overlap": (raw({**ONE, "b": entry(offsets=[2, 6])["a"]}, 6), "overlaps"),
+    "same place": (raw({**ONE, "b": entry()["a"]}, 4), "overlaps"),
+    "no header": (struct.pack("<Q", 0) + b"x" * 99, "0 bytes"),
+    "absurd length": (b"\xff" * 99, "over the limit"),
+    "absurd, seen as negative": (struct.pack("<q", -1) + b"{}", "over the limit"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_headers(name: str) -> None:
+    data, message = HOSTILE[name]
+    error = refused(data)
+    assert error.why == "malformed"
+    assert message in error.message
+
+
+def test_a_hundred_megabytes_of_json_are_refused_unread() -> None:
+    reader = Reader(struct.pack("<Q", 100_000_000) + b'{"a', 7_000_000_000)
+    with pytest.raises(HeaderError, match="over the limit"):
+        read_header(reader, reader.size)
+    assert reader.asked == [FIRST]
+
+
+def test_a_dear_header_costs_at_most_26_times_its_size() -> None:
+    data = raw(b"{" + b",".join(b'"%x":1' % n for n in range(100_000)) + b"}")
+    tracemalloc.start()
+    try:
+        refused(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 26 * len(data)
+    assert 26 * safetensors.LIMIT < 120_000_000
+
+
+IMPOSTORS = {
+    b"<!DOCTYPE html><html><title>Sign in</title>": "html",
+    b"\n\n  <HTML><body>": "html",
+    b"\xef\xbb\xbf<?xml version='1.0'?><Error><Code>AccessDenied</Code>": "html",
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7105348188\n": "lfs-pointer",
+    b'{"error":"Access to model is restricted"}': "json",
+    b"PK\x03\x04\x00\x00\x08\x08archive/data.pkl": "pickle",
+    b"\x80\x02}q\x00(X\x05\x00\x00\x00state": "pickle",
+    bytes(4096): "stub",
+    b"": "stub",
+    b"GGUF": "stub",
+    b"\x02": "stub",
+}
+
+
+@pytest.mark.parametrize("data", IMPOSTORS)
+def test_impostors_are_named(data: bytes) -> None:
+    assert refused(data).why == IMPOSTORS[data]
+
+
+@pytest.mark.parametrize("count", [0x7B22, 0x227B, 0x0280, 0x5B, 0x3C20])
+def test_a_sound_length_that_looks_like_text_is_still_a_length(count: int) -> None:
+    data = raw(b"{}".ljust(count))
+    assert read_header(Reader(data), len(data)).length == len(data)
+
+
+def test_the_size_law() -> None:
+    head, size = head_of({"a": [1 << 20]})
+    assert read_header(Reader(head, size), size).end == size
+    assert refused(head, size - 1).why == "truncated"
+    assert refused(head, size + 1).why == "oversized"
+    assert refused(head, len(head)).why == "stub"
+    error = refused(head[:50], 50)
+    assert (error.why, "header alone" in error.message) == ("truncated", True)
+
+
+def test_the_incident() -> None:
+    head, size = head_of({"model.diffusion_model.x": [3_500_000_000]})
+    error = refused(head, 710_000)
+    assert error.why == "stub"
+    assert f"710,000 bytes are here of {size:,}" in error.message
+
+
+@pytest.mark.parametrize("given_bytes", [0, 5, 12])
+def test_a_reader_that_stops_early(given_bytes: int) -> None:
+    for head, size in (head_of({"a": [4]}), (gguf("flux", {}), 99)):
+        with pytest.raises(HeaderError) as caught:
+            read_header(lambda offset, length, head=head: head[offset : min(given_bytes, offset + length)], size)  # type: ignore[misc]
+        assert caught.value.why == "truncated"
+
+
+def test_a_reader_that_gives_more_than_was_asked() -> None:
+    data = raw(ONE, 4)
+    assert read_header(lambda *_: data + b"more", len(data)).end == len(data)
+
+
+# ── GGUF ──
+
+
+def array(key: str, kind: int, count: int, body: bytes) -> bytes:
+    return text(key) + struct.pack("<IIQ", 9, kind, count) + body
+
+
+def test_gguf() -> None:
+    words = array("tokenizer.ggml.tokens", 8, 3, text("a") + text("") + text("ccc"))
+    pairs = [words, array("scores", 6, 3, bytes(12)), text("n") + struct.pack("<IQ", 10, 7)]
+    data = gguf("t5encoder", {"enc.blk.0.attn_q.weight": [4096, 64]}, *pairs)
+    size = len(data) + -len(data) % 32 + 4096 * 64 * 4
+    header = read_header(Reader(data, size), size)
+    assert header.tensors == {"enc.blk.0.attn_q.weight": Tensor("F32", (4096, 64))}
+    assert header.metadata["general.architecture"] == "t5encoder"
+    assert header.metadata["n"] == "7"
+    assert (header.format, header.length, header.end) == ("gguf", len(data), size)
+    assert refused(data, size - 1).why == "truncated"
+    assert read_header(Reader(data, size + 32), size + 32).end == size
+
+
+def test_gguf_gives_the_shape_before_reshaping() -> None:
+    name = "input_blocks.0.0.weight"
+    shape = array(f"comfy.gguf.orig_shape.{name}", 5, 4, struct.pack("<4i", 320, 4, 3, 3))
+    data = gguf("sdxl", {name: [45, 256]}, shape)
+    size = len(data) + 50_000
+    assert read_header(Reader(data, size), size).tensors[name].shape == (320, 4, 3, 3)
+
+
+def test_a_long_gguf_header_is_read_once() -> None:
+    words = b"".join(text(f"word {n}") for n in range(150_000))
+    data = gguf("llama", {}, array("tokens", 8, 150_000, words))
+    reader = Reader(data, len(data) + 1000)
+    assert read_header(reader, reader.size).length == len(data)
+    assert sum(reader.asked) <= reader.size
+
+
+GGUF_START = b"GGUF" + struct.pack("<I", 3)
+HOSTILE_GGUF = [
+    b"GGUF" + struct.pack("<IQQ", 1, 0, 0),
+    b"GGUF" + struct.pack(">IQQ", 3, 0, 0),
+    GGUF_START + struct.pack("<QQ", 1 << 40, 0),
+    GGUF_START + struct.pack("<QQ", 0, 1 << 40),
+    GGUF_START + struct.pack("<QQQ", 0, 1, 1 << 62),
+    GGUF_START + struct.pack("<QQ", 0, 1) + struct.pack("<Q", 1) + b"\xff",
+    gguf("x", {}, text("key") + struct.pack("<I", 99)),
+    gguf("x", {}, text("key") + struct.pack("<IQ", 8, 1 << 40)),
+    gguf("x", {}, array("key", 4, 1 << 62, b"")),
+    gguf("x", {}, array("key", 8, 1 << 62, b"")),
+    gguf("x", {}, array("key", 8, 1, struct.pack("<Q", 1 << 40))),
+    gguf("x", {}, array("key", 77, 1, b"")),
+    gguf("x", {}, array("key", 9, 1, struct.pack("<IQ", 9, 1) * 20)),
+    gguf("x", {}, text("general.architecture") + struct.pack("<IQ", 10, 7)),
+    gguf("x", {"a": [1]}, text("general.alignment") + struct.pack("<II", 4, 0)),
+    gguf("x", {"a": [1]}, text("general.alignment") + struct.pack("<I", 8) + text("9" * 9_000)),
+    gguf("x", {"a": [1] * 9}),
+    gguf("x", {"a": [1 << 40, 1 << 40]}),
+    gguf("x", {}, array("key", 0, 16 << 20, b"")),
+]
+
+
+@pytest.mark.parametrize("data", HOSTILE_GGUF)
+def test_hostile_gguf(data: bytes) -> None:
+    reader = Reader(data, 1 << 40)
+    with pytest.raises(HeaderError, match="not a sound GGUF"):
+        read_header(reader, reader.size)
+    assert sum(reader.asked) <= gguf_format.LIMIT
+    assert refused(data, len(data)).why in {"malformed", "truncated", "stub"}
+
+
+# ── Whatever comes ──
+
+SOUND = [
+    raw({**ONE, "b": entry("F16", [2, 3], [4, 16])["a"], "__metadata__": {"k": "v"}}, 16),
+    gguf("flux", {"img_in.weight": [2, 4]}, array("k", 8, 2, text("a") + text("b"))) + bytes(96),
+]
+
+
+def never_surprises(data: bytes, size: int) -> None:
+    reader = Reader(data, size)
+    try:
+        header = read_header(reader, size)
+    except HeaderError as error:
+        str(error).encode("ascii")
+    else:
+        assert header.length <= header.end <= size
+    assert sum(reader.asked) <= gguf_format.LIMIT
+    assert data.startswith(b"GGUF") or len(reader.asked) <= 2
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.binary(max_size=200), st.integers(0, 1 << 40), st.sampled_from([b"", b"GGUF\3\0\0\0", b"\x40\0\0\0\0\0\0\0{"])
+)
+def test_random_bytes(data: bytes, size: int, start: bytes) -> None:
+    never_surprises(start + data, size)
+    never_surprises(start + data, len(start + data))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(SOUND),
+    st.lists(st.tuples(st.integers(0, 250), st.binary(min_size=1, max_size=4)), min_size=1, max_size=3),
+    st.integers(-20, 20),
+)
+def test_mutations(sound: bytes, changes: list[tuple[int, bytes]], more: int) -> None:
+    data = bytearray(sound)
+    for at, put in changes:
+        data[at : at + len(put)] = put
+    never_surprises(bytes(data), max(0, len(data) + more))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.sampled_from(["U8", "F4"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=6,
+)
+ENTRIES = VALUES | st.fixed_dictionaries({"dtype": VALUES, "shape": VALUES, "data_offsets": VALUES})
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(["a", "b", "__metadata__"]), ENTRIES), st.integers(0, 40))
+def test_any_json(header: dict[str, object], data: int) -> None:
+    made = raw(header, data)
+    never_surprises(made, len(made))
