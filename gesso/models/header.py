@@ -14,7 +14,7 @@ from gesso.models.tensors import Header, HeaderError, Tensor, short
 if TYPE_CHECKING:
     from gesso.models.tensors import Read
 
-__all__ = ["FIRST", "Header", "HeaderError", "Tensor", "read_header"]
+__all__ = ["FIRST", "Header", "HeaderError", "Tensor", "impostor", "read_header"]
 
 FIRST = 512 << 10  # bytes of the first read; an SDXL checkpoint, with 2,513 tensors, has a header of 364,400
 
@@ -41,8 +41,8 @@ def read_header(read: Read, size: int) -> Header:
         raise HeaderError("stub", "the file is empty")
     want = min(FIRST, size)
     first = read(0, want)[:want]
-    if impostor := _impostor(first):
-        raise impostor
+    if found := impostor(first):
+        raise found
     if len(first) < min(8, size):
         raise HeaderError("truncated", f"truncated: reading stopped after {len(first)} of {size:,} bytes")
     if size < 8:
@@ -52,7 +52,7 @@ def read_header(read: Read, size: int) -> Header:
     return safetensors.parse(first, read, size)
 
 
-def _impostor(first: bytes) -> HeaderError | None:
+def impostor(first: bytes) -> HeaderError | None:
     """Recognise what servers and tools leave in a model's place. The first 8 bytes would be an absurd length."""
     start = first[:512].removeprefix(b"\xef\xbb\xbf")
     if start.startswith(_LFS):

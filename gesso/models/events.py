@@ -1,0 +1,29 @@
+"""What happens while models are checked and fetched, as data: bars, log lines and the status page are made from it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Kind = Literal[
+    "planned", "waiting", "checking", "quarantined", "started", "progress", "retrying", "switched", "done", "there",
+    "skipped", "failed",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One thing that happened to one model. Sizes in bytes; `source` is a host, `message` for people."""
+
+    kind: Kind
+    name: str
+    tier: str = "required"
+    size: int | None = None
+    done: int = 0  # bytes that are here
+    connections: int = 0
+    source: str = ""
+    message: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Give it without what is empty."""
+        return {key: value for key, value in asdict(self).items() if value not in {None, ""}}

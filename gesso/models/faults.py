@@ -1,0 +1,99 @@
+"""What can go wrong while a model is fetched, typed: what a source did, what it offered, what this machine did.
+
+Why two families of fault: after a SourceError another source, or the same one later, may do; after a ContentError the
+source answers well, and with something else than the lock names.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Literal
+
+from gesso.errors import FetchError, GessoError, VerifyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SourceWhy = Literal[
+    "needs-token", "bad-token", "gated", "forbidden", "not-found", "gone", "rate-limited", "server-error",
+    "refused-request", "unreachable", "tls", "stalled", "cut-off", "not-http", "bad-answer", "bad-range", "changed",
+    "encoded", "bad-redirect", "private-address", "insecure", "hub",
+]  # fmt: skip
+ContentWhy = Literal[
+    "html", "json", "lfs-pointer", "pickle", "stub", "truncated", "oversized", "malformed", "wrong-size",
+    "wrong-family", "wrong-hash",
+]  # fmt: skip
+LocalWhy = Literal["disk-full", "read-only", "io-error", "in-the-way", "changed-under-us"]
+
+_TRY_LATER = "try again later"
+_ANOTHER = "give the manifest another source for it"
+
+
+class SourceError(FetchError):
+    """A source did not give the file. `transient`: worth another try; `retry_after`: seconds the server asked for."""
+
+    def __init__(
+        self, why: SourceWhy, message: str, next_step: str = _ANOTHER, *, transient: bool = False,
+        retry_after: float | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(message, next_step)
+        self.why: SourceWhy = why
+        self.transient = transient
+        self.retry_after = retry_after
+
+
+class ContentError(VerifyError):
+    """A source gives something else than the lock names; no retry of it can help."""
+
+    transient = False
+    retry_after = None
+
+    def __init__(self, why: ContentWhy, message: str, next_step: str = _ANOTHER) -> None:
+        super().__init__(message, next_step)
+        self.why: ContentWhy = why
+
+
+class LocalError(FetchError):
+    """This machine cannot take the file: no other source would help."""
+
+    def __init__(self, why: LocalWhy, message: str, next_step: str) -> None:
+        super().__init__(message, next_step)
+        self.why: LocalWhy = why
+
+
+Fault = SourceError | ContentError
+
+
+def cut_off(message: str) -> SourceError:
+    """Give the fault of a transfer that ended early or was reset: the commonest, and worth another try."""
+    return SourceError("cut-off", message, _TRY_LATER, transient=True)
+
+
+def of_disk(error: OSError, where: str) -> LocalError:
+    """Say what an OSError on our own disk means and what to do about it."""
+    said = error.strerror or type(error).__name__
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return LocalError("disk-full", f"{where}: {said}", "make room, then run this again: it goes on where it was")
+    if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
+        return LocalError("read-only", f"{where}: {said}", "mount the models folder writable, or choose --models")
+    if error.errno in {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST}:
+        return LocalError("in-the-way", f"{where}: {said}", "move away what stands there, then run this again")
+    return LocalError("io-error", f"{where}: {said}", "check the disk (dmesg); a network volume may be gone")
+
+
+def sum_up(name: str, failed: Sequence[tuple[str, Fault]]) -> GessoError:
+    """Give one error for a model that no source gave, from the host and the fault of each, in order.
+
+    A ContentError where every source offered wrong bytes, else a SourceError.
+    """
+    if not failed:
+        return SourceError("not-found", f"{name}: has no source", _ANOTHER)
+    told = "; ".join(f"{host}: {fault.message}" for host, fault in failed)
+    message = f"{name}: {told}" if len(failed) == 1 else f"{name}: none of {len(failed)} sources gave it: {told}"
+    refused = [fault for _, fault in failed if isinstance(fault, SourceError)]
+    if not refused:
+        first = next(fault for _, fault in failed if isinstance(fault, ContentError))
+        return ContentError(first.why, message, first.next_step)
+    # What a person can mend comes first: a token, a licence.
+    chief = next((f for f in refused if f.why in {"needs-token", "bad-token", "gated"}), refused[0])
+    return SourceError(chief.why, message, chief.next_step, transient=chief.transient)

@@ -1,0 +1,246 @@
+"""Fetch models: check what is here, put aside what is bad, see that the rest fits, then take several at a time.
+
+Two processes, or two containers on one volume, do the work once: who holds a model's lock works on it, the other waits
+and finds it done.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from filelock import FileLock, Timeout
+
+from gesso.errors import GessoError
+from gesso.models import quarantine, room
+from gesso.models.events import Event
+from gesso.models.faults import LocalError, of_disk
+from gesso.models.journal import left_behind
+from gesso.models.obtain import Obtaining, Stopped
+from gesso.models.transfer import Limits
+from gesso.models.verify import Verdict, audit, check
+from gesso.models.wanted import in_order
+from gesso.models.wire import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from gesso.manifest.schema import Model
+    from gesso.models.folder import Folder
+
+_POLL = 0.1  # seconds
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to fetch. `connect` and `stall` in seconds: to connect, and without a byte until a connection is given up."""
+
+    files: int = 3  # at a time
+    connect: float = 10.0
+    stall: float = 30.0
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one model; `error` where it failed, `note` where something is to be said."""
+
+    model: Model
+    state: Literal["there", "fetched", "skipped", "failed"]
+    source: str = ""
+    received: int = 0
+    seconds: float = 0.0
+    note: str = ""
+    error: GessoError | None = None
+
+
+def fetch(
+    models: Sequence[Model],
+    folder: Folder,
+    *,
+    env: Mapping[str, str],
+    on_event: Callable[[Event], None] = lambda _: None,
+    options: Options | None = None,
+    stop: threading.Event | None = None,
+) -> list[Outcome]:
+    """Have every model at its final path, proven; give what became of each, in the order of `models`.
+
+    One that fails does not keep the others from coming. Raises LocalError where the required ones cannot fit on the
+    disk, before a byte is fetched, and Stopped (KeyboardInterrupt, too, leaves what was fetched to be resumed).
+    """
+    chosen = options or Options()
+    client = Client(env, connect=chosen.connect, stall=chosen.stall)
+    guard = threading.Lock()
+
+    def tell(event: Event) -> None:
+        with guard:
+            on_event(event)
+
+    work = _Work(folder, client, chosen, tell)
+    done = {outcome.model.name: outcome for outcome in work.look(models)}
+    todo = [model for model in models if model.name not in done]
+    done |= {outcome.model.name: outcome for outcome in work.make_room(todo)}
+    todo = in_order(model for model in todo if model.name not in done)
+    for model in todo:
+        tell(Event(kind="planned", name=model.name, tier=model.tier, size=model.size))
+    if todo:
+        done |= {outcome.model.name: outcome for outcome in _side_by_side(work, todo, chosen.files, stop)}
+    return [done[model.name] for model in models]
+
+
+def _side_by_side(
+    work: _Work, todo: Sequence[Model], files: int, stop: threading.Event | None
+) -> Iterator[Outcome]:  # fmt: skip
+    with ThreadPoolExecutor(min(files, len(todo)), "fetch") as pool:
+        waiting: set[Future[Outcome]] = {pool.submit(work.one, model) for model in todo}
+        try:
+            while waiting:
+                finished, waiting = wait(waiting, _POLL, FIRST_COMPLETED)
+                if stop is not None and stop.is_set():
+                    raise Stopped
+                for future in finished:
+                    yield future.result()
+        except BaseException:
+            work.client.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+class _Work:
+    """What the steps share."""
+
+    def __init__(self, folder: Folder, client: Client, options: Options, tell: Callable[[Event], None]) -> None:
+        self.folder, self.client, self.options, self.tell = folder, client, options, tell
+
+    def look(self, models: Sequence[Model]) -> list[Outcome]:
+        """Check what is at the final paths, and put aside what must not be there. Gives those that are right."""
+        asked = {model.name: model for model in models}
+        hashed: dict[str, int] = {}
+
+        def on_bytes(name: str, count: int) -> None:
+            hashed[name] = hashed.get(name, 0) + count
+            model = asked[name]
+            self.tell(Event(kind="checking", name=name, tier=model.tier, size=model.size, done=hashed[name]))
+
+        outcomes = []
+        for model, verdict in zip(models, audit(models, self.folder, on_bytes=on_bytes), strict=True):
+            if verdict.ok:
+                outcomes.append(self._there(model, verdict))
+            elif verdict.bad:
+                with self._locked(model):
+                    again = check(model, self.folder)  # another process may have put it right
+                    if again.bad:
+                        self._put_aside(model, again)
+                    elif again.ok:
+                        outcomes.append(self._there(model, again))
+        return outcomes
+
+    def _there(self, model: Model, verdict: Verdict) -> Outcome:
+        self.tell(Event(kind="there", name=model.name, tier=model.tier, size=verdict.size, done=verdict.size or 0))
+        return Outcome(model, "there", note=verdict.evidence)
+
+    def _put_aside(self, model: Model, verdict: Verdict) -> None:
+        try:
+            kept = quarantine.put(self.folder, model.name, verdict.status)
+        except OSError as error:
+            raise of_disk(error, f"{model.name}: {verdict.status} ({verdict.evidence}), and cannot be moved") from None
+        message = f"{verdict.status}: {verdict.evidence}; now {kept}"
+        self.tell(Event(kind="quarantined", name=model.name, tier=model.tier, message=message))
+
+    def make_room(self, todo: Sequence[Model]) -> list[Outcome]:
+        """See that everything fits; give those that are left out.
+
+        Raises LocalError where the required ones do not fit, even without what is in quarantine.
+        """
+        here, disk_of = {}, {}
+        disks: dict[str, Path] = {}
+        for model in todo:
+            partial, journal = self._partial_of(model)
+            here[model.name] = left_behind(partial, journal, model.size or 0)
+            folder = _existing(partial.parent)
+            device = str(folder.stat().st_dev)
+            disk_of[model.name] = device
+            disks.setdefault(device, folder)
+        planned = room.plan(todo, here, disk_of, {d: _disk(path) for d, path in disks.items()})
+        if (planned.lacking or planned.skip) and quarantine.trim(self.folder, 0):
+            planned = room.plan(todo, here, disk_of, {d: _disk(path) for d, path in disks.items()})
+        for device, lacking in planned.lacking.items():
+            need = sum((m.size or 0) - here[m.name] for m in todo if disk_of[m.name] == device and m.tier == "required")
+            raise LocalError(
+                "disk-full",
+                f"{disks[device]}: the required models need {room.gigabytes(need)} more; "
+                f"{room.gigabytes(lacking)} of that do not fit. Nothing was fetched",
+                "make room, or take a larger disk",
+            )
+        by_name = {model.name: model for model in todo}
+        for name, why in planned.skip.items():
+            self.tell(Event(kind="skipped", name=name, tier=by_name[name].tier, size=by_name[name].size, message=why))
+        return [Outcome(by_name[name], "skipped", note=why) for name, why in planned.skip.items()]
+
+    def _partial_of(self, model: Model) -> tuple[Path, Path]:
+        return self.folder.partial(model.name, model.sha256), self.folder.journal(model.name, model.sha256)
+
+    def one(self, model: Model) -> Outcome:
+        """Obtain one model, or wait for another process that does."""
+        try:
+            with self._locked(model):
+                verdict = check(model, self.folder)
+                if verdict.ok:
+                    return self._there(model, verdict)
+                if verdict.bad:
+                    self._put_aside(model, verdict)
+                got = Obtaining(model, self.folder, self.client, self.options.limits, self.tell).run()
+        except Stopped:
+            raise
+        except GessoError as error:
+            self.tell(Event(kind="failed", name=model.name, tier=model.tier, size=model.size, message=str(error)))
+            return Outcome(model, "failed", error=error)
+        size = self.folder.path(model.name).stat().st_size
+        self.tell(Event(kind="done", name=model.name, tier=model.tier, size=size, done=size, source=got.source))
+        return Outcome(model, "fetched", got.source, got.received, got.seconds)
+
+    @contextmanager
+    def _locked(self, model: Model) -> Iterator[None]:
+        """Hold the model's lock; say so where another process has it."""
+        path = self.folder.lock(model.name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path, mode=0o666)
+            said = False
+            while True:
+                try:
+                    lock.acquire(timeout=_POLL)
+                    break
+                except Timeout:
+                    if self.client.stopped:
+                        raise Stopped from None
+                    if not said:
+                        self.tell(Event(kind="waiting", name=model.name, tier=model.tier, size=model.size,
+                                        message="another process is at it"))  # fmt: skip
+                        said = True
+        except NotImplementedError:  # a filesystem without locks: then the work may be done twice
+            yield
+            return
+        except OSError as error:
+            raise of_disk(error, str(path)) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _existing(path: Path) -> Path:
+    """Give the nearest folder above that is there: what will be made in it goes on its disk."""
+    while not path.is_dir() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _disk(path: Path) -> room.Disk:
+    found = os.statvfs(path)
+    return room.Disk(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)

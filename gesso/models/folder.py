@@ -1,0 +1,64 @@
+"""Where a model's bytes lie: its final path, and around it the partial file, the journal, the receipt, the quarantine.
+
+`root/.gesso` holds what gesso keeps about the models: it travels with the volume, and ComfyUI lists none of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STATE = ".gesso"
+PARTIAL = ".part"  # a suffix that ComfyUI lists in no folder
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A models folder; `state` is elsewhere where `root` cannot be written."""
+
+    root: Path
+    state: Path
+
+    @staticmethod
+    def at(root: Path, state: Path | None = None) -> Folder:
+        """Give the folder at `root`, its state inside it unless told."""
+        return Folder(root, state or root / STATE)
+
+    def path(self, name: str) -> Path:
+        """The final path of a model."""
+        return self.root / name
+
+    def partial(self, name: str, sha256: str) -> Path:
+        """The file that a download is written into, beside the final path so that a rename is atomic.
+
+        Named after the wanted bytes: what another lock wanted under the same name is never resumed.
+        """
+        path = self.path(name)
+        return path.with_name(f".{path.name[:120]}.{sha256[:16]}{PARTIAL}")
+
+    def journal(self, name: str, sha256: str) -> Path:
+        """What says which blocks of the partial file are there."""
+        partial = self.partial(name, sha256)
+        return partial.with_name(f"{partial.name}.journal")
+
+    def lock(self, name: str) -> Path:
+        """Who holds it works on that model."""
+        return self.state / "locks" / f"{self._flat(name)}.lock"
+
+    def receipt(self, name: str) -> Path:
+        """What says that the bytes at the final path were hashed, and how the file looked then."""
+        return self.state / "receipts" / f"{self._flat(name)}.json"
+
+    @property
+    def quarantine(self) -> Path:
+        """Where bad files are moved to."""
+        return self.state / "quarantine"
+
+    @staticmethod
+    def _flat(name: str) -> str:
+        """Give a file name for a model's name: readable, and different for different names."""
+        return f"{name.replace('/', '--')[:150]}.{hashlib.sha256(name.encode()).hexdigest()[:8]}"

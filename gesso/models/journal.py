@@ -1,0 +1,159 @@
+"""A partial file and the journal of which blocks of it are there: what a download resumes from after a kill -9.
+
+The journal is a page with what the file is to become, then one byte a block. A block's byte is set after its data was
+written, by one write of one byte: there is no moment at which the journal says too much while this kernel lives. After
+a power cut it may; then the hash over the whole file, which is always taken, does not come out, and all is fetched
+anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import json
+import os
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BLOCK = 512 << 10  # bytes; also what a first request asks for, so that its bytes count
+_PAGE = 4096
+_DONE = b"\x01"
+
+
+class Partial:
+    """The file that is being filled. Threads may write to different blocks at once."""
+
+    def __init__(self, path: Path, journal: Path, *, sha256: str, size: int) -> None:
+        """Open, resuming what is there if it is meant to become the same bytes. Raises OSError."""
+        self.path, self.journal_path, self.size = path, journal, size
+        self.blocks = -(-size // BLOCK)
+        self._head = json.dumps({"format": 1, "sha256": sha256, "size": size, "block": BLOCK}).encode().ljust(_PAGE)
+        self._guard = threading.Lock()
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.fd = os.open(path, flags, 0o644)
+        try:
+            self._journal = os.open(journal, flags, 0o644)
+        except OSError:
+            os.close(self.fd)
+            raise
+        try:
+            self.done = self._resumed()
+            if self.done is None:
+                self.done = bytearray(self.blocks)
+                self._begin()
+        except BaseException:
+            self.close()
+            raise
+        self.resumed = sum(self.done)  # blocks
+
+    done: bytearray | None  # one byte a block
+
+    def _resumed(self) -> bytearray | None:
+        text = os.pread(self._journal, _PAGE + self.blocks + 1, 0)
+        whole = text[:_PAGE] == self._head and len(text) == _PAGE + self.blocks
+        if not whole or os.fstat(self.fd).st_size != self.size:
+            return None
+        return bytearray(byte == 1 for byte in text[_PAGE:])
+
+    def _begin(self) -> None:
+        """Set the space aside, then say in the journal that nothing is there yet."""
+        os.ftruncate(self._journal, 0)
+        os.ftruncate(self.fd, 0)
+        set_aside(self.fd, self.size)
+        os.pwrite(self._journal, self._head + bytes(self.blocks), 0)
+
+    def start_over(self) -> None:
+        """Forget every block. Raises OSError."""
+        with self._guard:
+            self.done = bytearray(self.blocks)
+            self.resumed = 0
+            self._begin()
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write at `offset`. Raises OSError."""
+        while data:
+            count = os.pwrite(self.fd, data, offset)
+            offset += count
+            data = data[count:]
+
+    def mark(self, block: int) -> None:
+        """Say that a block is there, whole. Raises OSError."""
+        os.pwrite(self._journal, _DONE, _PAGE + block)
+        assert self.done is not None
+        self.done[block] = 1
+
+    def bounds(self, block: int) -> tuple[int, int]:
+        """First byte of a block, and the one after its last."""
+        return block * BLOCK, min((block + 1) * BLOCK, self.size)
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Give the runs of blocks that are not there: first, and the one after the last."""
+        runs, at, done = [], 0, bytes(self.done or b"")
+        while (start := done.find(b"\0", at)) >= 0:
+            at = done.find(b"\1", start)
+            at = len(done) if at < 0 else at
+            runs.append((start, at))
+        return runs
+
+    def has(self, start: int, end: int) -> bool:
+        """Tell whether the bytes from `start` to before `end` are there."""
+        assert self.done is not None
+        return all(self.done[start // BLOCK : -(-end // BLOCK)])
+
+    @property
+    def bytes_done(self) -> int:
+        """How many bytes are there."""
+        assert self.done is not None
+        count = sum(self.done)
+        short = self.blocks * BLOCK - self.size if self.done and self.done[-1] else 0
+        return count * BLOCK - short
+
+    def close(self) -> None:
+        """Close both files; they stay, for the next time."""
+        for handle in (self.fd, self._journal):
+            with contextlib.suppress(OSError):
+                os.close(handle)
+        self.fd = self._journal = -1
+
+    def discard(self) -> None:
+        """Close, and take both files away."""
+        self.close()
+        for path in (self.path, self.journal_path):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def set_aside(handle: int, size: int) -> None:
+    """Set space aside, so that a full disk shows before the first byte. Raises OSError.
+
+    Not `posix_fallocate`: where a filesystem has no such thing, glibc's writes to every block instead.
+    """
+    if size == 0:
+        return
+    code = _fallocate(handle, size)
+    if code in {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EINTR}:
+        os.ftruncate(handle, size)
+    elif code:
+        raise OSError(code, os.strerror(code))
+
+
+def _fallocate(handle: int, size: int) -> int:
+    try:
+        call = ctypes.CDLL(None, use_errno=True).fallocate
+    except (OSError, AttributeError):
+        return errno.ENOSYS
+    call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    return ctypes.get_errno() if call(handle, 0, 0, size) else 0
+
+
+def left_behind(path: Path, journal: Path, size: int) -> int:
+    """Give the bytes on disk that a partial file already takes: they need not be free any more."""
+    try:
+        return min(size, path.lstat().st_blocks * 512) if journal.is_file() else 0
+    except OSError:
+        return 0

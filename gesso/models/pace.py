@@ -1,0 +1,43 @@
+"""How many connections: more while each addition brings about what it should, no more where it does not. Pure.
+
+Some hosts cap each connection (8.7 MB/s was seen), so one is slow and sixteen are fast; on a thin link, or a fast one,
+further connections only cost. Nobody knows beforehand, so it is tried and measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+MOST = 16
+FIRST = 4
+_GAIN = 0.5  # of what proportional growth would bring: below that, more connections are not worth it
+_SETTLE = 0.6  # seconds at a number of connections before it is judged
+_AGAIN = 8.0  # seconds until more are tried once more
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The number of connections in use, and what was measured with fewer. Rates in bytes a second, times in seconds."""
+
+    connections: int = FIRST
+    most: int = MOST
+    since: float = 0.0  # when this number began
+    counted: int = 0  # bytes that had come by then
+    before: tuple[int, float] | None = None  # connections and rate that this number must beat
+    settled: bool = False
+
+    def after(self, now: float, total: int) -> Pace:
+        """Give the pace from `now` on, when `total` bytes have come in all."""
+        elapsed = now - self.since
+        if elapsed < (_AGAIN if self.settled else _SETTLE) or (self.connections >= self.most and self.settled):
+            return self
+        rate = (total - self.counted) / elapsed
+        if self.before is not None:
+            fewer, slower = self.before
+            due = slower * (1 + _GAIN * (self.connections - fewer) / fewer)
+            if rate < due:
+                return Pace(fewer, self.most, now, total, None, settled=True)
+        if self.connections >= self.most:
+            return replace(self, since=now, counted=total, before=None, settled=True)
+        more = min(self.most, self.connections * 2)
+        return Pace(more, self.most, now, total, (self.connections, rate), settled=False)

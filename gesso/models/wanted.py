@@ -1,0 +1,66 @@
+"""Which models are wanted, to the byte: the manifest's entries with what the lock, or the image's record, says of them.
+
+A wanted model is a `manifest.schema.Model`: one definition for people, for locks and for the program.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from gesso.errors import ManifestError
+from gesso.manifest.schema import Model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from gesso.manifest.lock import Lock
+    from gesso.manifest.schema import Manifest, Tier
+
+TIERS: tuple[Tier, ...] = ("required", "recommended", "optional")
+
+
+def from_lock(manifest: Manifest, lock: Lock) -> tuple[Model, ...]:
+    """Give the manifest's models with the lock's sources (pinned to a revision) and sizes."""
+    locked = {model.name: model.model_dump(include={"sources", "size", "sha256"}) for model in lock.models}
+    return tuple(model.model_copy(update=locked[model.name]) for model in manifest.models)
+
+
+def from_record(models: Iterable[Mapping[str, Any]], path: object) -> tuple[Model, ...]:
+    """Read the models of an image's record (build.json); `path` is what messages call it.
+
+    Raises ManifestError that names every entry that is wrong.
+    """
+    found, wrong = [], []
+    for index, entry in enumerate(models):
+        try:
+            found.append(Model.model_validate(entry))
+        except ValidationError as error:
+            name = entry.get("name", f"number {index + 1}") if isinstance(entry, dict) else f"number {index + 1}"
+            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            wrong.append(f"{path}: model {name}: {faults}")
+    if wrong:
+        raise ManifestError("\n".join(wrong), "restore the file from the image")
+    return tuple(found)
+
+
+def choose(models: Sequence[Model], names: Sequence[str] = (), tier: str | None = None) -> tuple[Model, ...]:
+    """Give those of `names` (a path under models/, or its last part; all, where none is given), down to `tier`.
+
+    Raises ManifestError for a name that no model has.
+    """
+    known = {model.name: model for model in models} | {model.name.rsplit("/", 1)[-1]: model for model in models}
+    if unknown := [name for name in names if name not in known]:
+        near = [close for name in unknown for close in difflib.get_close_matches(name, known, n=2)]
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(m.name for m in models)}"
+        raise ManifestError(f"no model is called {', '.join(unknown)}", hint)
+    asked = {known[name].name for name in names} or {model.name for model in models}
+    deepest = TIERS.index(tier) if tier in TIERS else len(TIERS)
+    return tuple(m for m in models if m.name in asked and TIERS.index(m.tier) <= deepest)
+
+
+def in_order(models: Iterable[Model]) -> list[Model]:
+    """Give the order in which they are fetched: required first, and the smallest first within a tier."""
+    return sorted(models, key=lambda model: (TIERS.index(model.tier), model.size or 0, model.name))

@@ -1,0 +1,37 @@
+"""The command: `python images/standin/mirror --root DIR`, or `python -m mirror --root DIR` beside the package."""
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+
+if not __package__:  # started by its path: then not the folder around it is on the path, but the package's own
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from mirror import Mirror, behaviour
+
+
+def main() -> None:
+    """Serve until a signal comes."""
+    parser = argparse.ArgumentParser(prog="mirror", description="Serve files that lie below a folder, or misbehave.")
+    parser.add_argument("--root", type=Path, required=True, help="the folder")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=18190, help="the port to listen on; 0: any (%(default)s)")
+    parser.add_argument("--hub", action="store_true", help="answer /OWNER/REPO/resolve/REV/FILE as Hugging Face does")
+    options = parser.parse_args()
+    if not options.root.is_dir():
+        parser.error(f"{options.root} is not a folder")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with Mirror(root=options.root, host=options.host, port=options.port, doors=True) as mirror:
+        if options.hub:
+            mirror.behave("/*/*/resolve/*", behaviour("hub"))
+        sys.stdout.write(f"{mirror.url('/')}\n")
+        sys.stdout.flush()
+        stop.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""The mirror that misbehaves on request (images/standin/mirror), for all tests here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "images" / "standin"))
+
+from mirror import Mirror
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def mirror() -> Iterator[Mirror]:
+    """Give a mirror without files: `mirror.files["/a.safetensors"] = b"..."` adds one."""
+    with Mirror() as found:
+        yield found
