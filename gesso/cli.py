@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from gesso import __version__, report
+from gesso import __version__, models_cli, report
 from gesso.runtime import boot, comfy, gate, guard, health
 from gesso.runtime.layout import Layout, read_record
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _EXIT_CODES = """\
-exit codes: 0 done, 1 something is wrong with what was checked, 2 usage, 70 unexpected, 130 interrupted"""
+exit codes: 0 done, 1 something is wrong with what was checked, 2 usage, 3 lock, 4 fetch, 5 verify, 70 unexpected,
+130 interrupted"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,17 +37,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gesso {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, run: Callable[[argparse.Namespace], int], text: str, *, json: bool = False) -> None:
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], text: str, *, json: bool = False
+    ) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text, epilog=_EXIT_CODES)
         command.set_defaults(run=run)
         if json:
             command.add_argument("--json", action="store_true", help="print the result as JSON")
+        return command
 
     add("boot", _boot, "prepare the instance and start everything; a second start does nothing")
     add("run-comfyui", _run_comfyui, "check the environment, then become ComfyUI (the supervisor calls this)")
     add("guard", _guard, "check the Python environment against the lock, repair SQLAlchemy offline", json=True)
     add("health", _health, "tell whether Krita could work with this instance", json=True)
     add("url", _url, "print the URL to paste into Krita")
+    command = add("fetch", models_cli.run_fetch, "have every model in place, proven; put bad files aside", json=True)
+    command.add_argument("--events", action="store_true", help="print what happens, a line of JSON each, as it happens")
+    models_cli.options_of_both(command)
+    command = add("verify", models_cli.run_verify, "check the models: by their receipts, else by hashing", json=True)
+    level = command.add_mutually_exclusive_group()
+    level.add_argument("--full", action="store_true", help="hash every file, whatever its receipt says")
+    level.add_argument("--header", action="store_true", help="only look at sizes and headers: proves nothing")
+    models_cli.options_of_both(command)
     return parser
 
 

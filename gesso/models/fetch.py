@@ -17,14 +17,14 @@ from filelock import FileLock, Timeout
 
 from gesso.errors import GessoError
 from gesso.models import quarantine, room
+from gesso.models.client import Client
 from gesso.models.events import Event
 from gesso.models.faults import LocalError, of_disk
 from gesso.models.journal import left_behind
+from gesso.models.limits import Limits
 from gesso.models.obtain import Obtaining, Stopped
-from gesso.models.transfer import Limits
 from gesso.models.verify import Verdict, audit, check
 from gesso.models.wanted import in_order
-from gesso.models.wire import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -5,29 +5,31 @@ Partial file in the target's folder, hash over what the file holds, fsync, renam
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gesso.models import quarantine, receipts
+from gesso.models import hub
+from gesso.models.content import judge
 from gesso.models.events import Event, Kind
 from gesso.models.faults import ContentError, SourceError, of_disk, sum_up
 from gesso.models.hashing import Follower
 from gesso.models.journal import BLOCK, Partial
+from gesso.models.limits import Limits, what_next
+from gesso.models.place import put_in_place
 from gesso.models.source import Source, examine, host_of, open_source
-from gesso.models.transfer import Limits, Transfer
+from gesso.models.transfer import Transfer
 from gesso.models.unmeasured import receive_unmeasured
+from gesso.models.verify import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from gesso.manifest.schema import Model
+    from gesso.models.client import Client
     from gesso.models.faults import Fault
     from gesso.models.folder import Folder
-    from gesso.models.wire import Client
 
 _SAY_EVERY = 0.25  # seconds between two progress events of a file
 
@@ -101,23 +103,23 @@ class Obtaining:
             except SourceError as found:
                 fault = found
             if fault is None:
-                return
+                return None
             if self._client.stopped:
                 raise fault
             mixed = self._contributors != {address}
             if fault.why in {"changed", "wrong-hash"}:
                 self._wipe()
-            if fault.why in {"changed", "bad-range"} and not whole:
-                whole = True  # one answer is all of one piece
-            elif fault.why == "wrong-hash" and mixed:
-                pass  # an earlier run's bytes, or another source's, may be to blame: now it is this one's alone
-            elif fault.transient and failures < self._limits.retries and self._patient(fault):
-                failures += 1
-            else:
-                raise fault
+            match what_next(fault, self._limits, whole=whole, mixed=mixed, failures=failures):
+                case "in one piece":
+                    whole = True
+                case "later":
+                    failures += 1
+                    self._rest(fault, failures)
+                case "give up":
+                    if fault.why in hub.WORTH_A_TRY and hub.serves(address, self._client.env):
+                        return self._by_hub(address)
+                    raise fault
             self._say("retrying", host_of(address), fault.message)
-            if fault.transient:
-                self._rest(fault, failures)
 
     def _take(self, address: str, *, whole: bool) -> ContentError | None:
         """Open the source, judge it, take the body, compare the hash and put the file in place.
@@ -148,13 +150,14 @@ class Obtaining:
         if digest != self._model.sha256:
             return _wrong_hash(digest, self._model)
         os.fsync(self._partial.fd)
-        self._put_in_place(self._partial.path, self._partial.fd)
+        put_in_place(self._folder, self._model, self._partial.path, self._partial.fd)
         return None
 
     def _resume(self) -> None:
         journal = self._folder.journal(self._model.name, self._model.sha256)
         if self._partial is None and self._model.size is not None and journal.is_file():
-            if self._begin(self._model.size).resumed:
+            partial = self._begin(self._model.size)
+            if partial.resumed:
                 self._contributors.add("an earlier run")
 
     def _begin(self, size: int) -> Partial:
@@ -202,24 +205,35 @@ class Obtaining:
                 self._contributors = {address}
                 return _wrong_hash(digest, self._model)
             os.fsync(handle)
-            self._put_in_place(path, handle)
+            put_in_place(self._folder, self._model, path, handle)
             return None
         finally:
             os.close(handle)
             path.unlink(missing_ok=True)
 
-    def _put_in_place(self, partial: Path, handle: int) -> None:
-        """The last step: from here on the file is visible, and it is the right one."""
-        path = self._folder.path(self._model.name)
-        if os.path.lexists(path) and not path.is_dir():  # somebody put a file there meanwhile: it is theirs, and kept
-            quarantine.put(self._folder, self._model.name, "replaced")
-        before = os.fstat(handle)
-        partial.replace(path)
-        _sync(path.parent)
-        after = os.fstat(handle)
-        if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
-            receipts.write(self._folder, self._model.name, self._model.sha256, after)
-        self._folder.journal(self._model.name, self._model.sha256).unlink(missing_ok=True)
+    def _by_hub(self, address: str) -> None:
+        """Have Hugging Face's own library bring it, then judge and hash it as every other file.
+
+        Raises SourceError, ContentError, OSError.
+        """
+        host, model = host_of(address), self._model
+        self._say("retrying", host, "plain HTTP does not serve it; once more by huggingface_hub")
+        self._close()
+        path = self._folder.partial(model.name, model.sha256)
+        hub.download(address, model, path, self._client.stall, lambda n: self._say("progress", host, done=n))
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            size = os.fstat(handle).st_size
+            self._received += size
+            if fault := judge(model, lambda offset, length: os.pread(handle, length, offset), size):
+                raise fault
+            if (digest := sha256_of(handle)) != model.sha256:
+                raise _wrong_hash(digest, model)
+            os.fsync(handle)
+            put_in_place(self._folder, model, path, handle)
+        finally:
+            os.close(handle)
+            path.unlink(missing_ok=True)
 
     # Small things.
 
@@ -237,14 +251,13 @@ class Obtaining:
         """Leave what another run can resume, and nothing else."""
         if self._follower is not None:
             self._follower.close()
+            self._follower = None
         if self._partial is not None:
             if any(self._partial.done or b""):
                 self._partial.close()
             else:
                 self._partial.discard()
-
-    def _patient(self, fault: Fault) -> bool:
-        return (fault.retry_after or 0) <= self._limits.patience
+            self._partial = None
 
     def _rest(self, fault: Fault, failures: int) -> None:
         until = time.monotonic() + max(self._limits.backoff * 2 ** (failures - 1), fault.retry_after or 0)
@@ -273,13 +286,3 @@ class Obtaining:
 def _wrong_hash(digest: str, model: Model) -> ContentError:
     message = f"sha256 {digest}, the lock says {model.sha256}"
     return ContentError("wrong-hash", message, "the source has another file: correct the manifest, or its sources")
-
-
-def _sync(folder: Path) -> None:
-    """Make a rename last. Some filesystems refuse to fsync a folder: the rename is atomic there all the same."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

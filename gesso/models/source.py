@@ -11,10 +11,12 @@ from gesso.models import hosts
 from gesso.models.content import judge
 from gesso.models.faults import ContentError, SourceError
 from gesso.models.journal import BLOCK
-from gesso.models.wire import Answer, Client, Wire
+from gesso.models.wire import Wire
 
 if TYPE_CHECKING:
     from gesso.manifest.schema import Model
+    from gesso.models.answer import Answer
+    from gesso.models.client import Client
 
 
 @dataclass

@@ -5,40 +5,29 @@ Workers only take parts, read and write; the thread that calls `run` watches, ad
 
 from __future__ import annotations
 
-import heapq
 import random
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gesso.models.faults import ContentError, Fault, SourceError, cut_off
 from gesso.models.journal import BLOCK
-from gesso.models.pace import FIRST, MOST, Pace
+from gesso.models.pace import FIRST, Pace
+from gesso.models.shares import Shares
 from gesso.models.source import check_part
-from gesso.models.wire import Client, Wire, stalled
+from gesso.models.wire import Wire, stalled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gesso.models.client import Client
     from gesso.models.hashing import Follower
     from gesso.models.journal import Partial
+    from gesso.models.limits import Limits
     from gesso.models.source import Source
 
 _TICK = 0.1  # seconds between two looks at how it goes
 _PART_SECONDS = 3.0  # how long a part should take: long enough that asking for it costs nothing
-_SMALL_PART, _LARGE_PART = 16, 128  # blocks: 8 MiB, 64 MiB
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How far a source is trusted with our time. Times in seconds, rates in bytes a second."""
-
-    connections: int = MOST
-    retries: int = 5  # of one connection in a row, without a block from any
-    backoff: float = 0.5  # before the first retry; doubles
-    patience: float = 60.0  # the longest wait that a server may ask for
-    floor: int = 1024  # less than this over a whole `stall` is a stall too
 
 
 class Transfer:
@@ -56,7 +45,7 @@ class Transfer:
         self._client, self._source, self._partial, self._follower = client, source, partial, follower
         self._limits, self._on_progress = limits, on_progress
         self._guard = threading.Condition()
-        self._todo: list[tuple[int, int]] = partial.missing()  # a heap of runs of blocks
+        self._shares = Shares(partial.missing())
         self._wires: list[Wire] = []
         self._threads: list[threading.Thread] = []
         self._active = 0
@@ -93,7 +82,7 @@ class Transfer:
         quiet_since, quiet_from = time.monotonic(), 0
         while True:
             with self._guard:
-                if self._failed is not None or (not self._active and not self._todo):
+                if self._failed is not None or (not self._active and not self._shares.blocks):
                     return
                 self._guard.wait(_TICK)
                 if self._client.stopped:
@@ -112,8 +101,8 @@ class Transfer:
 
     def _hire(self, wire: Wire | None = None) -> None:
         with self._guard:
-            wanted = min(self._pace.connections, self._most, len(self._todo) + self._active + self._spare())
-            while self._active < wanted and self._failed is None and (self._todo or wire):
+            wanted = min(self._pace.connections, self._most, self._shares.blocks + self._active)
+            while self._active < wanted and self._failed is None and (self._shares.blocks or wire):
                 own = wire or Wire(self._client)
                 self._wires += [own] if own not in self._wires else []
                 work = self._work if self._source.ranged else self._stream
@@ -123,10 +112,6 @@ class Transfer:
                 self._threads.append(thread)
                 thread.start()
                 wire = None
-
-    def _spare(self) -> int:
-        """How many more could be busy: a run is dealt out in parts."""
-        return sum(end - start for start, end in self._todo) // 2
 
     def _dismiss(self) -> None:
         for own in self._wires:
@@ -159,7 +144,7 @@ class Transfer:
             if not self._partial.has(first, end):
                 self._partial.write(first, head[at : end - self._source.start])
                 self._partial.mark(block)
-        self._todo = self._partial.missing()
+        self._shares = Shares(self._partial.missing())
         self._follower.nudge()
 
     def _work(self, wire: Wire, me: int) -> None:
@@ -167,7 +152,7 @@ class Transfer:
         buffer = memoryview(bytearray(BLOCK))
         failures, marked_then = 0, -1
         try:
-            while part := self._take():
+            while part := self._next():
                 started, at, end = time.monotonic(), *part
                 try:
                     for block in range(at, end):
@@ -184,7 +169,7 @@ class Transfer:
                         fault.transient = False  # what retries could do has been done
                         self._fail(fault)
                         return
-                    self._give_back(at, end)
+                    self._shares.give_back(at, end)
                     self._rest(fault, failures)
         except (ContentError, OSError) as fault:
             self._fail(fault)
@@ -226,25 +211,13 @@ class Transfer:
             source.url = answer.url
         wire.limit(check_part(answer, start, end, source))
 
-    def _take(self) -> tuple[int, int] | None:
-        """Give the next part: the lowest blocks, so that the hash can follow; smaller ones towards the end."""
+    def _next(self) -> tuple[int, int] | None:
+        """Give the next part; None where there is none, or one worker too many."""
         with self._guard:
             wanted = self._pace.connections
-            if self._failed is not None or not self._todo or (self._active > wanted and self._active > 1):
+            if self._failed is not None or (self._active > wanted and self._active > 1):
                 return None
-            start, end = heapq.heappop(self._todo)
-            left = end - start + sum(e - s for s, e in self._todo)
-            fair = max(1, left // (2 * max(1, min(wanted, self._most))))
-            size = min(max(_SMALL_PART, int(self._rate * _PART_SECONDS / BLOCK)), _LARGE_PART, fair)
-            if end - start > size:
-                heapq.heappush(self._todo, (start + size, end))
-                end = start + size
-            return start, end
-
-    def _give_back(self, start: int, end: int) -> None:
-        if start < end:
-            with self._guard:
-                heapq.heappush(self._todo, (start, end))
+        return self._shares.take(int(self._rate * _PART_SECONDS / BLOCK), min(wanted, self._most))
 
     def _may_retry(self, fault: SourceError, failures: int) -> bool:
         return (
@@ -294,7 +267,7 @@ class Transfer:
             if wire.busy and wire.read_into(buffer[:1]):
                 raise ContentError("oversized", f"the body goes on after the {self._partial.size:,} bytes of the lock")
             with self._guard:
-                self._todo = []
+                self._shares = Shares([])
         except (SourceError, ContentError, OSError) as fault:
             self._fail(fault)
         finally:

@@ -11,8 +11,6 @@ import http.client
 import re
 import socket
 import ssl
-import threading
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
@@ -24,54 +22,13 @@ from gesso.models.answer import Answer, Response, retry_after
 from gesso.models.faults import SourceError, cut_off
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from gesso.models.client import Client
 
 AGENT = f"gesso/{__version__}"
 _HOPS = 8
 _SMALL = 1 << 16  # bytes of a body that is not wanted and yet read, to keep the connection
 _REDIRECTS = {301, 302, 303, 307, 308}
 _LATER = "try again later"
-
-
-@dataclass
-class Client:
-    """What all connections of one fetch share: the environment, the time limits in seconds, and the way to stop.
-
-    `stall`: a connection that gives no byte for so long is given up.
-    """
-
-    env: Mapping[str, str]
-    connect: float = 10.0
-    stall: float = 30.0
-    _tls: ssl.SSLContext | None = None
-    _open: set[Wire] = field(default_factory=set)
-    _guard: threading.Lock = field(default_factory=threading.Lock)
-    stopped: bool = False
-
-    def tls(self) -> ssl.SSLContext:
-        """Give the one context; it takes SSL_CERT_FILE from the environment, and some milliseconds to make."""
-        with self._guard:
-            if self._tls is None:
-                self._tls = ssl.create_default_context()
-            return self._tls
-
-    def stop(self) -> None:
-        """Make every read that waits return at once."""
-        with self._guard:
-            self.stopped = True
-            wires = list(self._open)
-        for wire in wires:
-            wire.shut()
-
-    def enter(self, wire: Wire) -> None:
-        """Count a wire in."""
-        with self._guard:
-            self._open.add(wire)
-
-    def leave(self, wire: Wire) -> None:
-        """Count it out."""
-        with self._guard:
-            self._open.discard(wire)
 
 
 class Wire:

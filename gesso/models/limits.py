@@ -1,0 +1,37 @@
+"""How far a source is trusted with our time, and whether another try of it can help. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from gesso.models.pace import MOST
+
+if TYPE_CHECKING:
+    from gesso.models.faults import Fault
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far a source is trusted with our time. Times in seconds, rates in bytes a second."""
+
+    connections: int = MOST
+    retries: int = 5  # of one connection in a row, without a block from any
+    backoff: float = 0.5  # before the first retry; doubles
+    patience: float = 60.0  # the longest wait that a server may ask for
+    floor: int = 1024  # less than this over a whole `stall` is a stall too
+
+
+def what_next(
+    fault: Fault, limits: Limits, *, whole: bool, mixed: bool, failures: int
+) -> Literal["in one piece", "from nothing", "later", "give up"]:
+    """Decide whether another try of the same source can help, after `failures` that could pass by themselves.
+
+    `whole`: the body was already asked for in one piece; `mixed`: not all bytes were this source's of now. Pure.
+    """
+    if fault.why in {"changed", "bad-range"} and not whole:
+        return "in one piece"  # one answer is all of one piece
+    if fault.why == "wrong-hash" and mixed:
+        return "from nothing"  # an earlier run's bytes, or another source's, may be to blame
+    patient = (fault.retry_after or 0) <= limits.patience
+    return "later" if fault.transient and patient and failures < limits.retries else "give up"

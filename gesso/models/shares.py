@@ -1,0 +1,47 @@
+"""Which blocks are still to be fetched, dealt out in parts: the lowest first, so that the hash can follow."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SMALLEST, LARGEST = 16, 128  # blocks of a part: 8 MiB, 64 MiB
+
+
+class Shares:
+    """Runs of blocks: first, and the one after the last. Threads may take and give back at once."""
+
+    def __init__(self, runs: Iterable[tuple[int, int]]) -> None:
+        self._runs = list(runs)
+        heapq.heapify(self._runs)
+        self._guard = threading.Lock()
+
+    @property
+    def blocks(self) -> int:
+        """How many are not dealt out."""
+        with self._guard:
+            return sum(end - start for start, end in self._runs)
+
+    def take(self, wanted: int, workers: int) -> tuple[int, int] | None:
+        """Give a part of about `wanted` blocks; towards the end smaller ones, so that all `workers` end together."""
+        with self._guard:
+            if not self._runs:
+                return None
+            start, end = heapq.heappop(self._runs)
+            left = end - start + sum(e - s for s, e in self._runs)
+            fair = max(1, left // (2 * max(1, workers)))
+            size = min(max(SMALLEST, wanted), LARGEST, fair)
+            if end - start > size:
+                heapq.heappush(self._runs, (start + size, end))
+                end = start + size
+            return start, end
+
+    def give_back(self, start: int, end: int) -> None:
+        """Put back what was not fetched of a part."""
+        if start < end:
+            with self._guard:
+                heapq.heappush(self._runs, (start, end))

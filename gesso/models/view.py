@@ -1,0 +1,89 @@
+"""How a fetch shows itself to a person: bars on a terminal, elsewhere a line in five seconds and one for each turn."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from gesso.models import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gesso.models.events import Event
+
+_EVERY = 5.0  # seconds between two lines
+_TURNS = {"quarantined", "switched", "retrying", "done", "skipped", "failed", "waiting"}
+
+
+class FetchView:
+    """Feed it events; it draws to stderr. `say` prints a line; where a bar is on screen, above it."""
+
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console or Console(stderr=True)
+        self._clock = clock
+        self._last = clock()
+        self.board = progress.Board()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=5, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(Text(text), soft_wrap=True)
+
+    def on_event(self, event: Event) -> None:
+        """Take in an event."""
+        now = self._clock()
+        row = self.board.feed(event, now)
+        if event.kind in _TURNS:
+            self.say(turn(row))
+        elif self._live is None and row.active and now - self._last >= _EVERY:
+            self._last = now
+            self.say(progress.line(self.board))
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 1))
+        for row in self.board.active:
+            table.add_row(*_cells(row.name, row.done, row.size, row.rate, row.left, f"{row.state} {row.source}"))
+        done, wanted, rate, left = self.board.totals()
+        ended = sum(row.ended for row in self.board.rows.values())
+        table.add_row(*_cells("all", done, wanted, rate, left, f"{ended} of {len(self.board.rows)} models"))
+        return table
+
+
+def turn(row: progress.Row) -> str:
+    """Give the line for a turn of events."""
+    said = f": {row.message}" if row.message else ""
+    if row.kind in {"done", "there"}:
+        said = f", {progress.size(row.done)}" + (f" from {row.source}" if row.source else "")
+    elif row.kind == "switched":
+        said = f" ({row.source}){said}"
+    return f"{row.name}: {row.state}{said}"
+
+
+def _cells(name: str, done: int, size: int | None, rate: float, left: float | None, note: str) -> tuple[Any, ...]:
+    short = name.rsplit("/", 1)[-1]
+    return (
+        Text(short if len(short) <= 36 else f"{short[:33]}..."),
+        ProgressBar(total=size or None, completed=done, width=24, pulse=size is None),
+        Text(f"{progress.size(done)} of {progress.size(size)}" if size else progress.size(done), justify="right"),
+        Text(f"{progress.size(rate)}/s" if rate else "", justify="right"),
+        Text(progress.duration(left) if left is not None else "", justify="right"),
+        Text(note),
+    )

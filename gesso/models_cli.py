@@ -1,0 +1,177 @@
+"""`gesso fetch` and `gesso verify`, in an image by its record, on a host by a project's manifest and lock."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gesso import report
+from gesso.errors import LockError, ManifestError
+from gesso.manifest.load import load
+from gesso.manifest.lock import read_lock, stale_inputs
+from gesso.models import progress, wanted
+from gesso.models.events import Event
+from gesso.models.fetch import fetch
+from gesso.models.folder import Folder
+from gesso.models.verify import Verdict, audit
+from gesso.runtime.layout import Layout
+from gesso.settings import Project, select
+
+if TYPE_CHECKING:
+    import argparse
+
+    from gesso.manifest.schema import Model
+    from gesso.models.events import Kind
+    from gesso.models.fetch import Outcome
+    from gesso.models.verify import Level
+
+
+def options_of_both(command: argparse.ArgumentParser) -> None:
+    """Add what `fetch` and `verify` share: which models, and where."""
+    command.add_argument("names", nargs="*", metavar="MODEL", help="a path under models/, or its last part; else all")
+    command.add_argument("--tier", choices=wanted.TIERS, help="down to this tier: required alone, or recommended too")
+    command.add_argument("--models", type=Path, metavar="DIR", help="the models folder (in an image: its own)")
+    which = command.add_argument_group("which models (in an image: its own, by /opt/gesso/build.json)")
+    which.add_argument("--arch", help="those of this architecture's manifest and lock, of the project in this folder")
+    which.add_argument("--overlay", action="append", default=[], metavar="FILE", help="laid over the manifest")
+    which.add_argument("--trial", action="store_true", help="the trial's small stand-ins")
+    which.add_argument("--record", type=Path, metavar="FILE", help="those of another image's build.json")
+
+
+def _models(options: argparse.Namespace, layout: Layout) -> tuple[Model, ...]:
+    if options.arch is None:
+        path = options.record or layout.gesso / "build.json"
+        try:
+            listed = json.loads(path.read_bytes())["models"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            said = error.strerror if isinstance(error, OSError) else f"no image's record ({type(error).__name__})"
+            step = "outside an image, name an architecture: --arch sdxl"
+            raise ManifestError(f"{path}: {said}", step) from None
+        models = wanted.from_record(listed, path)
+    else:
+        models = _of_project(options)
+    return wanted.choose(models, options.names, options.tier)
+
+
+def _of_project(options: argparse.Namespace) -> tuple[Model, ...]:
+    here = Path.cwd()
+    roots = [folder for folder in (here, *here.parents) if (folder / "manifests" / "common.yaml").is_file()]
+    if not roots:
+        raise ManifestError(f"{here}: holds no manifests/", "run this in a checkout of gesso")
+    selection = select(Project(roots[0]), options.arch, options.overlay, trial=options.trial)
+    manifest = load(selection.manifest, selection.layers, root=selection.project.root).manifest
+    own = selection if selection.lock.is_file() or not selection.overlays else selection.without_overlays
+    remedy = f"run `invoke lock {selection.flags}`"
+    if not own.lock.is_file():
+        raise LockError(f"{own.lock.name}: there is no such lock", remedy)
+    lock = read_lock(own.lock)
+    if stale := [name for name in stale_inputs(lock, manifest) if name.startswith("models")]:
+        raise LockError(f"{own.lock.name} is stale; changed since it was made: {', '.join(stale)}", remedy)
+    return wanted.from_lock(manifest, lock)
+
+
+def _folder(options: argparse.Namespace, layout: Layout) -> Folder:
+    """Give the models folder; what gesso keeps about it goes elsewhere where it cannot be written."""
+    if options.models is None and options.arch is not None:
+        raise ManifestError("--arch needs to know where the models are", "add --models DIR")
+    root = options.models or layout.models
+    if options.models is None and root.is_dir() and not os.access(root, os.W_OK):
+        return Folder.at(root, layout.state / "models")
+    return Folder.at(root.absolute())
+
+
+def run_fetch(options: argparse.Namespace) -> int:
+    """`gesso fetch`."""
+    layout = Layout()
+    models, folder = _models(options, layout), _folder(options, layout)
+    if options.events:
+        outcomes = fetch(models, folder, env=os.environ, on_event=_print_event)
+    else:
+        from gesso.models.view import FetchView  # noqa: PLC0415 - a tenth of a second that scripts need not pay
+
+        with FetchView() as view:
+            outcomes = fetch(models, folder, env=os.environ, on_event=view.on_event)
+    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if options.json:
+        report.result_json({"ok": not failed, "models": [_outcome(outcome) for outcome in outcomes]})
+    elif not options.events:
+        report.result(_summary(outcomes))
+    for error in failed:
+        report.say(f"gesso: {error}")
+    return failed[0].exit_code if failed else 0
+
+
+def _print_event(event: Event) -> None:
+    report.result(json.dumps(event.as_json()))
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": outcome.model.name, "tier": outcome.model.tier, "state": outcome.state, "source": outcome.source,
+        "received": outcome.received, "seconds": round(outcome.seconds, 2), "note": outcome.note,
+    }  # fmt: skip
+    if (error := outcome.error) is not None:
+        found["error"] = {
+            "why": getattr(error, "why", ""), "message": error.message, "next": error.next_step,
+        }  # fmt: skip
+    return found
+
+
+def _summary(outcomes: list[Outcome]) -> str:
+    counts: dict[str, int] = {}
+    for outcome in outcomes:
+        counts[outcome.state] = counts.get(outcome.state, 0) + 1
+    received = sum(outcome.received for outcome in outcomes)
+    return f"models: {', '.join(f'{n} {state}' for state, n in counts.items())}; {progress.size(received)} fetched"
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """`gesso verify`."""
+    layout = Layout()
+    models, folder = _models(options, layout), _folder(options, layout)
+    level: Level = "full" if options.full else "header" if options.header else "fast"
+    verdicts = _audited(models, folder, level)
+    code = max((_code(verdict) for verdict in verdicts), default=0)
+    if options.json:
+        rows = [asdict(verdict) for verdict in verdicts]
+        report.result_json({"ok": code == 0, "level": level, "models": rows})
+    else:
+        for verdict in verdicts:
+            report.result(_row(verdict))
+    return code
+
+
+def _audited(models: tuple[Model, ...], folder: Folder, level: Level) -> list[Verdict]:
+    """Check, and show how far it is: to read 30 GB takes a while."""
+    from gesso.models.view import FetchView  # noqa: PLC0415 - as above
+
+    by_name = {model.name: model for model in models}
+    hashed = dict.fromkeys(by_name, 0)
+    guard = threading.Lock()
+    with FetchView() as view:
+
+        def tell(name: str, count: int = 0, kind: Kind = "checking") -> None:
+            with guard:
+                hashed[name] += count
+                model = by_name[name]
+                view.on_event(Event(kind=kind, name=name, tier=model.tier, size=model.size, done=hashed[name]))
+
+        return audit(models, folder, level, on_bytes=tell, on_verdict=lambda found: tell(found.name, kind="there"))
+
+
+def _code(verdict: Verdict) -> int:
+    """5 for what is bad or needed and absent; 1 for what was not proven; an absent optional model is no fault."""
+    if verdict.bad or (verdict.status == "missing" and verdict.tier == "required"):
+        return 5
+    return 1 if verdict.status == "unproven" else 0
+
+
+def _row(verdict: Verdict) -> str:
+    size = progress.size(verdict.size) if verdict.size is not None else ""
+    tier = "" if verdict.tier == "required" else f" ({verdict.tier})"
+    step = f"\n  next: {verdict.next_step}" if verdict.next_step else ""
+    return f"{verdict.status:<12} {verdict.name}{tier}  {size}  {verdict.evidence}{step}"
