@@ -12,17 +12,24 @@ _JSON = "print the result as JSON"
 
 @task(
     default=True,
-    iterable=["overlay", "tag"],
+    iterable=["overlay", "tag", "accept_license"],
     help={
         "arch": _ARCH, "overlay": _OVERLAY, "trial": _TRIAL, "json": _JSON,
         "builder": "the buildx builder to use", "tag": "a further name for the image; may be given again",
         "push": "push every --tag when the image is built", "cache": "--no-cache builds every layer anew",
+        "bake": "models that become layers of the image: none (they are fetched at first boot), required, or all",
+        "accept_license": "bake weights under this licence though it forbids redistribution; may be given again",
+        "layer_limit": "GB that the registry takes in a layer (default 10)",
     },
 )  # fmt: skip
-def build(_, arch, overlay=None, trial=False, builder=None, tag=None, push=False, cache=True, json=False):
+def build(
+    _, arch, overlay=None, trial=False, builder=None, tag=None, push=False, cache=True, json=False, bake="none",
+    accept_license=None, layer_limit=None,
+):  # fmt: skip
     """Build an image: lock check, render, build; print digest, size, layers and time."""
     with report.exit_codes():
-        commands.build(arch, overlay, trial=trial, builder=builder, tags=tag, push=push, cache=cache, as_json=json)
+        commands.build(arch, overlay, trial=trial, builder=builder, tags=tag, push=push, cache=cache, as_json=json,
+                       bake=bake, licenses=accept_license, layer_limit=layer_limit)  # fmt: skip
 
 
 @task

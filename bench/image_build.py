@@ -22,6 +22,7 @@ from gesso.settings import Project, Selection, select
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 PLAIN = "gesso-bench:plain"
+QUIET = image_build.Tell(lambda _: None, lambda _: None)
 _WAIT = """
 import time, urllib.request
 while True:
@@ -73,12 +74,12 @@ def _plain(selection: Selection) -> tuple[float, int, str]:
 
 
 def _gesso(selection: Selection) -> tuple[float, int, str]:
-    built = image_build.build(selection, os.environ, say=lambda _: None, on_event=lambda _: None, cache=False)
+    built = image_build.build(selection, os.environ, QUIET, cache=False)
     return built.seconds, built.image.size, built.tags[0]
 
 
 def _warm(selection: Selection) -> float:
-    return image_build.build(selection, os.environ, say=lambda _: None, on_event=lambda _: None).seconds
+    return image_build.build(selection, os.environ, QUIET).seconds
 
 
 def _start(image: str) -> float:

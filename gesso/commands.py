@@ -14,6 +14,7 @@ from gesso.errors import BuildError, CheckError, LockError, ManifestError
 from gesso.image import build as image_build
 from gesso.image import locking, ownlocks, render
 from gesso.image import trial as trial_models
+from gesso.image.bake import BAKES, LAYER_LIMIT, Baking
 from gesso.image.pylock import read_pins
 from gesso.image.resolve import Resolver
 from gesso.image.sources import SourceCache
@@ -34,9 +35,10 @@ PROJECT = Project(Path(__file__).resolve().parent.parent)
 
 def build(  # noqa: PLR0913 - one keyword for each flag of the task
     arch: str, overlays: Sequence[str], *, trial: bool, builder: str | None, tags: Sequence[str], push: bool,
-    cache: bool, as_json: bool,
+    cache: bool, as_json: bool, bake: str = "none", licenses: Sequence[str] = (), layer_limit: str | None = None,
 ) -> None:  # fmt: skip
     """Build one image and print what it is."""
+    baking = _baking(bake, licenses, layer_limit)
     if push and not tags:
         raise ManifestError("--push needs to know where to", "add --tag REGISTRY/NAME:TAG")
     if push and trial and not all(tag.startswith(("localhost:", "127.0.0.1:")) for tag in tags):
@@ -46,11 +48,11 @@ def build(  # noqa: PLR0913 - one keyword for each flag of the task
         built = image_build.build(
             selection,
             os.environ,
-            say=view.say,
-            on_event=view.on_event,
+            image_build.Tell(view.say, view.on_event, view.on_model),
             builder=builder,
             names=tuple(tags),
             cache=cache,
+            baking=baking,
         )
         for tag in tags if push else ():
             view.say(f"pushing {tag}")
@@ -59,6 +61,18 @@ def build(  # noqa: PLR0913 - one keyword for each flag of the task
         report.result_json(built.as_json())
     else:
         report.result(_describe(built))
+
+
+def _baking(which: str, licenses: Sequence[str], layer_limit: str | None) -> Baking:
+    if which not in BAKES:
+        raise ManifestError(f"--bake {which}: no such choice", f"choose one of: {', '.join(BAKES)}")
+    try:
+        limit = LAYER_LIMIT if layer_limit is None else int(float(layer_limit) * 1e9)
+        if limit <= 0:
+            raise ValueError(limit)
+    except (ValueError, OverflowError):
+        raise ManifestError(f"--layer-limit {layer_limit}: not a size", "give gigabytes, such as 10") from None
+    return Baking(which, tuple(licenses), limit)
 
 
 def _describe(built: Built) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from gesso.errors import GessoError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _TAIL_LINES = 400
@@ -56,6 +56,12 @@ class MissingProgramError(GessoError):
 
 class TimedOutError(GessoError):
     """A program did not answer in the time it was given; it has been ended."""
+
+    exit_code = 6
+
+
+class EndedError(GessoError):
+    """A server that is needed meanwhile ended by itself."""
 
     exit_code = 6
 
@@ -143,6 +149,29 @@ def stream(
             raise
     text = "".join(tail)
     return Result(command=shlex.join(argv), code=code, stdout=text, output=text)
+
+
+@contextlib.contextmanager
+def beside(command: Sequence[str | Path]) -> Iterator[str]:
+    """Run a server for as long as the block lasts; give the first line that it prints, by which it says it is ready.
+
+    Raises EndedError where it ends before that.
+    """
+    argv = _argv(command)
+    process = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+        start_new_session=True,
+    )  # fmt: skip
+    with process:
+        try:
+            line = process.stdout.readline() if process.stdout is not None else ""
+            if not line:
+                _, said = process.communicate()
+                last = redact(" ".join(said.strip().splitlines()[-1:]))
+                raise EndedError(f"{shlex.join(argv[:3])} ended: {last}")
+            yield line.rstrip("\n")
+        finally:
+            _end(process)
 
 
 def _argv(command: Sequence[str | Path]) -> list[str]:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from gesso import proc
 from gesso.errors import BuildError, FetchError, ManifestError
-from gesso.image import buildx, engine, hosts, locking, render
+from gesso.image import bake, buildx, engine, hosts, locking, render
+from gesso.image.bake import Baked, Baking
 from gesso.image.plan import Plan, plan
 from gesso.image.sources import SourceCache
 from gesso.manifest.load import load
+from gesso.models.wanted import from_lock
 from gesso.settings import cache_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from gesso.image.locking import Locked
     from gesso.image.progress import Event
     from gesso.manifest.schema import Manifest
+    from gesso.models.events import Event as ModelEvent
     from gesso.settings import Project, Selection
 
 _SPACE = {True: 3_000_000_000, False: 16_000_000_000}  # bytes, by trial: image, build cache and head room
@@ -54,8 +57,10 @@ def prepare(selection: Selection) -> tuple[Manifest, Locked]:
     return manifest, locking.fresh(selection, manifest)
 
 
-def decide(project: Project, manifest: Manifest, locked: Locked, *, base: str, wheel: str) -> Plan:
-    """Make the plan from what the project holds."""
+def decide(
+    project: Project, manifest: Manifest, locked: Locked, *, base: str, wheel: str, baked: Sequence[str] = ()
+) -> Plan:
+    """Make the plan from what the project holds; `baked` are the models, by name, that become layers."""
     own = {name: _read(project.locks / f"{name}.lock.txt") for name in ("gesso", "tools")}
     return plan(
         manifest,
@@ -65,6 +70,7 @@ def decide(project: Project, manifest: Manifest, locked: Locked, *, base: str, w
         own_pins=own,
         workflows=read_workflows(project, manifest),
         revision=_revision(project),
+        baked=baked,
     )
 
 
@@ -92,54 +98,68 @@ def write_context(selection: Selection, target: Path, env: Mapping[str, str], sa
     Raises ManifestError, LockError, FetchError, VerifyError.
     """
     manifest, locked = prepare(selection)
-    return _write_context(selection, manifest, locked, base_reference(locked), target, env, say)
+    return _write_context(selection, (manifest, locked), base_reference(locked), target, env, say, Baked())
 
 
 def _write_context(
     selection: Selection,
-    manifest: Manifest,
-    locked: Locked,
+    prepared: tuple[Manifest, Locked],
     base: str,
     target: Path,
     env: Mapping[str, str],
     say: Callable[[str], None],
+    baked: Baked,
 ) -> Plan:
+    manifest, locked = prepared
     lock = locked.lock
     say("sources: in the cache, or from git")
     inputs = render.collect(selection.project, SourceCache(cache_root(env)), lock.comfyui, lock.nodes)
-    decided = decide(selection.project, manifest, locked, base=base, wheel=inputs.wheel.name)
+    inputs = replace(inputs, baked=baked, trial_models=manifest.models if manifest.trial else ())
+    names = [model.name for model in baked.models]
+    decided = decide(selection.project, manifest, locked, base=base, wheel=inputs.wheel.name, baked=names)
     render.write_context(decided, inputs, selection.project.images, target)
     return decided
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Who is told what is going on: lines, the builder's events, and those of models on their way into the store."""
+
+    say: Callable[[str], None]
+    on_event: Callable[[Event], None]
+    on_model: Callable[[ModelEvent], None] = lambda _: None
 
 
 def build(
     selection: Selection,
     env: Mapping[str, str],
+    tell: Tell,
     *,
-    say: Callable[[str], None],
-    on_event: Callable[[Event], None],
     builder: str | None = None,
     names: tuple[str, ...] = (),
     cache: bool = True,
+    baking: Baking | None = None,
 ) -> Built:
-    """Build an image and load it into the engine; `names` are further tags for it.
+    """Build an image and load it into the engine; `names` are further tags for it, `baking` says which models go in.
 
     Raises every kind of GessoError that the steps before and in the build can end with.
     """
     started = time.monotonic()
     manifest, locked = prepare(selection)
+    chosen = bake.choose(from_lock(manifest, locked.lock), baking or Baking())
     found = engine.find()
-    say(f"engine {found.version}, buildx {found.buildx}")
-    engine.require_space(found, _SPACE[manifest.trial])
-    base = _have_base(selection, manifest, locked, say)
+    tell.say(f"engine {found.version}, buildx {found.buildx}")
+    engine.require_space(found, _SPACE[manifest.trial] + 2 * sum(model.size or 0 for model in chosen))
+    base = _have_base(selection, manifest, locked, tell.say)
+    baked = bake.bake(selection.project, chosen, env, tell.on_model, is_trial=manifest.trial)
     # One folder for every build of an image: BuildKit then sends only what changed since the last one.
     context = cache_root(env) / "contexts" / f"{selection.arch}{'-trial' * manifest.trial}"
     context.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{context}.lock"):
         shutil.rmtree(context, ignore_errors=True)
-        decided = _write_context(selection, manifest, locked, base, context, env, say)
+        decided = _write_context(selection, (manifest, locked), base, context, env, tell.say, baked)
         tags = (*decided.tags, *names)
-        digest = buildx.build(context, tags, env=env, builder=builder, on_event=on_event, cache=cache)
+        digest = buildx.build(context, tags, env=env, builder=builder, on_event=tell.on_event, cache=cache)
     image = buildx.inspect(tags[0], digest)
     return Built(selection.arch, decided.trial, tags, image, time.monotonic() - started)
 

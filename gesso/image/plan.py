@@ -11,7 +11,7 @@ from gesso import __version__
 from gesso.image.pylock import GUARDED, Pin, grouped, pin_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from gesso.image.locking import Locked
     from gesso.manifest.schema import Manifest
@@ -35,7 +35,7 @@ def tags_of(arch: str, *, trial: bool) -> tuple[str, ...]:
     return (f"{REPOSITORY}:{arch}{'-trial' if trial else ''}",)
 
 
-def plan(
+def plan(  # noqa: PLR0913 - one keyword for each thing that an image is made of
     manifest: Manifest,
     locked: Locked,
     *,
@@ -44,15 +44,17 @@ def plan(
     own_pins: Mapping[str, str],
     workflows: Mapping[str, str],
     revision: str | None,
+    baked: Sequence[str] = (),
 ) -> Plan:
     """Decide one image.
 
     `base` is the reference for FROM; `wheel` gesso's own wheel by file name; `own_pins` the texts of gesso's own
-    Python locks (`gesso`, `tools`); `workflows` the graphs by file name; `revision` the project's commit, if any.
+    Python locks (`gesso`, `tools`); `workflows` the graphs by file name; `revision` the project's commit, if any;
+    `baked` the models, by name, that become layers.
     """
     groups = grouped(locked.pins, manifest.python.layers)
     guarded = pin_of(locked.pins, GUARDED)
-    record = build_record(manifest, locked, workflows)
+    record = build_record(manifest, locked, workflows, baked)
     files = {
         **{f"python/{name}.txt": _lines(pins) for name, pins in groups.items()},
         "python/constraints.txt": "".join(f"{pin.name}=={pin.version}\n" for pin in locked.pins),
@@ -73,12 +75,16 @@ def plan(
         "gesso_wheel": wheel,
         "sqlalchemy": guarded.version,
         "epoch": EPOCH,
-        "labels": _labels(manifest, locked, revision),
+        "labels": _labels(manifest, locked, revision, baked),
+        "baked": list(baked),
+        "trial": manifest.trial,
     }
     return Plan(tags_of(manifest.arch, trial=manifest.trial), variables, files, manifest.trial)
 
 
-def build_record(manifest: Manifest, locked: Locked, workflows: Mapping[str, str]) -> dict[str, Any]:
+def build_record(
+    manifest: Manifest, locked: Locked, workflows: Mapping[str, str], baked: Sequence[str] = ()
+) -> dict[str, Any]:
     """Give /opt/gesso/build.json: what everything in the image is, for people and for the runtime."""
     lock = locked.lock
     by_name = {model.name: model for model in lock.models}
@@ -107,11 +113,12 @@ def build_record(manifest: Manifest, locked: Locked, workflows: Mapping[str, str
         "classes": manifest.classes,
         "vae": manifest.vae,
         "models": models,
+        "baked": list(baked),
         "workflows": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in workflows.items()},
     }
 
 
-def _labels(manifest: Manifest, locked: Locked, revision: str | None) -> dict[str, str]:
+def _labels(manifest: Manifest, locked: Locked, revision: str | None, baked: Sequence[str]) -> dict[str, str]:
     labels = {
         "org.opencontainers.image.title": f"gesso {manifest.arch}{' (trial)' if manifest.trial else ''}",
         "org.opencontainers.image.description": manifest.title,
@@ -120,6 +127,7 @@ def _labels(manifest: Manifest, locked: Locked, revision: str | None) -> dict[st
         "dev.gesso.trial": str(manifest.trial).lower(),
         "dev.gesso.lock": locked.lock.sha256,
         "dev.gesso.comfyui": locked.lock.comfyui.commit or "stand-in",
+        "dev.gesso.baked": str(len(baked)),
         "dev.gesso.sqlalchemy": pin_of(locked.pins, GUARDED).version,
     }
     return labels | ({"org.opencontainers.image.revision": revision} if revision else {})

@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,16 @@ import jinja2
 
 from gesso import proc
 from gesso.errors import BuildError, ManifestError
+from gesso.image import trial
+from gesso.image.bake import Baked
 from gesso.image.plan import EPOCH
+from gesso.models.store import lay_out
 
 if TYPE_CHECKING:
     from gesso.image.plan import Plan
     from gesso.image.sources import SourceCache
     from gesso.manifest.lock import LockedSource
+    from gesso.manifest.schema import Model
     from gesso.settings import Project
 
 # Empty, so that nothing is left out of the context by a rule that somebody keeps for another purpose.
@@ -42,6 +46,8 @@ class Inputs:
     comfyui: Path
     nodes: dict[str, Path]
     wheel: Wheel
+    baked: Baked = field(default_factory=Baked)
+    trial_models: tuple[Model, ...] = ()  # those that the trial's mirror serves
 
 
 def dockerfile(plan: Plan, images: Path) -> str:
@@ -118,7 +124,13 @@ def _fill(target: Path, text: str, plan: Plan, inputs: Inputs, images: Path) -> 
     shutil.copytree(inputs.comfyui, target / "sources" / "ComfyUI", symlinks=True, ignore=_JUNK)
     for name, folder in inputs.nodes.items():
         shutil.copytree(folder, target / "sources" / "nodes" / name, symlinks=True, ignore=_JUNK)
+    if plan.trial:
+        shutil.copytree(images / "standin" / "mirror", target / "mirror" / "program", ignore=_JUNK)
+        (target / "mirror" / "program" / "supervisor.conf").rename(target / "mirror" / "supervisor.conf")
+        trial.write_files(inputs.trial_models, target / "mirror" / "files")
     _settle_modes(target)
+    if inputs.baked.folder is not None:
+        lay_out(inputs.baked.folder, inputs.baked.models, target / "models", times=EPOCH)
 
 
 def _settle_modes(folder: Path) -> None:

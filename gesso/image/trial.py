@@ -1,7 +1,7 @@
 """The trial's models: for each real one a small file of the same name, kind and family, made of nothing but its name.
 
 Their headers hold the decisive tensors by which ComfyUI tells families apart, so that everything that looks at headers
-sees what it would see in the real file. Pure: the bytes are a function of the manifest's entry.
+sees what it would see in the real file. The bytes are a function of the manifest's entry.
 """
 
 from __future__ import annotations
@@ -10,12 +10,19 @@ import hashlib
 import json
 import math
 import struct
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gesso import proc
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from gesso.manifest.schema import Model
+    from gesso.settings import Project
 
 MIRROR = "http://127.0.0.1:18190"  # where the trial's own mirror serves them, inside the instance
 _SD_LATENTS, _FLUX_LATENTS = 4, 16
@@ -79,3 +86,32 @@ def overlay(arch: str, models: Iterable[Model]) -> str:
             f"    size: {len(data)}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def write_files(models: Iterable[Model], folder: Path) -> None:
+    """Write the models' files below `folder`, by their names."""
+    for model in models:
+        path = folder / model.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content(model))
+
+
+@contextmanager
+def mirror(project: Project, models: Iterable[Model]) -> Iterator[None]:
+    """Serve the trial's models where their manifest says that they are, for as long as the block lasts.
+
+    Raises EndedError where that port is taken.
+    """
+    with tempfile.TemporaryDirectory(prefix="gesso-trial-") as folder:
+        write_files(models, Path(folder))
+        port = MIRROR.rsplit(":", 1)[1]
+        command: list[str | Path] = [
+            sys.executable,
+            project.images / "standin" / "mirror",
+            "--root",
+            folder,
+            "--port",
+            port,
+        ]
+        with proc.beside(command):
+            yield

@@ -10,9 +10,13 @@ from rich.live import Live
 from rich.text import Text
 
 from gesso.image.progress import Event, Finished, Started, Transfer
+from gesso.models import progress
+from gesso.models.view import EVERY, TURNS, turn
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from gesso.models.events import Event as ModelEvent
 
 _SHORT = 0.15  # seconds: steps that took less are not worth a line
 
@@ -27,6 +31,8 @@ class BuildView:
         self._bytes: dict[str, tuple[int, int]] = {}
         self._cached = 0
         self._live: Live | None = None
+        self._models = progress.Board()
+        self._said = self._started
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -59,9 +65,21 @@ class BuildView:
                 if seconds >= _SHORT:
                     self.say(f"{name}  {seconds:.1f} s")
 
+    def on_model(self, event: ModelEvent) -> None:
+        """Take one event of a model on its way into the store."""
+        now = time.monotonic()
+        row = self._models.feed(event, now)
+        if event.kind in TURNS:
+            self.say(turn(row))
+        elif self._live is None and row.active and now - self._said >= EVERY:
+            self._said = now
+            self.say(progress.line(self._models))
+
     def _table(self) -> Group:
         now = time.monotonic()
         rows = [Text(f"building, {now - self._started:.0f} s", style="bold")]
+        if self._models.active:
+            rows.append(Text(f"  models: {progress.line(self._models)}", no_wrap=True))
         for name, began in list(self._running.items())[-8:]:
             current, total = self._bytes.get(name.split(":")[0], (0, 0))
             moved = f"  {current / 1e6:,.0f} of {total / 1e6:,.0f} MB" if total else ""

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 STATE = ".gesso"
@@ -18,10 +19,14 @@ PARTIAL = ".part"  # a suffix that ComfyUI lists in no folder
 
 @dataclass(frozen=True)
 class Folder:
-    """A models folder; `state` is elsewhere where `root` cannot be written."""
+    """A models folder; `state` is elsewhere where `root` cannot be written.
+
+    `places`: where models lie whose path is not their name, relative to `root` (the builder's store).
+    """
 
     root: Path
     state: Path
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
     def at(root: Path, state: Path | None = None) -> Folder:
@@ -30,7 +35,7 @@ class Folder:
 
     def path(self, name: str) -> Path:
         """The final path of a model."""
-        return self.root / name
+        return self.root / self.places.get(name, name)
 
     def partial(self, name: str, sha256: str) -> Path:
         """The file that a download is written into, beside the final path so that a rename is atomic.
@@ -47,18 +52,18 @@ class Folder:
 
     def lock(self, name: str) -> Path:
         """Who holds it works on that model."""
-        return self.state / "locks" / f"{self._flat(name)}.lock"
+        return self.state / "locks" / f"{flat(self.places.get(name, name))}.lock"
 
     def receipt(self, name: str) -> Path:
         """What says that the bytes at the final path were hashed, and how the file looked then."""
-        return self.state / "receipts" / f"{self._flat(name)}.json"
+        return self.state / "receipts" / f"{flat(self.places.get(name, name))}.json"
 
     @property
     def quarantine(self) -> Path:
         """Where bad files are moved to."""
         return self.state / "quarantine"
 
-    @staticmethod
-    def _flat(name: str) -> str:
-        """Give a file name for a model's name: readable, and different for different names."""
-        return f"{name.replace('/', '--')[:150]}.{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+def flat(name: str) -> str:
+    """Give a file name for a model's name: readable, and different for different names."""
+    return f"{name.replace('/', '--')[:150]}.{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from gesso.models.events import Event
 
-_EVERY = 5.0  # seconds between two lines
-_TURNS = {"quarantined", "switched", "retrying", "done", "skipped", "failed", "waiting"}
+EVERY = 5.0  # seconds between two lines
+TURNS = {"quarantined", "switched", "retrying", "done", "skipped", "failed", "waiting"}
 
 
 class FetchView:
@@ -51,9 +51,9 @@ class FetchView:
         """Take in an event."""
         now = self._clock()
         row = self.board.feed(event, now)
-        if event.kind in _TURNS:
+        if event.kind in TURNS:
             self.say(turn(row))
-        elif self._live is None and row.active and now - self._last >= _EVERY:
+        elif self._live is None and row.active and now - self._last >= EVERY:
             self._last = now
             self.say(progress.line(self.board))
 

@@ -46,6 +46,11 @@ class Layout:
         return self.workspace / "models"
 
     @property
+    def baked(self) -> Path:
+        """The model files that came with the image."""
+        return self.gesso / "models"
+
+    @property
     def user(self) -> Path:
         """ComfyUI's user directory."""
         return self.workspace / "user"
@@ -62,6 +67,7 @@ class Record:
     pins: dict[str, str]
     workflows: dict[str, str]
     raw: dict[str, Any] = field(repr=False)
+    baked: tuple[str, ...] = ()  # models in layers of the image, below Layout.baked
 
 
 def read_record(layout: Layout) -> Record:
@@ -79,6 +85,7 @@ def read_record(layout: Layout) -> Record:
             classes=tuple(raw["classes"]),
             pins=raw["python"]["pins"],
             workflows=raw["workflows"],
+            baked=tuple(raw.get("baked", ())),
             raw=raw,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

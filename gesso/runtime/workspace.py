@@ -33,6 +33,8 @@ def lay_out(layout: Layout, record: Record, say: Callable[[str], None]) -> None:
             (layout.workspace / folder).mkdir(parents=True, exist_ok=True)
         for name in sorted({name for names in FOLDERS.values() for name in names} | set(_MORE_FOLDERS)):
             _make_where_writable(layout.models / name, say)
+        for name in record.baked:
+            _lead_to_baked(layout.baked / name, layout.models / name, layout, say)
         _lead(layout)
         _place_workflows(layout, record, say)
     except OSError as error:
@@ -48,6 +50,24 @@ def _make_where_writable(folder: Path, say: Callable[[str], None]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         say(f"workspace: {folder} not made: {error.strerror}")
+
+
+def _lead_to_baked(source: Path, link: Path, layout: Layout, say: Callable[[str], None]) -> None:
+    """Lead from the models folder, which may be an empty volume, to a model in the image.
+
+    What stands there already stays: whether it is right is for the check to say. A link into another image's models is
+    renewed.
+    """
+    ours = link.is_symlink() and link.readlink().is_relative_to(layout.baked)
+    if os.path.lexists(link) and not ours:
+        return
+    try:
+        if ours:
+            link.unlink()
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(source)
+    except OSError as error:
+        say(f"workspace: {link} not made: {error.strerror}")
 
 
 def _lead(layout: Layout) -> None:

@@ -72,15 +72,15 @@ def follow(url: str, headers: Mapping[str, str] | None = None, *, most: int = 10
 def everything(mirror: Mirror, request: str | None = None) -> bytes:
     """Read what comes over the wire until the end of the connection, also where that is a reset."""
     path = urllib.parse.quote(PATH)
-    with socket.create_connection(("127.0.0.1", mirror.port), timeout=PATIENCE) as sock:
-        found = b""
-        try:
+    found = b""
+    try:
+        with socket.create_connection(("127.0.0.1", mirror.port), timeout=PATIENCE) as sock:
             sock.sendall((request or f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").encode())
             while piece := sock.recv(65536):
                 found += piece
-        except ConnectionError:
-            found += b"<reset>"
-        return found
+    except ConnectionError:
+        found += b"<reset>"
+    return found
 
 
 @pytest.fixture(params=["in memory", "on disk"])

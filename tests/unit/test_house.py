@@ -18,7 +18,7 @@ MODULES = {
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
 BUILDER = ("gesso.image", "gesso.publish", "gesso.commands")
-IN_IMAGE = ("gesso.runtime", "gesso.cli")
+IN_IMAGE = ("gesso.runtime", "gesso.cli", "gesso.models_cli")
 SHARED = ("gesso.manifest", "gesso.models", "gesso.workflow")
 GROUND = ("gesso.errors", "gesso.settings", "gesso.proc", "gesso.report")
 # What may import what: whoever is named on the left sees those on the right and its own, and nothing else of gesso.
@@ -31,12 +31,13 @@ MAY = {
     "gesso.models": (*GROUND, "gesso.manifest"),
     "gesso.workflow": (*GROUND, "gesso.manifest", "gesso.models"),
     "gesso.runtime": (*GROUND, *SHARED),
-    "gesso.cli": (*GROUND, *SHARED, "gesso.runtime"),
+    "gesso.models_cli": (*GROUND, *SHARED, "gesso.runtime"),
+    "gesso.cli": (*GROUND, *SHARED, "gesso.runtime", "gesso.models_cli"),
     "gesso.image": (*GROUND, *SHARED),
     "gesso.publish": (*GROUND, *SHARED, "gesso.image"),
     "gesso.commands": (*GROUND, *SHARED, "gesso.image", "gesso.publish"),
 }
-RUNTIME_DEPENDENCIES = {"pydantic", "yaml"}
+RUNTIME_DEPENDENCIES = {"filelock", "huggingface_hub", "pydantic", "rich", "yaml"}
 
 
 def _imports(name: str, *, typing_only: bool = True) -> set[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gesso import errors, proc, report
-from gesso.models import tensors
+from gesso.models import faults, tensors
 
 DOCUMENTED: dict[type[errors.GessoError], int] = {
     errors.CheckError: 1,
@@ -24,7 +24,11 @@ DOCUMENTED: dict[type[errors.GessoError], int] = {
     errors.PublishError: 7,
     proc.MissingProgramError: 6,
     proc.TimedOutError: 6,
+    proc.EndedError: 6,
     tensors.HeaderError: 5,
+    faults.SourceError: 4,
+    faults.ContentError: 5,
+    faults.LocalError: 4,
 }
 
 
@@ -40,8 +44,9 @@ def test_every_error_has_a_documented_code() -> None:
     assert {kind: kind.exit_code for kind in found} == DOCUMENTED
 
 
-# HeaderError is made with the kind of failure first; its code is checked with the rest above.
-PLAIN = {kind: code for kind, code in DOCUMENTED.items() if kind is not tensors.HeaderError}
+# These are made with the kind of failure first; their codes are checked with the rest above.
+KINDS = (tensors.HeaderError, faults.SourceError, faults.ContentError, faults.LocalError)
+PLAIN = {kind: code for kind, code in DOCUMENTED.items() if kind not in KINDS}
 
 
 @pytest.mark.parametrize(("kind", "code"), PLAIN.items())

@@ -130,6 +130,7 @@ def test_every_variable_of_the_real_template_is_needed() -> None:
         "arch": "x", "base": "x", "apt": ["x"], "apt_without": [],
         "python_version": "3.13", "groups": ["x"], "nodes": [],
         "gesso_wheel": "x", "sqlalchemy": "x", "epoch": 1, "labels": {"a": "b"},
+        "baked": [], "trial": False,
     }  # fmt: skip
     whole = Plan((), variables, {}, trial=False)
     assert render.dockerfile(whole, images)

@@ -1,0 +1,106 @@
+"""Run one contender in processes of its own, and say what it cost: time, processor, memory.
+
+The kernel's ru_maxrss is no use here: a child begins with the mark of the process that started it, and of several
+children only the largest counts. So the whole tree is looked at every few milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_EVERY = 0.03  # seconds between two looks at the tree
+_LONGEST = 1800.0  # seconds, for one run
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took: wall seconds, processor seconds of all its processes, peak bytes of memory; and its output."""
+
+    seconds: float
+    cpu: float
+    memory: int
+    code: int
+    said: str
+
+
+def measure(command: Sequence[str], env: Mapping[str, str], cwd: Path) -> Cost:
+    """Run a command to its end."""
+    with tempfile.TemporaryFile("w+", errors="replace") as out:
+        started = time.monotonic()
+        process = subprocess.Popen(
+            command, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+        timer = threading.Timer(_LONGEST, _end, (process.pid,))
+        watcher = _Watcher(process.pid)
+        timer.start()
+        watcher.start()
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            _end(process.pid)
+            raise
+        finally:
+            elapsed = time.monotonic() - started
+            timer.cancel()
+            watcher.ended.set()
+            watcher.join()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        said = out.read()
+    return Cost(elapsed, usage.ru_utime + usage.ru_stime, watcher.peak, process.returncode, said)
+
+
+def _end(group: int) -> None:
+    """End a process that is ours, and what it started: it leads a group of its own."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+class _Watcher(threading.Thread):
+    """Follows the memory of a process and all below it."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._pid = pid
+        self.ended = threading.Event()
+        self.peak = 0  # bytes
+
+    def run(self) -> None:
+        """Look until told to end."""
+        while not self.ended.wait(_EVERY):
+            found = [_memory(pid) for pid in _tree(self._pid)]
+            together = sum(now for now, _ in found)
+            self.peak = max(self.peak, together, *(peak for _, peak in found), 0)
+
+
+def _tree(pid: int) -> list[int]:
+    pids, at = [pid], 0
+    while at < len(pids):
+        for children in Path(f"/proc/{pids[at]}/task").glob("*/children"):
+            with suppress(OSError):
+                pids += [int(word) for word in children.read_text().split()]
+        at += 1
+    return pids
+
+
+def _memory(pid: int) -> tuple[int, int]:
+    """Bytes that a process has in memory, and the most that it had; 0 for one that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0, 0
+    found = dict(line.split(":", 1) for line in lines if line.startswith(("VmRSS", "VmHWM")))
+    now, peak = (int(found.get(name, "0").split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
+    return now, peak

@@ -1,0 +1,77 @@
+"""Where a model's bytes lie, and that nothing of gesso's own is mistaken for a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gesso.manifest.schema import PICKLE_SUFFIXES
+from gesso.models.folder import Folder
+
+from .making import NAME
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHA = "0123456789abcdef" * 4
+LISTED = (*PICKLE_SUFFIXES, ".safetensors", ".sft", ".gguf", ".pt2")  # what ComfyUI and its packs list
+
+
+def test_the_final_path_is_the_name_under_the_root(tmp_path: Path) -> None:
+    assert Folder.at(tmp_path).path(NAME) == tmp_path / "vae" / "sdxl_vae_fp16.safetensors"
+
+
+def test_the_state_travels_with_the_models_unless_told(tmp_path: Path) -> None:
+    folder = Folder.at(tmp_path / "models")
+    for path in (folder.lock(NAME), folder.receipt(NAME), folder.quarantine):
+        assert path.is_relative_to(tmp_path / "models" / ".gesso")
+    apart = Folder.at(tmp_path / "models", tmp_path / "state")
+    for path in (apart.lock(NAME), apart.receipt(NAME), apart.quarantine):
+        assert path.is_relative_to(tmp_path / "state")
+
+
+def test_partial_and_journal_lie_beside_the_final_path_so_that_a_rename_is_atomic(tmp_path: Path) -> None:
+    folder = Folder.at(tmp_path, tmp_path / "elsewhere")
+    partial, journal = folder.partial(NAME, SHA), folder.journal(NAME, SHA)
+    assert partial.parent == journal.parent == folder.path(NAME).parent
+    assert partial != journal
+
+
+def test_comfyui_lists_neither_partial_nor_journal(tmp_path: Path) -> None:
+    folder = Folder.at(tmp_path)
+    for path in (folder.partial(NAME, SHA), folder.journal(NAME, SHA)):
+        assert not path.name.lower().endswith(LISTED)
+        assert path.name.startswith(".")
+
+
+def test_what_another_lock_wanted_is_never_resumed(tmp_path: Path) -> None:
+    folder = Folder.at(tmp_path)
+    other = f"{'f' * 16}{SHA[16:]}"
+    assert folder.partial(NAME, SHA) != folder.partial(NAME, other)
+    assert folder.journal(NAME, SHA) != folder.journal(NAME, other)
+
+
+def test_different_names_never_share_lock_or_receipt(tmp_path: Path) -> None:
+    folder = Folder.at(tmp_path)
+    names = ["vae/a.sft", "vae/a--b.sft", "vae/a/b.sft", "vae--a/b.sft", f"vae/{'x' * 240}1.sft", f"vae/{'x' * 240}2.sft"]
+    assert len({folder.lock(name) for name in names}) == len(names)
+    assert len({folder.receipt(name) for name in names}) == len(names)
+
+
+@given(st.text("abcdefghij0123._+-", min_size=1, max_size=243))
+def test_the_longest_name_still_makes_file_names_that_a_disk_takes(part: str) -> None:
+    from pathlib import Path
+
+    folder = Folder.at(Path("/models"))
+    name = f"vae/x{part}.safetensors"
+    for path in (folder.lock(name), folder.receipt(name), folder.partial(name, SHA), folder.journal(name, SHA)):
+        assert len(path.name.encode()) <= 255
+        assert path.parent in {folder.path(name).parent, folder.state / "locks", folder.state / "receipts"}
+
+
+def test_a_lock_and_a_receipt_are_named_so_that_a_person_finds_them(tmp_path: Path) -> None:
+    folder = Folder.at(tmp_path)
+    assert folder.receipt(NAME).name.startswith("vae--sdxl_vae_fp16.safetensors.")
+    assert folder.lock(NAME).name.startswith("vae--sdxl_vae_fp16.safetensors.")
