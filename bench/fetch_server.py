@@ -65,6 +65,7 @@ class Site:
     """Where it is served; commands that fetch from it begin with `prefix`."""
 
     base: str
+    server: int  # its process id
     prefix: tuple[str, ...] = ()
 
     def url(self, source: Source) -> str:
@@ -110,23 +111,23 @@ def serve(root: Path, sources: list[Source], scratch: Path) -> Iterator[Sites]:
     """Serve the files in `root` until the block ends. Raises RuntimeError where nginx does not start."""
     with ExitStack() as stack:
         here, capped = _free_ports()
-        stack.enter_context(_nginx(root, sources, scratch / "nginx", (here, capped), ()))
+        server = stack.enter_context(_nginx(root, sources, scratch / "nginx", (here, capped), ()))
         thin: Site | str = _why_not_thin()
         if not thin:
             name = f"gesso-bench-{os.getpid()}"
             try:
                 prefix = stack.enter_context(_namespace(name))
-                stack.enter_context(_nginx(root, sources, scratch / "nginx-thin", (here, capped), prefix))
-                thin = Site(f"http://127.0.0.1:{here}", prefix)
+                other = stack.enter_context(_nginx(root, sources, scratch / "nginx-thin", (here, capped), prefix))
+                thin = Site(f"http://127.0.0.1:{here}", other, prefix)
             except subprocess.CalledProcessError as error:
                 thin = f"no thin link: {(error.stderr or '').strip() or error}"
-        yield Sites(Site(f"http://127.0.0.1:{here}"), Site(f"http://127.0.0.1:{capped}"), thin)
+        yield Sites(Site(f"http://127.0.0.1:{here}", server), Site(f"http://127.0.0.1:{capped}", server), thin)
 
 
 @contextmanager
 def _nginx(
     root: Path, sources: list[Source], scratch: Path, ports: tuple[int, int], prefix: tuple[str, ...]
-) -> Iterator[None]:
+) -> Iterator[int]:
     program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
     if program is None:
         raise RuntimeError("nginx is not on PATH: install Debian's nginx-light")
@@ -152,7 +153,7 @@ def _nginx(
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
         _wait_for(process, scratch)
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait()

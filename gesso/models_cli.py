@@ -100,8 +100,12 @@ def run_fetch(options: argparse.Namespace) -> int:
         report.result_json({"ok": not failed, "models": [_outcome(outcome) for outcome in outcomes]})
     elif not options.events:
         report.result(_summary(outcomes))
-    for error in failed:
-        report.say(f"gesso: {error}")
+    if failed and (options.json or options.events):
+        for error in failed:
+            report.say(f"gesso: {error}")
+    elif failed:  # each was told when it happened
+        names = ", ".join(outcome.model.name for outcome in outcomes if outcome.error is not None)
+        report.say(f"gesso: not fetched: {names}; the reasons are above")
     return failed[0].exit_code if failed else 0
 
 
@@ -140,8 +144,10 @@ def run_verify(options: argparse.Namespace) -> int:
         rows = [asdict(verdict) for verdict in verdicts]
         report.result_json({"ok": code == 0, "level": level, "models": rows})
     else:
-        for verdict in verdicts:
-            report.result(_row(verdict))
+        report.result("\n".join(_row(verdict) for verdict in verdicts))
+        steps = dict.fromkeys(verdict.next_step for verdict in verdicts if verdict.next_step)
+        if steps:
+            report.result(f"next: {'; '.join(steps)}")
     return code
 
 
@@ -171,7 +177,6 @@ def _code(verdict: Verdict) -> int:
 
 
 def _row(verdict: Verdict) -> str:
-    size = progress.size(verdict.size) if verdict.size is not None else ""
+    size = progress.size(verdict.size) if verdict.size is not None else "-"
     tier = "" if verdict.tier == "required" else f" ({verdict.tier})"
-    step = f"\n  next: {verdict.next_step}" if verdict.next_step else ""
-    return f"{verdict.status:<12} {verdict.name}{tier}  {size}  {verdict.evidence}{step}"
+    return f"{verdict.status:<12} {size:>8}  {verdict.name}{tier}: {verdict.evidence}"

@@ -125,8 +125,8 @@ def _fill(target: Path, text: str, plan: Plan, inputs: Inputs, images: Path) -> 
     for name, folder in inputs.nodes.items():
         shutil.copytree(folder, target / "sources" / "nodes" / name, symlinks=True, ignore=_JUNK)
     if plan.trial:
-        shutil.copytree(images / "standin" / "mirror", target / "mirror" / "program", ignore=_JUNK)
-        (target / "mirror" / "program" / "supervisor.conf").rename(target / "mirror" / "supervisor.conf")
+        shutil.copytree(images / "standin" / "mirror", target / "mirror" / "mirror", ignore=_JUNK)
+        (target / "mirror" / "mirror" / "supervisor.conf").rename(target / "mirror" / "supervisor.conf")
         trial.write_files(inputs.trial_models, target / "mirror" / "files")
     _settle_modes(target)
     if inputs.baked.folder is not None:

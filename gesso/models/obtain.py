@@ -109,17 +109,19 @@ class Obtaining:
             mixed = self._contributors != {address}
             if fault.why in {"changed", "wrong-hash"}:
                 self._wipe()
+            waited = ""
             match what_next(fault, self._limits, whole=whole, mixed=mixed, failures=failures):
                 case "in one piece":
                     whole = True
                 case "later":
                     failures += 1
+                    waited = f" (retry {failures} of {self._limits.retries})"
                     self._rest(fault, failures)
                 case "give up":
                     if fault.why in hub.WORTH_A_TRY and hub.serves(address, self._client.env):
                         return self._by_hub(address)
                     raise fault
-            self._say("retrying", host_of(address), fault.message)
+            self._say("retrying", host_of(address), f"{fault.message}{waited}")
 
     def _take(self, address: str, *, whole: bool) -> ContentError | None:
         """Open the source, judge it, take the body, compare the hash and put the file in place.

@@ -75,3 +75,13 @@ def test_a_lock_and_a_receipt_are_named_so_that_a_person_finds_them(tmp_path: Pa
     folder = Folder.at(tmp_path)
     assert folder.receipt(NAME).name.startswith("vae--sdxl_vae_fp16.safetensors.")
     assert folder.lock(NAME).name.startswith("vae--sdxl_vae_fp16.safetensors.")
+
+
+def test_a_store_lays_models_where_it_wants_and_all_else_follows(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, tmp_path / ".gesso", {NAME: "sha256/ab.safetensors"})
+    assert folder.path(NAME) == tmp_path / "sha256" / "ab.safetensors"
+    assert folder.partial(NAME, SHA).parent == tmp_path / "sha256"
+    same = Folder(tmp_path, tmp_path / ".gesso", {"vae/other.sft": "sha256/ab.safetensors"})
+    assert folder.lock(NAME) == same.lock("vae/other.sft")  # one file, whatever two architectures call it: one lock
+    assert folder.receipt(NAME) == same.receipt("vae/other.sft")
+    assert folder.path("vae/not-placed.sft") == tmp_path / "vae" / "not-placed.sft"

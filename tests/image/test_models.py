@@ -1,0 +1,67 @@
+"""Models in an instance: fetched from their sources, verified, put aside where they are wrong, fetched again."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from docker.models.images import Image
+
+    from gesso.manifest.schema import Manifest
+
+    from .conftest import Instance, Instances
+
+
+@pytest.fixture(scope="module")
+def stocked(instances: Instances, image: Image, manifest: Manifest) -> Instance:
+    """An instance of its own that has fetched all of its models; a trial serves them to itself."""
+    if not manifest.trial:
+        pytest.skip("the real models are out of reach of a test: this was not run")
+    started = instances.start(image)
+    started.wait_until_healthy()
+    done = started.run("gesso fetch")
+    assert done.rc == 0, done.stdout + done.stderr
+    return started
+
+
+def _verdicts(instance: Instance, *options: str) -> dict[str, dict[str, Any]]:
+    done = instance.run(f"gesso verify --json {' '.join(options)}")
+    found: list[dict[str, Any]] = json.loads(done.stdout)["models"]
+    return {row["name"]: row for row in found}
+
+
+def test_every_model_is_fetched_and_proven(stocked: Instance, manifest: Manifest) -> None:
+    found = _verdicts(stocked)
+    assert found.keys() == {model.name for model in manifest.models}
+    assert {row["status"] for row in found.values()} == {"ok"}
+    assert stocked.run("gesso verify --full").rc == 0
+
+
+def test_comfyui_lists_what_was_fetched_without_a_restart(stocked: Instance, manifest: Manifest) -> None:
+    listed = json.dumps(stocked.json("/object_info"))
+    for model in manifest.models:
+        assert json.dumps(model.name.split("/", 1)[1]) in listed, model.name
+
+
+def test_a_second_fetch_does_nothing(stocked: Instance, manifest: Manifest) -> None:
+    answer = json.loads(stocked.run("gesso fetch --json").stdout)
+    assert answer["ok"]
+    assert {row["state"] for row in answer["models"]} == {"there"}
+
+
+def test_a_stub_in_place_of_the_checkpoint_is_found_put_aside_and_fetched_again(
+    stocked: Instance, manifest: Manifest
+) -> None:
+    """The incident: 710 KB in place of a checkpoint. Here as the genuine beginning of the file, cut off."""
+    name = next(m.name for m in manifest.models if m.kind in {"checkpoint", "diffusion_model"} and m.tier == "required")
+    stocked.run(f"truncate -s 710000 /workspace/models/{name}" if manifest.family == "sdxl" else
+                f"truncate -s 100 /workspace/models/{name}")  # fmt: skip
+    for level in ("", "--header", "--full"):
+        assert _verdicts(stocked, level, name)[name]["status"] in {"truncated", "stub"}
+        assert stocked.run(f"gesso verify {level} {name}").rc == 5
+    assert stocked.run("gesso fetch").rc == 0
+    assert _verdicts(stocked, "--full", name)[name]["status"] == "ok"
+    assert stocked.run("ls /workspace/models/.gesso/quarantine").stdout.count(name.rsplit("/", 1)[-1]) == 1
