@@ -77,18 +77,20 @@ def generate(_):
         commands.generate()
 
 
-@task
-def clean(_):
-    """Remove the caches of sources and build contexts; the engine's images stay."""
+@task(help={"models": "the store of models, too"})
+def clean(_, models=False):
+    """Remove the caches of sources and build contexts; the engine's images stay, and the models unless told."""
     with report.exit_codes():
-        commands.clean()
+        commands.clean(models=models)
 
 
 @task(
+    positional=["what"],
     iterable=["overlay"],
-    help={"arch": _ARCH, "overlay": _OVERLAY, "rounds": "how many times each is built (default 3)"},
-)
-def bench(_, arch="sdxl", overlay=None, rounds=3):
-    """Measure the image beside a plain Dockerfile, into bench/results; prunes the build cache."""
+    help={"what": "image (beside a plain Dockerfile; prunes the build cache), fetch (beside other downloaders)",
+          "arch": _ARCH, "overlay": _OVERLAY, "rounds": "how many times each is run (default 3)"},
+)  # fmt: skip
+def bench(_, what, arch="sdxl", overlay=None, rounds=3):
+    """Measure beside peers, into bench/results: `invoke bench image`, `invoke bench fetch`."""
     with report.exit_codes():
-        commands.bench(arch, overlay, rounds=rounds)
+        commands.bench(what, arch, overlay, rounds=rounds)

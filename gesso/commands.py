@@ -215,6 +215,7 @@ def _own_tests() -> None:
         "ruff format": [python, "-m", "ruff", "format", "--check", "."],
         "mypy": [python, "-m", "mypy"],
         "unit tests": [python, "-m", "coverage", "run", "-m", "pytest"],
+        "fault tests": [python, "-m", "pytest", "tests/faults"],
         "coverage": [python, "-m", "coverage", "report", "--skip-covered", "--show-missing"],
     }
     failed = []
@@ -233,10 +234,10 @@ def _run(name: str, command: Sequence[str]) -> None:
         raise CheckError(f"{name} failed", "the output above says why")
 
 
-def clean() -> None:
-    """Remove the caches of sources and build contexts (not the engine's images)."""
+def clean(*, models: bool) -> None:
+    """Remove the caches of sources and build contexts (not the engine's images), and of models where told."""
     root = cache_root(os.environ)
-    for name in ("contexts", "git", "sources"):
+    for name in ("contexts", "git", "sources", *["models"] * models):
         shutil.rmtree(root / name, ignore_errors=True)
     report.result(f"removed the caches in {root}")
 
@@ -245,8 +246,13 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def bench(arch: str, overlays: Sequence[str], *, rounds: int) -> None:
-    """Run the benchmark of the image's build, size and start."""
-    selection = select(PROJECT, arch, overlays)
-    overlay_words = [str(path.resolve()) for path in selection.overlays]
-    _run("bench", [sys.executable, "-m", "bench.image_build", arch, str(rounds), *overlay_words])
+def bench(what: str, arch: str, overlays: Sequence[str], *, rounds: int) -> None:
+    """Run a benchmark: of the image's build, size and start, or of fetching."""
+    if what == "fetch":
+        _run("bench", [sys.executable, "-m", "bench.fetch", "--rounds", str(rounds)])
+    elif what == "image":
+        selection = select(PROJECT, arch, overlays)
+        words = [str(path.resolve()) for path in selection.overlays]
+        _run("bench", [sys.executable, "-m", "bench.image_build", arch, str(rounds), *words])
+    else:
+        raise ManifestError(f"bench {what}: no such benchmark", "choose one of: image, fetch")

@@ -12,12 +12,12 @@ import requests
 
 from gesso import proc
 from gesso.errors import GessoError
+from gesso.models.hosts import CIVITAI, HF_PATH, HUGGING_FACE, announced, authorization, endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-_HF_PATH = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 _CIVITAI_PATH = re.compile(r"/api/download/models/(?P<version>\d+)\Z")
 _TIMEOUT = (4, 8)  # seconds to connect, to answer
 
@@ -46,7 +46,7 @@ def ask_model_host(url: str, env: Mapping[str, str], session: requests.Session) 
     """
     parts = urlsplit(url)
     try:
-        if parts.hostname == "huggingface.co" and (match := _HF_PATH.match(parts.path)):
+        if parts.hostname == "huggingface.co" and (match := HF_PATH.match(parts.path)):
             return _ask_hugging_face(match, env, session)
         if parts.hostname == "civitai.com" and (match := _CIVITAI_PATH.match(parts.path)):
             return _ask_civitai(url, match["version"], env, session)
@@ -57,31 +57,22 @@ def ask_model_host(url: str, env: Mapping[str, str], session: requests.Session) 
 
 def _ask_hugging_face(match: re.Match[str], env: Mapping[str, str], session: requests.Session) -> Said:
     """HEAD on the resolve address: the answer before the redirect carries what the repository knows of the file."""
-    endpoint = (env.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-    headers = {"Accept-Encoding": "identity"}
-    if token := env.get("HF_TOKEN"):
-        headers["Authorization"] = f"Bearer {token}"
-    url = f"{endpoint}/{match['repo']}/resolve/{match['revision']}/{match['file']}"
+    url = f"{endpoint(env)}/{match['repo']}/resolve/{match['revision']}/{match['file']}"
+    headers = {"Accept-Encoding": "identity", **authorization(url, env)}
     answer = session.head(url, headers=headers, allow_redirects=False, timeout=_TIMEOUT)
     if code := answer.headers.get("X-Error-Code"):
         raise OutOfReachError(f"huggingface.co: {code} for {match['repo']}")
     if answer.status_code not in {200, 302, 307}:
         raise OutOfReachError(f"huggingface.co: HTTP {answer.status_code} for {match['repo']}")
-    etag = answer.headers.get("X-Linked-Etag", "").strip('"')
-    size = answer.headers.get("X-Linked-Size") or ""
+    said = announced(answer.headers)
     revision = answer.headers.get("X-Repo-Commit") or match["revision"]
-    return Said(
-        f"https://huggingface.co/{match['repo']}/resolve/{revision}/{match['file']}",
-        etag if _SHA256.match(etag) else None,
-        int(size) if size.isdigit() else None,
-    )
+    return Said(f"{HUGGING_FACE}/{match['repo']}/resolve/{revision}/{match['file']}", said.sha256, said.size)
 
 
 def _ask_civitai(url: str, version: str, env: Mapping[str, str], session: requests.Session) -> Said:
     """Ask its API: HEAD on a download address is refused even with a good token."""
-    headers = {"Authorization": f"Bearer {env['CIVITAI_TOKEN']}"} if env.get("CIVITAI_TOKEN") else {}
-    address = f"https://civitai.com/api/v1/model-versions/{version}"
-    answer = session.get(address, headers=headers, timeout=_TIMEOUT)
+    address = f"{CIVITAI}/api/v1/model-versions/{version}"
+    answer = session.get(address, headers=authorization(address, env), timeout=_TIMEOUT)
     if answer.status_code != 200:
         raise OutOfReachError(f"civitai.com: HTTP {answer.status_code} for version {version}")
     try:

@@ -218,6 +218,8 @@ class Mirror:
                 sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
                 with self._lock:
                     self._open[number] = sock
+                if self._stopping.is_set():  # then `stop` may have shut the socket that this one has replaced
+                    return
                 sock.do_handshake()
             incoming = Incoming(sock)
             while (request := incoming.request()) and self._one(sock, number, port, request):
