@@ -1,6 +1,6 @@
 """gesso's verified fetch beside what people use instead: same file, same nginx on loopback, interleaved in one run.
 
-    python -m bench.fetch [--size 2GB] [--rounds 5] [--only full-speed,capped,thin,audit,sizes] [--folder FOLDER]
+    python -m bench.fetch [--size 2GB] [--rounds 5] [--only full-speed,gesso,curl] [--folder FOLDER]
 
 What counts are the ratios: the machine is noisy, and the same for all. A run of all tables is kept in bench/results;
 one of some of them is only printed. The folder takes about 11 times the size while it runs; afterwards only the peers'
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 TABLES = ("full-speed", "capped", "thin", "audit", "sizes")
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
-_SLOW_ROUNDS = 3  # of what a slow link makes slow, and steady
+_SLOW, _SLOW_ROUNDS = 25.0, 3  # seconds of a run that is slow, and so steady; and how many rounds are enough for it
 _ONLY_CAPPED = "aria2c -x16"  # where nothing is capped it is no faster than with 8
 _CAPPED = ("gesso", "aria2c -x8", _ONLY_CAPPED)
 _SHARES = (0.125, 0.5, 1.0, 3.0)  # of the size, to see how it scales
@@ -113,7 +113,7 @@ class Bench:
         elif "thin" in tables and not isinstance(sites.thin, str):
             entries = [(name, every[name], sources[self._thin]) for name in ("curl", "gesso") if name in every]
             self._compete("thin", sites.thin, entries, slow)
-        if "sizes" in tables:
+        if "sizes" in tables and "gesso" in every:
             scaled = sorted(sources[size].size for size in {int(self.size * share) for share in _SHARES} & set(sources))
             entries = [(f"{size / 1e9:g} GB", every["gesso"], sources[size]) for size in scaled]
             self._compete("sizes", sites.fast, entries, slow)
@@ -125,7 +125,7 @@ class Bench:
         for turn in range(rounds):
             first = turn % len(entries)
             for name, peer, source in entries[first:] + entries[:first]:
-                if name not in found:
+                if name not in found or (turn >= _SLOW_ROUNDS and found[name][-1].seconds > _SLOW):
                     continue
                 cost, failure = self._once(site, peer, source, look=turn == 0)
                 if failure:
@@ -167,33 +167,31 @@ def size_of(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
-def tables_of(text: str) -> list[str]:
-    """Read names of tables, with commas between."""
-    names = [name.strip() for name in text.split(",")]
-    if unknown := set(names) - set(TABLES):
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: not among {', '.join(TABLES)}")
-    return names
-
-
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, and write bench/results/fetch.{json,md,svg}."""
     parser = argparse.ArgumentParser(prog="python -m bench.fetch", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--size", type=size_of, default=size_of("2GB"), help="of the file (default: 2GB)")
-    parser.add_argument("--rounds", type=int, default=5, help="of each table; three at most on slow links (default: 5)")
-    parser.add_argument("--only", type=tables_of, default=list(TABLES), metavar="TABLES", help=", ".join(TABLES))
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="of each table; three at most where one takes long (default: 5)"
+    )
+    parser.add_argument(
+        "--only", default="", metavar="NAMES", help=f"tables ({', '.join(TABLES)}) and contenders, with commas between"
+    )
     parser.add_argument("--folder", type=Path, help="on the disk to measure (default: gesso-bench in the user's cache)")
     asked = parser.parse_args(words)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended, and files go
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder: Path = (asked.folder or Path(cache) / "gesso-bench").resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    names = {name.strip() for name in asked.only.split(",")} - {""}
+    tables = [table for table in TABLES if table in names] or list(TABLES)
     with tempfile.TemporaryDirectory(prefix="run-", dir=folder) as scratch:
         Path(scratch).chmod(0o755)  # nginx's workers are another user where they are not root
-        peers = Peers(folder / "peers")
+        peers = Peers(folder / "peers", names - set(TABLES))
         bench = Bench(Path(scratch) / "work", peers, asked.size, asked.rounds, skipped=peers.skipped)
-        bench.run(asked.only)
+        bench.run(tables)
     report = fetch_report.Report(bench.found, bench.sizes, bench.receipts, bench.skipped, peers.all)
-    fetch_report.write(report, keep=set(asked.only) == set(TABLES))
+    fetch_report.write(report, keep=not names)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from bench.fetch_server import REPO, Site, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 HUB, PYPDL, HELPER = "huggingface_hub==2.4.0", "pypdl==1.5.7", "comfyui-docker-helper==0.16.0"
 XET = "hf_xet: not run, it downloads from a Xet store (CAS) alone, and there is none for loopback"
@@ -81,20 +81,20 @@ class Peer:
 class Peers:
     """Those that can run here; `skipped` says of the others why not."""
 
-    def __init__(self, cache: Path) -> None:
-        self._cache = cache
+    def __init__(self, cache: Path, only: Collection[str] = ()) -> None:
+        self._cache, self._only = cache, only
         self.skipped: dict[str, str] = {"huggingface_hub with hf_xet": XET}
         self.all: dict[str, Peer] = {}
         self._add("gesso", True, _gesso)
         self._shell("curl", False, CURL, "curl")
-        self._shell("curl, sha256sum", True, f'{CURL} && echo "$3  $2" | sha256sum --check --quiet', "curl sha256sum")
+        self._shell("curl + sha256sum", True, f'{CURL} && echo "$3  $2" | sha256sum --check --quiet', "curl sha256sum")
         self._shell(
-            "curl, openssl dgst", True,
+            "curl + openssl dgst", True,
             f'{CURL} && test "$(openssl dgst -sha256 -r "$2" | cut -d" " -f1)" = "$3"', "curl openssl",
         )  # fmt: skip
         for name, words in (
             ("aria2c -x8", "-x8 -s8"),
-            ("aria2c -x8, falloc", "-x8 -s8 --file-allocation=falloc"),
+            ("aria2c -x8 falloc", "-x8 -s8 --file-allocation=falloc"),
             ("aria2c -x16", "-x16 -s16"),
         ):
             script = (
@@ -104,11 +104,12 @@ class Peers:
             self._shell(name, True, script, "aria2c")
         self._python("huggingface_hub", False, "hub", (HUB, PYPDL), _hub)
         self._python("pypdl", True, "hub", (HUB, PYPDL), _pypdl)
-        self._python("comfyui-docker-helper, httpx", True, "helper", (HELPER,), _helper("httpx"))
-        self._python("comfyui-docker-helper, aria2", True, "helper", (HELPER,), _helper("aria2"))
+        self._python("comfyui-docker-helper (httpx)", True, "helper", (HELPER,), _helper("httpx"))
+        self._python("comfyui-docker-helper (aria2)", True, "helper", (HELPER,), _helper("aria2"))
 
     def _add(self, name: str, verifies: bool, command: Callable[[Site, Source, Path], list[str]]) -> None:
-        self.all[name] = Peer(name, verifies, command)
+        if not self._only or name in self._only:
+            self.all[name] = Peer(name, verifies, command)
 
     def _shell(self, name: str, verifies: bool, script: str, needs: str) -> None:
         missing = [program for program in needs.split() if shutil.which(program) is None]
@@ -126,7 +127,9 @@ class Peers:
         self, name: str, verifies: bool, env: str, packages: tuple[str, ...],
         command: Callable[[str], Callable[[Site, Source, Path], list[str]]],
     ) -> None:  # fmt: skip
-        if name.endswith("aria2") and shutil.which("aria2c") is None:
+        if self._only and name not in self._only:
+            return
+        if "aria2" in name and shutil.which("aria2c") is None:
             self.skipped[name] = "aria2c: not on PATH"
             return
         try:

@@ -20,7 +20,10 @@ def allowed(url: str, source: str) -> None:
 
     Raises SourceError: https only, and plain http to this machine alone, from a source that is itself there.
     """
-    parts, begun = urlsplit(url), urlsplit(source)
+    try:
+        parts, begun = urlsplit(url), urlsplit(source)
+    except ValueError:
+        raise SourceError("insecure", "it leads to what is no address: only https is followed") from None
     with contextlib.suppress(ValueError):
         _ = parts.port
         if parts.scheme == "https" and parts.hostname:
@@ -68,6 +71,8 @@ def proxy_for(scheme: str, host: str, port: int) -> tuple[str, int] | None:
         return None
     try:
         parts = urlsplit(named if "//" in named else f"//{named}")
-        return str(parts.hostname), parts.port or 8080
+        if parts.hostname:
+            return parts.hostname, parts.port or 8080
     except ValueError:
-        raise SourceError("unreachable", "the proxy in the environment is no address", "correct https_proxy") from None
+        pass
+    raise SourceError("unreachable", "the proxy in the environment is no address", "correct https_proxy")

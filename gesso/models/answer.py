@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import http.client
+import io
 import re
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gesso.models.faults import SourceError
 
 if TYPE_CHECKING:
+    import socket
+
     from gesso.models.hosts import Announced
 
 
@@ -60,15 +63,51 @@ class Answer:
         return etag if etag and not etag.startswith("W/") else None
 
 
+_INTERIM = 16  # answers ahead of the real one that are stepped over
+
+
+class _Dripping(io.RawIOBase):
+    """What a socket gives, until a moment: a server that sends a byte now and then never meets a socket's timeout."""
+
+    def __init__(self, raw: Any, until: float) -> None:
+        self._raw = raw
+        self.until: float | None = until  # time.monotonic()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self.until is not None and time.monotonic() > self.until:
+            raise TimeoutError
+        count: int | None = self._raw.readinto(buffer)
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class Response(http.client.HTTPResponse):
-    """Steps over every interim answer (103 Early Hints), not only over 100."""
+    """Its head is due `within` so many seconds; interim answers (103 Early Hints, not only 100) are stepped over."""
+
+    def __init__(self, sock: socket.socket, *args: Any, within: float = 60, **more: Any) -> None:
+        self._dripping = _Dripping(sock.makefile("rb", 0), time.monotonic() + within)
+        super().__init__(sock, *args, **more)
+        self.fp.close()
+        self.fp = io.BufferedReader(self._dripping)
+
+    def begin(self) -> None:
+        """Read the head."""
+        super().begin()
+        self._dripping.until = None  # how fast a body must come is not decided here
 
     def _read_status(self) -> tuple[str, int, str]:
-        while True:
+        for _ in range(_INTERIM):
             version, status, reason = super()._read_status()  # type: ignore[misc]
             if not 100 < status < 200 or status == 101:
                 return version, status, reason
             http.client.parse_headers(self.fp)
+        raise http.client.HTTPException(f"{_INTERIM} interim answers and no real one")
 
 
 def retry_after(text: str | None) -> float | None:
@@ -76,7 +115,7 @@ def retry_after(text: str | None) -> float | None:
     if text is None:
         return None
     if re.fullmatch(r"[0-9]{1,9}", text.strip()):
-        return float(text)
+        return float(text.strip())
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):

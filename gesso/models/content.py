@@ -60,8 +60,9 @@ def may_be_pickle(model: Model) -> bool:
 def _size(model: Model, size: int | None) -> ContentError | None:
     if size is None or model.size is None or size == model.size:
         return None
-    share = f"{size:,} bytes, the lock says {model.size:,}"
+    said = f"{size:,} bytes, the lock says {model.size:,}"
     if size > model.size:
-        return ContentError("oversized", share, _AGAIN)
-    why = "stub" if size < model.size * _STUB else "truncated"
-    return ContentError("stub" if why == "stub" else "truncated", f"{share} ({100 * size / model.size:.2g} %)", _AGAIN)
+        return ContentError("oversized", said, _AGAIN)
+    share = 100 * size / model.size
+    few = f"{share:.2g} %" if share < 99 else f"{model.size - size:,} too few"
+    return ContentError("stub" if size < model.size * _STUB else "truncated", f"{said} ({few})", _AGAIN)

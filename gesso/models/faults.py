@@ -69,6 +69,12 @@ def cut_off(message: str) -> SourceError:
     return SourceError("cut-off", message, _TRY_LATER, transient=True)
 
 
+def wrong_hash(digest: str, wanted: str) -> ContentError:
+    """Give the fault of bytes that are all here, and not the wanted ones."""
+    message = f"sha256 {digest}, the lock says {wanted}"
+    return ContentError("wrong-hash", message, "the source has another file: correct the manifest, or its sources")
+
+
 def of_disk(error: OSError, where: str) -> LocalError:
     """Say what an OSError on our own disk means and what to do about it."""
     said = error.strerror or type(error).__name__
@@ -76,8 +82,10 @@ def of_disk(error: OSError, where: str) -> LocalError:
         return LocalError("disk-full", f"{where}: {said}", "make room, then run this again: it goes on where it was")
     if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
         return LocalError("read-only", f"{where}: {said}", "mount the models folder writable, or choose --models")
-    if error.errno in {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST}:
+    if error.errno in {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST, errno.ELOOP}:
         return LocalError("in-the-way", f"{where}: {said}", "move away what stands there, then run this again")
+    if error.errno == errno.EBUSY:
+        return LocalError("changed-under-us", f"{where}: {said}", "see what else uses it, then run this again")
     return LocalError("io-error", f"{where}: {said}", "check the disk (dmesg); a network volume may be gone")
 
 

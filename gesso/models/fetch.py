@@ -6,28 +6,27 @@ and finds it done.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from filelock import FileLock, Timeout
-
 from gesso.errors import GessoError
-from gesso.models import quarantine, room
+from gesso.models import place, quarantine, room
 from gesso.models.client import Client
 from gesso.models.events import Event
 from gesso.models.faults import LocalError, of_disk
 from gesso.models.journal import left_behind
 from gesso.models.limits import Limits
+from gesso.models.locks import Busy, hold
 from gesso.models.obtain import Obtaining, Stopped
 from gesso.models.verify import Verdict, audit, check
 from gesso.models.wanted import in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from gesso.manifest.schema import Model
@@ -81,7 +80,7 @@ def fetch(
         with guard:
             on_event(event)
 
-    work = _Work(folder, client, chosen, tell)
+    work = _Work(folder, client, chosen, tell, stop or threading.Event())
     done = {outcome.model.name: outcome for outcome in work.look(models)}
     todo = [model for model in models if model.name not in done]
     done |= {outcome.model.name: outcome for outcome in work.make_room(todo)}
@@ -89,40 +88,49 @@ def fetch(
     for model in todo:
         tell(Event(kind="planned", name=model.name, tier=model.tier, size=model.size))
     if todo:
-        done |= {outcome.model.name: outcome for outcome in _side_by_side(work, todo, chosen.files, stop)}
+        done |= {outcome.model.name: outcome for outcome in _side_by_side(work, todo, chosen.files)}
     return [done[model.name] for model in models]
 
 
-def _side_by_side(
-    work: _Work, todo: Sequence[Model], files: int, stop: threading.Event | None
-) -> Iterator[Outcome]:  # fmt: skip
+def _side_by_side(work: _Work, todo: Sequence[Model], files: int) -> list[Outcome]:
+    done = []
     with ThreadPoolExecutor(min(files, len(todo)), "fetch") as pool:
-        waiting: set[Future[Outcome]] = {pool.submit(work.one, model) for model in todo}
         try:
+            waiting: set[Future[Outcome]] = {pool.submit(work.one, model) for model in todo}
             while waiting:
                 finished, waiting = wait(waiting, _POLL, FIRST_COMPLETED)
-                if stop is not None and stop.is_set():
-                    raise Stopped
-                for future in finished:
-                    yield future.result()
+                work.go_on()
+                done += [future.result() for future in finished]
         except BaseException:
             work.client.stop()
             pool.shutdown(cancel_futures=True)
             raise
+    return done
 
 
 class _Work:
     """What the steps share."""
 
-    def __init__(self, folder: Folder, client: Client, options: Options, tell: Callable[[Event], None]) -> None:
-        self.folder, self.client, self.options, self.tell = folder, client, options, tell
+    def __init__(
+        self, folder: Folder, client: Client, options: Options, tell: Callable[[Event], None], stop: threading.Event
+    ) -> None:
+        self.folder, self.client, self.options, self.tell, self.stop = folder, client, options, tell, stop
+
+    def go_on(self) -> None:
+        """Raise Stopped where somebody asked for it."""
+        if self.stop.is_set() or self.client.stopped:
+            raise Stopped
 
     def look(self, models: Sequence[Model]) -> list[Outcome]:
-        """Check what is at the final paths, and put aside what must not be there. Gives those that are right."""
+        """Check what is at the final paths, and put aside what must not be there.
+
+        Gives those that are right, and those that cannot be put right: something is in the way that cannot be moved.
+        """
         asked = {model.name: model for model in models}
         hashed: dict[str, int] = {}
 
         def on_bytes(name: str, count: int) -> None:
+            self.go_on()
             hashed[name] = hashed.get(name, 0) + count
             model = asked[name]
             self.tell(Event(kind="checking", name=name, tier=model.tier, size=model.size, done=hashed[name]))
@@ -130,15 +138,32 @@ class _Work:
         outcomes = []
         for model, verdict in zip(models, audit(models, self.folder, on_bytes=on_bytes), strict=True):
             if verdict.ok:
+                self._tidy(model)
                 outcomes.append(self._there(model, verdict))
-            elif verdict.bad:
-                with self._locked(model):
-                    again = check(model, self.folder)  # another process may have put it right
-                    if again.bad:
-                        self._put_aside(model, again)
-                    elif again.ok:
-                        outcomes.append(self._there(model, again))
+            elif verdict.bad and (outcome := self._clear(model)):
+                outcomes.append(outcome)
         return outcomes
+
+    def _clear(self, model: Model) -> Outcome | None:
+        """Put aside what is bad, unless another process has put it right; give what became of it, if that is final."""
+        try:
+            with self._locked(model):
+                again = check(model, self.folder, on_bytes=lambda _: self.go_on())
+                if again.bad:
+                    self._put_aside(model, again)
+                return self._there(model, again) if again.ok else None
+        except GessoError as error:
+            return self._failed(model, error)
+
+    def _tidy(self, model: Model) -> None:
+        """Take away what a killed run has left beside a model that is right, unless another process is at it."""
+        if self.folder.journal(model.name, model.sha256).exists():
+            with contextlib.suppress(GessoError, Busy), self._locked(model, patient=False):
+                place.tidy(self.folder, model)
+
+    def _failed(self, model: Model, error: GessoError) -> Outcome:
+        self.tell(Event(kind="failed", name=model.name, tier=model.tier, size=model.size, message=str(error)))
+        return Outcome(model, "failed", error=error)
 
     def _there(self, model: Model, verdict: Verdict) -> Outcome:
         self.tell(Event(kind="there", name=model.name, tier=model.tier, size=verdict.size, done=verdict.size or 0))
@@ -155,7 +180,7 @@ class _Work:
     def make_room(self, todo: Sequence[Model]) -> list[Outcome]:
         """See that everything fits; give those that are left out.
 
-        Raises LocalError where the required ones do not fit, even without what is in quarantine.
+        Raises LocalError where the required ones do not fit, even without what is in quarantine and the like.
         """
         here, disk_of = {}, {}
         disks: dict[str, Path] = {}
@@ -163,11 +188,11 @@ class _Work:
             partial, journal = self._partial_of(model)
             here[model.name] = left_behind(partial, journal, model.size or 0)
             folder = _existing(partial.parent)
-            device = str(folder.stat().st_dev)
+            device = str(_stat(folder).st_dev)
             disk_of[model.name] = device
             disks.setdefault(device, folder)
         planned = room.plan(todo, here, disk_of, {d: _disk(path) for d, path in disks.items()})
-        if (planned.lacking or planned.skip) and quarantine.trim(self.folder, 0):
+        if (planned.lacking or planned.skip) and self._free(todo):
             planned = room.plan(todo, here, disk_of, {d: _disk(path) for d, path in disks.items()})
         for device, lacking in planned.lacking.items():
             need = sum((m.size or 0) - here[m.name] for m in todo if disk_of[m.name] == device and m.tier == "required")
@@ -182,6 +207,16 @@ class _Work:
             self.tell(Event(kind="skipped", name=name, tier=by_name[name].tier, size=by_name[name].size, message=why))
         return [Outcome(by_name[name], "skipped", note=why) for name, why in planned.skip.items()]
 
+    def _free(self, todo: Sequence[Model]) -> bool:
+        """Give up what is kept and not needed: bad files, and what was to become other bytes by another lock."""
+        freed = quarantine.trim(self.folder, 0) > 0
+        for model in todo:
+            for path in self.folder.strangers(model.name, model.sha256):
+                with contextlib.suppress(GessoError, Busy, OSError), self._locked(model, patient=False):
+                    path.unlink()
+                    freed = True
+        return freed
+
     def _partial_of(self, model: Model) -> tuple[Path, Path]:
         return self.folder.partial(model.name, model.sha256), self.folder.journal(model.name, model.sha256)
 
@@ -189,58 +224,46 @@ class _Work:
         """Obtain one model, or wait for another process that does."""
         try:
             with self._locked(model):
-                verdict = check(model, self.folder)
+                verdict = check(model, self.folder, on_bytes=lambda _: self.go_on())
                 if verdict.ok:
+                    place.tidy(self.folder, model)
                     return self._there(model, verdict)
                 if verdict.bad:
                     self._put_aside(model, verdict)
                 got = Obtaining(model, self.folder, self.client, self.options.limits, self.tell).run()
-        except Stopped:
-            raise
+                size = _stat(self.folder.path(model.name)).st_size
         except GessoError as error:
-            self.tell(Event(kind="failed", name=model.name, tier=model.tier, size=model.size, message=str(error)))
-            return Outcome(model, "failed", error=error)
-        size = self.folder.path(model.name).stat().st_size
+            return self._failed(model, error)
         self.tell(Event(kind="done", name=model.name, tier=model.tier, size=size, done=size, source=got.source))
         return Outcome(model, "fetched", got.source, got.received, got.seconds)
 
-    @contextmanager
-    def _locked(self, model: Model) -> Iterator[None]:
-        """Hold the model's lock; say so where another process has it."""
-        path = self.folder.lock(model.name)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path, mode=0o666)
-            said = False
-            while True:
-                try:
-                    lock.acquire(timeout=_POLL)
-                    break
-                except Timeout:
-                    if self.client.stopped:
-                        raise Stopped from None
-                    if not said:
-                        self.tell(Event(kind="waiting", name=model.name, tier=model.tier, size=model.size,
-                                        message="another process is at it"))  # fmt: skip
-                        said = True
-        except NotImplementedError:  # a filesystem without locks: then the work may be done twice
-            yield
-            return
-        except OSError as error:
-            raise of_disk(error, str(path)) from None
-        try:
-            yield
-        finally:
-            lock.release()
+    def _locked(self, model: Model, *, patient: bool = True) -> contextlib.AbstractContextManager[None]:
+        """Hold the model's lock; where another process has it say so and wait, or raise Busy."""
+
+        def on_wait() -> None:
+            self.tell(Event(kind="waiting", name=model.name, tier=model.tier, size=model.size,
+                            message="another process is at it"))  # fmt: skip
+
+        return hold(self.folder.lock(model.name), on_wait, self.go_on, patient=patient)
 
 
 def _existing(path: Path) -> Path:
     """Give the nearest folder above that is there: what will be made in it goes on its disk."""
-    while not path.is_dir() and path != path.parent:
+    while not os.path.isdir(path) and path != path.parent:  # noqa: PTH112 - Path.is_dir raises where it may not look
         path = path.parent
     return path
 
 
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        raise of_disk(error, str(path)) from None
+
+
 def _disk(path: Path) -> room.Disk:
-    found = os.statvfs(path)
+    try:
+        found = os.statvfs(path)
+    except OSError as error:
+        raise of_disk(error, str(path)) from None
     return room.Disk(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)

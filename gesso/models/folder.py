@@ -50,6 +50,14 @@ class Folder:
         partial = self.partial(name, sha256)
         return partial.with_name(f"{partial.name}.journal")
 
+    def strangers(self, name: str, sha256: str) -> list[Path]:
+        """Partial files and journals of what was to become other bytes under the same name."""
+        path, own = self.path(name), self.partial(name, sha256).name
+        pattern = re.compile(rf"(\.{re.escape(path.name)}\.[0-9a-f]{{16}}{re.escape(PARTIAL)})(\.journal)?")
+        with contextlib.suppress(OSError):
+            return [p for p in path.parent.iterdir() if (m := pattern.fullmatch(p.name)) and m[1] != own]
+        return []
+
     def lock(self, name: str) -> Path:
         """Who holds it works on that model."""
         return self.state / "locks" / f"{flat(self.places.get(name, name))}.lock"

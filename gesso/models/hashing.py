@@ -12,13 +12,17 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from gesso.models.faults import cut_off
 from gesso.models.journal import BLOCK
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gesso.models.journal import Partial
 
 _CHUNK = 512 << 10
 _FLUSH = 32 << 20  # bytes after which the kernel is asked to begin writing them out
+_POLL = 0.1  # seconds
 _START_WRITING = 2  # SYNC_FILE_RANGE_WRITE
 
 
@@ -40,10 +44,13 @@ class Follower:
         """Say that there may be more to hash."""
         self._news.set()
 
-    def digest(self) -> str:
-        """Wait until the whole file is hashed. Raises OSError where it cannot be read."""
+    def digest(self, stopped: Callable[[], bool] = lambda: False) -> str:
+        """Wait until the whole file is hashed. Raises OSError where it cannot be read, SourceError where `stopped`."""
         self.nudge()
-        self._thread.join()
+        while self._thread.is_alive() and not stopped():
+            self._thread.join(_POLL)
+        if stopped():
+            raise cut_off("stopped")
         if self._error is not None:
             raise self._error
         assert self.hashed == self._partial.size

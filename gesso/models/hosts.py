@@ -47,9 +47,16 @@ def authorization(url: str, env: Mapping[str, str]) -> dict[str, str]:
         endpoint(env): env.get("HF_TOKEN") or env.get("HUGGING_FACE_HUB_TOKEN"),
         CIVITAI: env.get("CIVITAI_TOKEN"),
     }
-    token = next((t for base, t in tokens.items() if t and origin(urlsplit(base)) == origin(urlsplit(url))), None)
+    token = next((t for base, t in tokens.items() if t and _same_origin(base, url)), None)
     usable = token is not None and re.fullmatch(r"[!-~]+", token.strip())
     return {"Authorization": f"Bearer {token.strip()}"} if token is not None and usable else {}
+
+
+def _same_origin(one: str, other: str) -> bool:
+    try:
+        return origin(urlsplit(one)) == origin(urlsplit(other))
+    except ValueError:  # what stands in HF_ENDPOINT may be no address
+        return False
 
 
 def origin(parts: SplitResult) -> tuple[str, str, int]:

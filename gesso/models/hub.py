@@ -7,22 +7,28 @@ folder beside the target; what it gives is nothing but bytes until we have hashe
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import tempfile
 import threading
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from gesso import proc
 from gesso.models import hosts
-from gesso.models.faults import ContentError, SourceError
+from gesso.models.content import judge
+from gesso.models.faults import ContentError, SourceError, wrong_hash
+from gesso.models.place import put_in_place
+from gesso.models.verify import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gesso.manifest.schema import Model
+    from gesso.models.client import Client
+    from gesso.models.folder import Folder
 
 # After these refusals of plain HTTP its own protocol may still do; a missing token or file is missing there too.
 WORTH_A_TRY = {"refused-request", "forbidden", "bad-range", "not-http", "bad-answer", "encoded", "bad-redirect"}
@@ -38,20 +44,53 @@ def serves(address: str, env: Mapping[str, str]) -> bool:
     return bool(ours) and importlib.util.find_spec("huggingface_hub") is not None
 
 
-def download(address: str, model: Model, target: Path, stall: float, on_progress: Callable[[int], None]) -> None:
+def bring(
+    address: str, model: Model, folder: Folder, client: Client, on_progress: Callable[[int], None],
+    look: Callable[[], None],
+) -> int:  # fmt: skip
+    """Have the library bring the file, judge and hash it as every other, put it in place, and give its size.
+
+    Raises SourceError, ContentError, OSError, and what `look` raises.
+    """
+    path = folder.partial(model.name, model.sha256)
+    download(address, model, path, client.stall, on_progress, client.env, look)
+    handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        size = os.fstat(handle).st_size
+        if fault := judge(model, lambda offset, length: os.pread(handle, length, offset), size):
+            raise fault
+        if (digest := sha256_of(handle)) != model.sha256:
+            raise wrong_hash(digest, model.sha256)
+        os.fsync(handle)
+        put_in_place(folder, model, path, handle)
+        return size
+    finally:
+        os.close(handle)
+        for each in (path, folder.journal(model.name, model.sha256)):
+            each.unlink(missing_ok=True)
+
+
+def download(
+    address: str, model: Model, target: Path, stall: float, on_progress: Callable[[int], None],
+    env: Mapping[str, str] | None = None, look: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
     """Have the library put the file at `target`; no byte for `stall` seconds ends it, and plain transfer is tried.
 
-    Raises SourceError, ContentError, OSError.
+    `env` has the token and the mirror. Raises SourceError, ContentError, OSError, and what `look` does, which is
+    called twice a second.
     """
     match = hosts.HF_PATH.match(urlsplit(address).path)
     assert match is not None
+    told = {name: value for name, value in (env or {}).items() if name.startswith(("HF_", "HUGGING_FACE_"))}
     words = [unquote(match[name]) for name in ("repo", "file", "revision")]
+    if PurePosixPath(words[1]).is_absolute() or ".." in PurePosixPath(words[1]).parts:
+        raise SourceError("hub", "its address leads out of its folder", "correct `sources` in the manifest")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".gesso-hub-") as scratch:
         command = [sys.executable, "-m", __name__, *words, scratch]
         for more in ({}, {"HF_HUB_DISABLE_XET": "1"}):
-            watch = _Watch(model.size, stall, on_progress)
+            watch = _Watch(model.size, stall, on_progress, look)
             try:
-                done = proc.stream(command, watch.on_line, env={**_ENV, **more})
+                done = proc.stream(command, watch.on_line, env={**told, **_ENV, **more})
             except SourceError:
                 if more:
                     raise
@@ -67,14 +106,17 @@ def download(address: str, model: Model, target: Path, stall: float, on_progress
 class _Watch:
     """Reads how many bytes the child has on disk."""
 
-    def __init__(self, size: int | None, stall: float, on_progress: Callable[[int], None]) -> None:
-        self._size, self._stall, self._on_progress = size, stall, on_progress
+    def __init__(
+        self, size: int | None, stall: float, on_progress: Callable[[int], None], look: Callable[[], None]
+    ) -> None:
+        self._size, self._stall, self._on_progress, self._look = size, stall, on_progress, look
         self._last, self._since = -1, time.monotonic()
 
     def on_line(self, line: str) -> None:
         if not line.isdigit():
             return
         count, now = int(line), time.monotonic()
+        self._look()
         if self._size is not None and count > self._size + _SLACK:
             raise ContentError("oversized", f"{count:,} bytes and more, the lock says {self._size:,}")
         if count != self._last:

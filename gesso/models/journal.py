@@ -4,6 +4,10 @@ The journal is a page with what the file is to become, then one byte a block. A 
 written, by one write of one byte: there is no moment at which the journal says too much while this kernel lives. After
 a power cut it may; then the hash over the whole file, which is always taken, does not come out, and all is fetched
 anew.
+
+One process at a time fills it: that is what the model's lock is for. Where locks are not real (some network
+filesystems, two machines on one volume) the last to open it owns it: its mark is in the journal, and whoever finds
+another's there writes no more, for the file may be visible under its final name by then.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import ctypes
 import errno
 import json
 import os
+import secrets
 import threading
 from typing import TYPE_CHECKING
 
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
 BLOCK = 512 << 10  # bytes; also what a first request asks for, so that its bytes count
 _PAGE = 4096
 _DONE = b"\x01"
+_OWNER = 2048  # where in the page the owner's mark is
+_OWNER_SIZE = 32
 
 
 class Partial:
@@ -32,6 +39,7 @@ class Partial:
         self.path, self.journal_path, self.size = path, journal, size
         self.blocks = -(-size // BLOCK)
         self._head = json.dumps({"format": 1, "sha256": sha256, "size": size, "block": BLOCK}).encode().ljust(_PAGE)
+        self._owner = secrets.token_bytes(_OWNER_SIZE)
         self._guard = threading.Lock()
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +54,8 @@ class Partial:
             if self.done is None:
                 self.done = bytearray(self.blocks)
                 self._begin()
+            else:
+                os.pwrite(self._journal, self._owner, _OWNER)
         except BaseException:
             self.close()
             raise
@@ -55,7 +65,8 @@ class Partial:
 
     def _resumed(self) -> bytearray | None:
         text = os.pread(self._journal, _PAGE + self.blocks + 1, 0)
-        whole = text[:_PAGE] == self._head and len(text) == _PAGE + self.blocks
+        head = text[:_OWNER] + self._head[_OWNER : _OWNER + _OWNER_SIZE] + text[_OWNER + _OWNER_SIZE : _PAGE]
+        whole = head == self._head and len(text) == _PAGE + self.blocks
         if not whole or os.fstat(self.fd).st_size != self.size:
             return None
         return bytearray(byte == 1 for byte in text[_PAGE:])
@@ -64,8 +75,17 @@ class Partial:
         """Set the space aside, then say in the journal that nothing is there yet."""
         os.ftruncate(self._journal, 0)
         os.ftruncate(self.fd, 0)
-        set_aside(self.fd, self.size)
-        os.pwrite(self._journal, self._head + bytes(self.blocks), 0)
+        try:
+            set_aside(self.fd, self.size)
+        except OSError:
+            self.discard()  # it may have taken all that was left
+            raise
+        head = self._head[:_OWNER] + self._owner + self._head[_OWNER + _OWNER_SIZE :]
+        os.pwrite(self._journal, head + bytes(self.blocks), 0)
+
+    def _must_be_ours(self) -> None:
+        if os.pread(self._journal, _OWNER_SIZE, _OWNER) != self._owner:
+            raise OSError(errno.EBUSY, "another process has taken over its partial file")
 
     def start_over(self) -> None:
         """Forget every block. Raises OSError."""
@@ -76,6 +96,7 @@ class Partial:
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write at `offset`. Raises OSError."""
+        self._must_be_ours()
         while data:
             count = os.pwrite(self.fd, data, offset)
             offset += count
@@ -83,6 +104,7 @@ class Partial:
 
     def mark(self, block: int) -> None:
         """Say that a block is there, whole. Raises OSError."""
+        self._must_be_ours()
         os.pwrite(self._journal, _DONE, _PAGE + block)
         assert self.done is not None
         self.done[block] = 1
@@ -112,6 +134,20 @@ class Partial:
         count = sum(self.done)
         short = self.blocks * BLOCK - self.size if self.done and self.done[-1] else 0
         return count * BLOCK - short
+
+    def settle(self) -> None:
+        """Have the disk keep it, as the last step before it may be seen.
+
+        Raises OSError. Where the disk did not take it nothing of it is trusted any more: the kernel may give bytes
+        back for a while that were never written, and the next fsync says that all is well.
+        """
+        try:
+            os.fsync(self.fd)
+        except OSError:
+            self.done = bytearray(self.blocks)
+            os.ftruncate(self._journal, 0)
+            raise
+        self._must_be_ours()
 
     def close(self) -> None:
         """Close both files; they stay, for the next time."""

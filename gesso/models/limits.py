@@ -27,7 +27,8 @@ def what_next(
 ) -> Literal["in one piece", "from nothing", "later", "give up"]:
     """Decide whether another try of the same source can help, after `failures` that could pass by themselves.
 
-    `whole`: the body was already asked for in one piece; `mixed`: not all bytes were this source's of now. Pure.
+    `whole`: the body was already asked for in one piece; `mixed`: the bytes may be to blame, not the source's file,
+    for they were not all of this source and of now, or they may have been hurt on their way. Pure.
     """
     if fault.why in {"changed", "bad-range"} and not whole:
         return "in one piece"  # one answer is all of one piece

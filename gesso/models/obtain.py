@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gesso.models import hub
-from gesso.models.content import judge
 from gesso.models.events import Event, Kind
-from gesso.models.faults import ContentError, SourceError, of_disk, sum_up
+from gesso.models.faults import ContentError, SourceError, of_disk, sum_up, wrong_hash
 from gesso.models.hashing import Follower
 from gesso.models.journal import BLOCK, Partial
 from gesso.models.limits import Limits, what_next
@@ -21,7 +20,6 @@ from gesso.models.place import put_in_place
 from gesso.models.source import Source, examine, host_of, open_source
 from gesso.models.transfer import Transfer
 from gesso.models.unmeasured import receive_unmeasured
-from gesso.models.verify import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +71,7 @@ class Obtaining:
             for index, address in enumerate(self._model.sources):
                 host = host_of(address)
                 try:
-                    self._from(address)
+                    self._from(address, last=index + 1 == len(self._model.sources))
                 except (SourceError, ContentError) as fault:
                     if self._client.stopped:
                         raise Stopped from None
@@ -90,12 +88,12 @@ class Obtaining:
 
     # One source.
 
-    def _from(self, address: str) -> None:
-        """Take it from one source, again where that can help, and put it in place.
+    def _from(self, address: str, *, last: bool) -> None:
+        """Take it from one source, again where that can help (and no other is left), and put it in place.
 
         Raises SourceError, ContentError, OSError.
         """
-        failures, whole = 0, False
+        failures, whole, again = 0, False, not last
         while True:
             fault: Fault | None
             try:
@@ -106,10 +104,12 @@ class Obtaining:
                 return None
             if self._client.stopped:
                 raise fault
-            mixed = self._contributors != {address}
+            # A right size and a wrong hash is mostly a file that was hurt on its way: once more, where it is the last.
+            mixed = self._contributors != {address} or not again
             if fault.why in {"changed", "wrong-hash"}:
                 self._wipe()
             waited = ""
+            again = again or fault.why == "wrong-hash"
             match what_next(fault, self._limits, whole=whole, mixed=mixed, failures=failures):
                 case "in one piece":
                     whole = True
@@ -134,7 +134,7 @@ class Obtaining:
         if runs:
             found = open_source(self._client, address, 0 if whole else runs[0][0] * BLOCK, self._model, whole=whole)
             try:
-                examine(found, self._model, self._beginning())
+                self._examine(found)
                 size = self._model.size or found.size
                 if size is None and found.ranged:
                     raise SourceError("bad-range", "a part of nobody knows how much")
@@ -148,28 +148,41 @@ class Obtaining:
         assert self._partial is not None
         assert self._follower is not None
         self._say("progress", host_of(address), force=True)
-        digest = self._follower.digest()
+        digest = self._follower.digest(lambda: self._client.stopped)
         if digest != self._model.sha256:
-            return _wrong_hash(digest, self._model)
-        os.fsync(self._partial.fd)
+            return wrong_hash(digest, self._model.sha256)
+        self._partial.settle()
         put_in_place(self._folder, self._model, self._partial.path, self._partial.fd)
         return None
 
     def _resume(self) -> None:
         journal = self._folder.journal(self._model.name, self._model.sha256)
         if self._partial is None and self._model.size is not None and journal.is_file():
-            partial = self._begin(self._model.size)
-            if partial.resumed:
-                self._contributors.add("an earlier run")
+            self._begin(self._model.size)
 
     def _begin(self, size: int) -> Partial:
         model = self._model
+        if self._partial is not None and self._partial.size != size:
+            self._discard()  # the lock has no size, and another source had another one
         if self._partial is None:
             path, journal = (at(model.name, model.sha256) for at in (self._folder.partial, self._folder.journal))
             self._partial = Partial(path, journal, sha256=model.sha256, size=size)
+            if self._partial.resumed:
+                self._contributors.add("an earlier run")
         if self._follower is None:
             self._follower = Follower(self._partial)
         return self._partial
+
+    def _examine(self, found: Source) -> None:
+        """Judge what is offered; where the bytes are bad that are here already, and not those offered, forget them."""
+        beginning = self._beginning()
+        try:
+            examine(found, self._model, beginning)
+        except ContentError:
+            if beginning is None:
+                raise
+            examine(found, self._model)
+            self._wipe()
 
     def _beginning(self) -> bytes | None:
         """Give the first bytes, where an earlier run left them."""
@@ -197,6 +210,7 @@ class Obtaining:
 
     def _take_unmeasured(self, found: Source, address: str) -> ContentError | None:
         """Nobody says how long it is: one stream, no resuming, and no more than the disk can bear."""
+        self._discard()  # another source gave a part, and said how long it was
         path = self._folder.partial(self._model.name, self._model.sha256)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
@@ -205,7 +219,7 @@ class Obtaining:
             self._received += os.fstat(handle).st_size
             if digest != self._model.sha256:
                 self._contributors = {address}
-                return _wrong_hash(digest, self._model)
+                return wrong_hash(digest, self._model.sha256)
             os.fsync(handle)
             put_in_place(self._folder, self._model, path, handle)
             return None
@@ -214,28 +228,19 @@ class Obtaining:
             path.unlink(missing_ok=True)
 
     def _by_hub(self, address: str) -> None:
-        """Have Hugging Face's own library bring it, then judge and hash it as every other file.
-
-        Raises SourceError, ContentError, OSError.
-        """
-        host, model = host_of(address), self._model
+        """Have Hugging Face's own library bring it. Raises SourceError, ContentError, OSError, Stopped."""
+        host = host_of(address)
         self._say("retrying", host, "plain HTTP does not serve it; once more by huggingface_hub")
         self._close()
-        path = self._folder.partial(model.name, model.sha256)
-        hub.download(address, model, path, self._client.stall, lambda n: self._say("progress", host, done=n))
-        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            size = os.fstat(handle).st_size
-            self._received += size
-            if fault := judge(model, lambda offset, length: os.pread(handle, length, offset), size):
-                raise fault
-            if (digest := sha256_of(handle)) != model.sha256:
-                raise _wrong_hash(digest, model)
-            os.fsync(handle)
-            put_in_place(self._folder, model, path, handle)
-        finally:
-            os.close(handle)
-            path.unlink(missing_ok=True)
+
+        def look() -> None:
+            if self._client.stopped:
+                raise Stopped
+
+        def on_progress(count: int) -> None:
+            self._say("progress", host, done=count)
+
+        self._received += hub.bring(address, self._model, self._folder, self._client, on_progress, look)
 
     # Small things.
 
@@ -248,6 +253,16 @@ class Obtaining:
         if self._partial is not None:
             self._partial.start_over()
             self._follower = Follower(self._partial)
+
+    def _discard(self) -> None:
+        """Take the partial file away."""
+        self._contributors.clear()
+        if self._follower is not None:
+            self._follower.close()
+            self._follower = None
+        if self._partial is not None:
+            self._partial.discard()
+            self._partial = None
 
     def _close(self) -> None:
         """Leave what another run can resume, and nothing else."""
@@ -283,8 +298,3 @@ class Obtaining:
                 connections=connections, message=message,
             )
         )  # fmt: skip
-
-
-def _wrong_hash(digest: str, model: Model) -> ContentError:
-    message = f"sha256 {digest}, the lock says {model.sha256}"
-    return ContentError("wrong-hash", message, "the source has another file: correct the manifest, or its sources")

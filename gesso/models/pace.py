@@ -35,7 +35,7 @@ class Pace:
         if self.before is not None:
             fewer, slower = self.before
             due = slower * (1 + _GAIN * (self.connections - fewer) / fewer)
-            if rate < due:
+            if rate <= due:
                 return Pace(fewer, self.most, now, total, None, settled=True)
         if self.connections >= self.most:
             return replace(self, since=now, counted=total, before=None, settled=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gesso.models.folder import Folder
 
 KEEP = 20 << 30  # bytes of bad files that are kept at most; the oldest go first
+_LONGEST = 180  # of a name, as much as leaves room in a file name for when and why
 
 
 def put(folder: Folder, name: str, why: str) -> Path:
@@ -25,9 +26,11 @@ def put(folder: Folder, name: str, why: str) -> Path:
     Files are moved, never folders: ComfyUI drops node classes whose model folder vanishes. Raises OSError.
     """
     path = folder.path(name)
+    if path.is_dir() and not path.is_symlink():
+        raise IsADirectoryError(errno.EISDIR, "a folder stands there", str(path))
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder.quarantine.mkdir(parents=True, exist_ok=True)
-    names = (f"{stamp}{f'-{n}' * (n > 1)}.{why}.{name.replace('/', '--')}" for n in itertools.count(1))
+    names = (f"{stamp}{f'-{n}' * (n > 1)}.{why}.{name.replace('/', '--')[-_LONGEST:]}" for n in itertools.count(1))
     target = next(found for each in names if not os.path.lexists(found := folder.quarantine / each))
     receipts.forget(folder, name)
     try:

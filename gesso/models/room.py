@@ -50,12 +50,12 @@ def plan(
     for model in in_order(models):
         disk = disk_of[model.name]
         need = max(0, (model.size or 0) - here.get(model.name, 0))
-        if need > left[disk] and model.tier != "required":
+        if need and need > left[disk] and model.tier != "required":
             skip[model.name] = f"{gigabytes(need)} do not fit: {gigabytes(max(0, left[disk]))} are left on the disk"
             continue
         left[disk] -= need
         take.append(model)
-        if model.tier == "required" and left[disk] < 0:
+        if need and model.tier == "required" and left[disk] < 0:
             lacking[disk] = -left[disk]
     return Room(tuple(take), skip, lacking)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -11,7 +12,8 @@ from gesso.models import hosts
 from gesso.models.content import judge
 from gesso.models.faults import ContentError, SourceError
 from gesso.models.journal import BLOCK
-from gesso.models.wire import Wire
+from gesso.models.limits import Limits
+from gesso.models.wire import Wire, stalled
 
 if TYPE_CHECKING:
     from gesso.manifest.schema import Model
@@ -154,11 +156,29 @@ def changed(how: str) -> SourceError:
     return SourceError("changed", f"the file changed while it was fetched: {how}")
 
 
+class Pulse:
+    """Tells a slow source from one that gives a byte now and then, where no thread watches the transfer."""
+
+    def __init__(self, stall: float) -> None:
+        self._stall, self._since, self._got = stall, time.monotonic(), 0
+
+    def beat(self, count: int) -> None:
+        """Count bytes in. Raises SourceError where so few came that it is as good as a stall."""
+        self._got += count
+        now = time.monotonic()
+        if self._got >= Limits.floor * self._stall:
+            self._since, self._got = now, 0
+        elif now - self._since > 2 * self._stall:
+            raise stalled(now - self._since)
+
+
 def receive(wire: Wire, into: bytearray, most: int) -> int:
     """Append up to `most` bytes of the body, as long as any come; give how many. Raises SourceError."""
     chunk = bytearray(min(most, 64 << 10))
-    view, got = memoryview(chunk), 0
+    view, got, pulse = memoryview(chunk), 0, Pulse(wire.stall)
     while got < most and (count := wire.read_into(view[: min(len(chunk), most - got)])):
         into += view[:count]
         got += count
+        if got < most:
+            pulse.beat(count)
     return got

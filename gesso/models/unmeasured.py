@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gesso.models.faults import ContentError
 from gesso.models.journal import BLOCK
+from gesso.models.source import Pulse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,10 +28,11 @@ def receive_unmeasured(found: Source, handle: int, on_progress: Callable[[int], 
     most = min(MOST, disk.f_bavail * disk.f_frsize - _LEAVE_FREE)
     digest = hashlib.sha256(found.head)
     done = _write(handle, memoryview(found.head))
-    buffer = memoryview(bytearray(BLOCK))
+    buffer, pulse = memoryview(bytearray(BLOCK)), Pulse(found.wire.stall)
     while count := found.wire.read_into(buffer):
         digest.update(buffer[:count])
         done += _write(handle, buffer[:count])
+        pulse.beat(count)
         on_progress(done)
         if done > most:
             step = "give its size in the manifest"

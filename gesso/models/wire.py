@@ -65,7 +65,10 @@ class Wire:
             self._drain()
             if not target or not re.fullmatch(r"[!-~]+", target):
                 raise SourceError("bad-redirect", "a redirect that leads nowhere")
-            url = urljoin(url, target)
+            try:
+                url = urljoin(url, target)
+            except ValueError:
+                raise SourceError("bad-redirect", "a redirect to what is no address") from None
         raise SourceError("bad-redirect", f"more than {_HOPS} redirects")
 
     def _answer(
@@ -79,7 +82,7 @@ class Wire:
             raise fault
         coding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if coding not in {"identity", ""}:
-            raise SourceError("encoded", f"a body encoded with {coding[:20]}, which was not asked for")
+            raise SourceError("encoded", f"a body encoded with {ascii(coding[:20])[1:-1]}, which was not asked for")
         if response.headers.get("Content-Type", "").lower().startswith("multipart/"):
             raise SourceError("bad-range", "several parts where one was asked for")
         self._left, self._most = answer.length, None
@@ -97,19 +100,24 @@ class Wire:
             try:
                 self._connection.request("GET", path, headers=headers)
                 self._response = self._connection.getresponse()
-            except (http.client.RemoteDisconnected, ConnectionError) as error:
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                self.close()  # whatever it said, the next request must not read the rest of it
                 # A kept connection may have been closed by the other side meanwhile: that is not a failure yet.
-                if fresh or again or self._client.stopped:
-                    raise cut_off(f"the connection ended before an answer ({type(error).__name__})") from None
-            except TimeoutError:
-                raise stalled(self._client.stall) from None
-            except (http.client.HTTPException, ValueError) as error:
-                raise SourceError("not-http", f"no HTTP answer ({type(error).__name__})") from None
-            except OSError as error:
-                raise cut_off(f"the connection failed: {error.strerror or error}") from None
+                ended = isinstance(error, ConnectionError)  # RemoteDisconnected is one
+                if not ended or fresh or again or self._client.stopped:
+                    raise self._unanswered(error) from None
             else:
                 return self._response
         raise AssertionError("unreachable")
+
+    def _unanswered(self, error: Exception) -> SourceError:
+        if isinstance(error, TimeoutError):
+            return stalled(self._client.stall)
+        if isinstance(error, ConnectionError):
+            return cut_off(f"the connection ended before an answer ({type(error).__name__})")
+        if isinstance(error, OSError):
+            return cut_off(f"the connection failed: {error.strerror or error}")
+        return SourceError("not-http", f"no HTTP answer ({type(error).__name__})")
 
     def _connect(self, where: tuple[str, str, int, Reach], url: str) -> http.client.HTTPConnection:
         scheme, host, port, reach = where
@@ -139,13 +147,18 @@ class Wire:
         if scheme == "https":
             kind = partial(http.client.HTTPSConnection, context=self._client.tls())
         connection: Any = kind(*peer, timeout=self._client.connect)
-        connection.response_class = Response
+        connection.response_class = partial(Response, within=2 * self._client.stall)
         if via is not None:
             connection.set_tunnel(host, port)
         elif reach != "any":
             connection._create_connection = partial(connect_to, reach=reach)
         made: http.client.HTTPConnection = connection
         return made
+
+    @property
+    def stall(self) -> float:
+        """Seconds without a byte after which it gives up."""
+        return self._client.stall
 
     @property
     def busy(self) -> bool:
@@ -254,7 +267,7 @@ def stalled(seconds: float) -> SourceError:
 
 def _no_connection(error: OSError, url: str, within: float) -> SourceError:
     host = urlsplit(url).hostname
-    if isinstance(error, ssl.SSLError):
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         said = getattr(error, "verify_message", "") or error.reason or "TLS failed"
         return SourceError("tls", f"no trusted connection: {said}", "set SSL_CERT_FILE behind a TLS proxy")
     said = f"in {within:g} s" if isinstance(error, TimeoutError) else f": {error.strerror or error}"

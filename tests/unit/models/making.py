@@ -6,18 +6,19 @@ import hashlib
 import http.client
 import io
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gesso.manifest.schema import Model
 from gesso.models.answer import Answer
-from gesso.models.folder import Folder
 from gesso.models.hosts import Announced
 
 from .conftest import head_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+
+    from gesso.models.folder import Folder
 
 NAME = "vae/sdxl_vae_fp16.safetensors"
 # A checkpoint of SDXL and a VAE, reduced to the tensors that decide, and to widths that cost nothing.
@@ -55,6 +56,11 @@ def put(folder: Folder, name: str, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return path
+
+
+def descriptors() -> int:
+    """Give how many files this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def keep_times(path: Path, stat: os.stat_result) -> None:

@@ -55,7 +55,14 @@ def test_what_another_lock_wanted_is_never_resumed(tmp_path: Path) -> None:
 
 def test_different_names_never_share_lock_or_receipt(tmp_path: Path) -> None:
     folder = Folder.at(tmp_path)
-    names = ["vae/a.sft", "vae/a--b.sft", "vae/a/b.sft", "vae--a/b.sft", f"vae/{'x' * 240}1.sft", f"vae/{'x' * 240}2.sft"]
+    names = [
+        "vae/a.sft",
+        "vae/a--b.sft",
+        "vae/a/b.sft",
+        "vae--a/b.sft",
+        f"vae/{'x' * 240}1.sft",
+        f"vae/{'x' * 240}2.sft",
+    ]
     assert len({folder.lock(name) for name in names}) == len(names)
     assert len({folder.receipt(name) for name in names}) == len(names)
 

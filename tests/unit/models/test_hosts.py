@@ -78,7 +78,9 @@ ORIGINS = st.tuples(
 )
 
 
-@given(ORIGINS, st.sampled_from([None, "https://mirror.example", "http://127.0.0.1:8443", "https://mirror.example:8443/x"]))
+@given(
+    ORIGINS, st.sampled_from([None, "https://mirror.example", "http://127.0.0.1:8443", "https://mirror.example:8443/x"])
+)
 def test_a_token_is_sent_to_its_exact_origin_only(made: tuple[str, str, str, str], mirror: str | None) -> None:
     scheme, host, port, path = made
     url = f"{scheme}://{host}{port}{path}"
@@ -209,11 +211,16 @@ def test_the_name_of_a_header_is_read_in_any_case() -> None:
 @given(
     st.integers(100, 999),
     st.dictionaries(st.sampled_from(["X-Error-Code", "x-error-code", "Retry-After"]), st.text(max_size=20)),
-    st.sampled_from([HF, CIVITAI, "http://127.0.0.1:9/f", "https://h/{page}{x}", "https://h", "https://[::1]:8/%7B%7D"]),
+    st.sampled_from(
+        [HF, CIVITAI, "http://127.0.0.1:9/f", "https://h/{page}{x}", "https://h", "https://[::1]:8/%7B%7D"]
+    ),
     st.booleans(),
 )
 def test_any_refusal_is_a_source_error_with_a_next_step(
-    status: int, headers: dict[str, str], url: str, with_token: bool  # noqa: FBT001
+    status: int,
+    headers: dict[str, str],
+    url: str,
+    with_token: bool,
 ) -> None:
     found = hosts.refusal(status, headers, url, with_token=with_token)
     assert isinstance(found, SourceError)

@@ -40,7 +40,7 @@ def test_its_receipt_goes(folder: Folder) -> None:
 
 
 def test_evidence_never_takes_the_place_of_evidence(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quarantine.time, "strftime", lambda _: "20260101-000000")
+    monkeypatch.setattr("time.strftime", lambda _: "20260101-000000")
     kept = []
     for n in range(12):
         put(folder, NAME, bytes([n]))
@@ -49,7 +49,7 @@ def test_evidence_never_takes_the_place_of_evidence(folder: Folder, monkeypatch:
 
 
 def test_evidence_of_a_link_that_leads_nowhere_is_kept_too(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quarantine.time, "strftime", lambda _: "20260101-000000")
+    monkeypatch.setattr("time.strftime", lambda _: "20260101-000000")
     kept = []
     for _ in range(2):
         put(folder, NAME, b"").unlink()
@@ -97,9 +97,7 @@ def test_a_mount_of_its_own_keeps_it_hidden_beside(folder: Folder, monkeypatch: 
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
-def test_what_cannot_be_moved_stays_and_is_an_error(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
+def test_what_cannot_be_moved_stays_and_is_an_error(folder: Folder, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     def refuse(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 

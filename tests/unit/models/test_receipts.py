@@ -77,6 +77,11 @@ def _cut(path: Path) -> None:
     keep_times(path, stat)
 
 
+def _a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 def _linked_elsewhere(path: Path) -> None:
     other = path.with_name("other")
     other.write_bytes(VAE)
@@ -91,7 +96,7 @@ CHANGES: dict[str, Callable[[Path], None]] = {
     "replaced by a rename, same size and mtime": _replaced,
     "cut, same mtime": _cut,
     "taken away": lambda path: path.unlink(),
-    "a folder now": lambda path: (path.unlink(), path.mkdir())[1],
+    "a folder now": _a_folder,
     "a link to a copy": _linked_elsewhere,
 }
 

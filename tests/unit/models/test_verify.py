@@ -19,7 +19,7 @@ from gesso.models.folder import Folder
 from gesso.models.verify import Level, Status, Stopped, Verdict, audit, check
 
 from .conftest import head_of, raw
-from .making import NAME, SDXL, VAE, keep_times, put, vae_of, wanted
+from .making import NAME, SDXL, VAE, descriptors, keep_times, put, vae_of, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +119,7 @@ def _a_socket(path: Path) -> None:
 
 STANDS_THERE: dict[str, Callable[[Path], None]] = {
     "a folder": _a_folder,
-    "a pipe": lambda path: os.mkfifo(path),
+    "a pipe": os.mkfifo,
     "a socket": _a_socket,
     "a link to itself": lambda path: path.symlink_to(path.name),
 }
@@ -143,7 +143,9 @@ def test_a_file_where_a_folder_should_be_is_unreadable(folder: Folder) -> None:
     assert "move away" in bad(wanted(), folder, "unreadable").next_step
 
 
-@pytest.mark.parametrize(("code", "step"), [(errno.EACCES, "permissions"), (errno.EPERM, "permissions"), (errno.EIO, "disk")])
+@pytest.mark.parametrize(
+    ("code", "step"), [(errno.EACCES, "permissions"), (errno.EPERM, "permissions"), (errno.EIO, "disk")]
+)
 def test_what_cannot_be_opened_is_unreadable(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, code: int, step: str
 ) -> None:
@@ -184,12 +186,12 @@ def test_a_file_that_is_written_to_while_it_is_read_is_not_judged(folder: Folder
 def test_descriptors_are_given_back(folder: Folder) -> None:
     put(folder, NAME, VAE)
     put(folder, CHECKPOINT, b"<html>")
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for _ in range(5):
         check(wanted(), folder, "full")
         check(checkpoint(), folder)
         check(wanted(b"x", "vae/none.safetensors"), folder)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 # ── impostors, stubs, cuts ──

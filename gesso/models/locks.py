@@ -1,0 +1,63 @@
+"""One process at a time works on a model: a lock of the kernel's, which it lets go when its holder dies, however."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from gesso.models.faults import of_disk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_POLL = 0.1  # seconds
+_NONE_HERE = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
+
+
+class Busy(Exception):  # noqa: N818 - not an error: somebody else does the work
+    """Another process holds it."""
+
+
+@contextmanager
+def hold(
+    path: Path, on_wait: Callable[[], None], go_on: Callable[[], None], *, patient: bool = True
+) -> Iterator[None]:  # fmt: skip
+    """Hold the lock at `path`; where another has it call `on_wait` once, then `go_on` again and again, which may raise.
+
+    A filesystem without locks is no reason to do nothing: then the work may be done twice, and the partial file's mark
+    (see journal) keeps one process from writing into what the other has finished. Nor is a lock by a file's mere
+    existence used there: one left by a container that was killed would never go.
+
+    Raises LocalError, and Busy where it is not `patient`.
+    """
+    said = False
+    lock = FileLock(path, mode=0o666, fallback_to_soft=False)
+    while not _taken(lock, path, _POLL if patient else 0):
+        if not patient:
+            raise Busy
+        go_on()
+        if not said:
+            on_wait()
+            said = True
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _taken(lock: FileLock, path: Path, seconds: float) -> bool:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        return False
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        if error.errno not in _NONE_HERE:
+            raise of_disk(error, str(path)) from None
+    return True

@@ -1,0 +1,235 @@
+"""What the tests of fetching share: files to fetch, a fetch with its events, and what must hold after every one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import random
+import re
+import struct
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gesso.manifest.schema import Model
+from gesso.models import receipts
+from gesso.models.faults import ContentError, LocalError, SourceError
+from gesso.models.fetch import Options, fetch
+from gesso.models.folder import Folder
+from gesso.models.journal import BLOCK
+from gesso.models.limits import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gesso.models.events import Event
+    from gesso.models.fetch import Outcome
+
+NAME = "vae/sdxl_vae_fp16.safetensors"
+REPO = "/acme/models/resolve/main/"  # as on Hugging Face, so that its rules apply
+PATH = f"{REPO}vae.safetensors"
+SECOND = "/mirror/vae.safetensors"
+
+
+def safetensors(shapes: Mapping[str, list[int]], size: int = 0, seed: int = 1) -> bytes:
+    """Give a whole safetensors file of half floats; of `size` bytes, one more tensor taking up the rest."""
+    at, table = 0, {}
+    for name, shape in shapes.items():
+        end = at + 2 * math.prod(shape)
+        table[name] = {"dtype": "F16", "shape": shape, "data_offsets": [at, end]}
+        at = end
+    for _ in range(4):  # the header's length depends on the numbers in it
+        head = json.dumps(table).encode()
+        if (rest := size - 8 - len(head) - at) > 0:
+            table["rest"] = {"dtype": "U8", "shape": [rest], "data_offsets": [at, at + rest]}
+    data = struct.pack("<Q", len(head)) + head
+    end = max(at, size - len(data))
+    return data + random.Random(seed).randbytes(end)
+
+
+def vae(size: int, channels: int = 4, seed: int = 1) -> bytes:
+    """Give a VAE's file."""
+    return safetensors({"decoder.conv_in.weight": [8, channels, 3, 3]}, size, seed)
+
+
+SIX = vae(5 * BLOCK + 12_345)  # six blocks, the last one short
+SMALL = vae(40_000)  # less than a block
+OTHER = vae(5 * BLOCK + 12_345, seed=2)  # as large as SIX, and another file
+
+
+def wanted(data: bytes, *sources: str, name: str = NAME, **more: Any) -> Model:
+    """Give the model whose bytes are `data`."""
+    entry = {
+        "name": name, "sources": sources, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "kind": "vae",
+        "family": "sdxl", "tier": "required", "license": "MIT",
+    }  # fmt: skip
+    return Model.model_validate(entry | more)
+
+
+def pickled(data: bytes, *sources: str, **more: Any) -> Model:
+    """Give the model whose bytes are `data`, whatever they are: nothing of a pickle is judged before its hash."""
+    return wanted(data, *sources, name="upscale_models/x.pth", kind="upscale_model", family="any",
+                  allow_pickle="for the tests", **more)  # fmt: skip
+
+
+def options(stall: float = 10, **limits: Any) -> Options:
+    """Give options for tests: short waits between retries; `stall` long, unless a server is to stall."""
+    chosen: dict[str, Any] = {"retries": 2, "backoff": 0.02, "patience": 1.5} | limits
+    return Options(connect=2 if stall > 2 else 1, stall=stall, limits=Limits(**chosen))
+
+
+class Bench:
+    """A models folder, and what happened there."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = Folder.at(root)
+        self.events: list[Event] = []
+
+    def fetch(
+        self, model: Model, chosen: Options | None = None, *, env: Mapping[str, str] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Outcome:  # fmt: skip
+        """Fetch one, and look that what must always hold does."""
+        before = set(threading.enumerate())
+        self.events.clear()
+        try:
+            [outcome] = fetch([model], self.folder, env=env or {}, on_event=self.events.append,
+                              options=chosen or options(), stop=stop)  # fmt: skip
+        finally:
+            self.never_wrong(model)
+            assert not [thread for thread in _more_than(before) if thread.is_alive()]
+        if outcome.state == "failed":
+            self._well_said(outcome)
+        return outcome
+
+    def path(self, model: Model) -> Path:
+        return self.folder.path(model.name)
+
+    def bytes_of(self, model: Model) -> bytes | None:
+        path = self.path(model)
+        return path.read_bytes() if path.exists() else None
+
+    def never_wrong(self, model: Model) -> None:
+        """At the final path is nothing, or exactly the right bytes."""
+        found = self.bytes_of(model)
+        assert found is None or hashlib.sha256(found).hexdigest() == model.sha256
+
+    def leftovers(self) -> list[str]:
+        """Give all files that are neither models nor gesso's small records of them."""
+        found = [path for path in self.folder.root.rglob("*") if path.is_file() or path.is_symlink()]
+        return sorted(
+            str(path.relative_to(self.folder.root))
+            for path in found
+            if path.name.startswith(".") or path.is_relative_to(self.folder.quarantine)
+        )
+
+    def fetched(self, outcome: Outcome, data: bytes) -> None:
+        """It is there, whole, with a receipt, and nothing else is."""
+        assert outcome.error is None, outcome.error
+        assert outcome.state == "fetched"
+        assert self.bytes_of(outcome.model) == data
+        assert receipts.holds(self.folder, outcome.model.name, outcome.model.sha256)
+        assert self.leftovers() == []
+        assert self.events[-1].kind == "done"
+
+    def failed(self, outcome: Outcome, *whys: str) -> SourceError | ContentError | LocalError:
+        """It is not there, for one of these reasons."""
+        assert outcome.state == "failed"
+        assert not self.path(outcome.model).exists()
+        error = outcome.error
+        assert isinstance(error, SourceError | ContentError | LocalError)
+        assert error.why in whys, error
+        assert self.events[-1].kind == "failed"
+        return error
+
+    def of(self, kind: str) -> list[Event]:
+        return [event for event in self.events if event.kind == kind]
+
+    def _well_said(self, outcome: Outcome) -> None:
+        error = outcome.error
+        assert type(error) in {SourceError, ContentError, LocalError}
+        assert isinstance(error, SourceError | ContentError | LocalError)
+        assert error.message.startswith(outcome.model.name)
+        assert len(error.message) < 2000
+        assert error.message.isprintable()
+        assert any(re.search(step, error.next_step) for step in NEXT[error.why]), (error.why, error.next_step)
+        assert error.exit_code == (5 if isinstance(error, ContentError) else 4)
+
+
+# What a person can do about each: one of these must be what the error says.
+_LOOK = r"^look at (http\S+|the file's page on \S+)"
+_LATER = r"^try again later"
+_ANOTHER = r"^give the manifest another source"
+_AGAIN = r"^fetch it again"
+NEXT: dict[str, list[str]] = {
+    "needs-token": [r"^set (HF|CIVITAI)_TOKEN; see http\S+", r"^set (HF|CIVITAI)_TOKEN; see the file's page on \S+"],
+    "bad-token": [r"^set (HF|CIVITAI)_TOKEN to a valid token"],
+    "gated": [r"^accept the licence at http\S+"],
+    "forbidden": [_LOOK],
+    "not-found": [_LOOK + ".*correct `sources`", _ANOTHER],
+    "gone": [_LOOK + ".*correct `sources`"],
+    "rate-limited": [_LATER],
+    "server-error": [_LATER],
+    "refused-request": [_LOOK],
+    "unreachable": [r"^check the network: can this machine reach \S+\?", _LATER, r"^correct https_proxy"],
+    "tls": [r"SSL_CERT_FILE"],
+    "stalled": [_LATER],
+    "cut-off": [_LATER],
+    "not-http": [_ANOTHER],
+    "bad-answer": [_ANOTHER],
+    "bad-range": [_ANOTHER, _LOOK],
+    "changed": [_ANOTHER],
+    "encoded": [_ANOTHER],
+    "bad-redirect": [_ANOTHER],
+    "private-address": [_ANOTHER],
+    "insecure": [_ANOTHER],
+    "hub": [r"HF_TOKEN"],
+    "html": [r"^open the address in a browser"],
+    "json": [r"^read what it says"],
+    "lfs-pointer": [r"^fetch the file itself"],
+    "pickle": [r"^use its \.safetensors"],
+    "stub": [_AGAIN, r"^fetch the rest"],
+    "truncated": [_AGAIN, r"^fetch the rest"],
+    "oversized": [_AGAIN, _ANOTHER, r"^give its size"],
+    "malformed": [_AGAIN],
+    "wrong-family": [r"^correct the manifest, or its sources"],
+    "wrong-hash": [r"correct the manifest"],
+    "disk-full": [r"^make room"],
+    "read-only": [r"^mount the models folder writable"],
+    "in-the-way": [r"^move away"],
+    "io-error": [r"^check the disk"],
+}
+
+
+def _more_than(before: set[threading.Thread]) -> list[threading.Thread]:
+    """Give the threads of a fetch that live on (a mirror's are its own affair)."""
+    until = time.monotonic() + 5
+    while True:
+        more = [t for t in set(threading.enumerate()) - before if not _of_the_mirror(t)]
+        if not more or time.monotonic() > until:
+            return more
+        time.sleep(0.01)
+
+
+def _of_the_mirror(thread: threading.Thread) -> bool:
+    target = getattr(thread, "_target", None)
+    module = getattr(target, "__module__", "") or ""
+    return module.startswith(("mirror", "test_", "tests.", "faults.")) or target is None
+
+
+def sockets_to(port: int) -> int:
+    """Count the connections that this process, as a client, has open to a port of the loopback."""
+    ours = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            target = os.readlink(entry)  # noqa: PTH115 - there is no such file
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            ours.add(target[8:-1])
+    lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    found = [line.split() for line in lines]
+    return sum(1 for words in found if words[9] in ours and int(words[2].rpartition(":")[2], 16) == port)
