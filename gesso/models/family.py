@@ -6,10 +6,13 @@ the file can't be.
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gesso.models import adapters, loras, parts, trunks
 from gesso.models.identity import CHANNELS, UNKNOWN, Identity
+from gesso.models.tensors import short
 
 if TYPE_CHECKING:
     from gesso.models.tensors import Header
@@ -21,6 +24,7 @@ _FITS = {kind: {kind} for kind in ("checkpoint", "vae", "text_encoder", "lora", 
 _FITS |= {kind: {kind} for kind in ("clip_vision", "upscale_model")} | {
     "diffusion_model": {"diffusion_model", "checkpoint"},
 }
+_PLAIN = re.compile(r"[ -~]{1,120}")  # a LoRA's evidence is the file's own text
 _WITH_LATENTS = {"checkpoint", "diffusion_model", "vae"}
 
 
@@ -42,7 +46,9 @@ def identify(header: Header) -> Identity:
     )
     if found is None and header.format == "gguf":
         found = parts.by_architecture(header)
-    return found or Identity(UNKNOWN, UNKNOWN, None, "no tensor that a rule knows")
+    if found is None:
+        return Identity(UNKNOWN, UNKNOWN, None, "no tensor that a rule knows")
+    return found if _PLAIN.fullmatch(found.evidence) else replace(found, evidence=short(found.evidence, 120))
 
 
 def mismatch(identity: Identity, kind: str, family: str) -> str | None:

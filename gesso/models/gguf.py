@@ -1,7 +1,7 @@
 """The GGUF header: typed keys and values, then the tensors' names, shapes and places.
 
-Format: github.com/ggml-org/ggml, docs/gguf.md, versions 2 and 3. ggml's own reader (gguf.cpp) is as strict about places:
-they begin at 0 and follow each other, each at the next multiple of the alignment. Arrays are stepped over, not kept; the
+Format: github.com/ggml-org/ggml, docs/gguf.md, versions 2 and 3. Tensors' places begin at 0 and follow each other, each
+at the next multiple of the alignment: ggml's own reader (gguf.cpp) is as strict. Arrays are stepped over, not kept; the
 one exception is ComfyUI-GGUF's `comfy.gguf.orig_shape.NAME`, the shape that a weight had before it was reshaped to fit
 its blocks.
 """

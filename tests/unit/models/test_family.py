@@ -178,6 +178,17 @@ def test_a_mismatch_names_both_sides(shapes: Shapes, kind: str, family: str, wor
     assert all(word in sentence for word in words), sentence
 
 
+@pytest.mark.parametrize("name", ["\x1b[2J\n.{}", "\u202e.{}", "x" * 900 + ".{}"])
+def test_names_from_the_file_are_printed_with_care(name: str) -> None:
+    head, size = head_of({name.format("lora_A.weight"): [8, 8]})
+    identity = identify(read_header(Reader(head, size), size))
+    sentence = mismatch(identity, "vae", "sdxl")
+    assert sentence is not None
+    assert sentence.isprintable()
+    assert sentence.isascii()
+    assert len(sentence) < 250
+
+
 def test_a_diffusion_model_may_come_in_a_checkpoint() -> None:
     head, size = head_of({**unet(2048, 2816), **CHECKPOINT_VAE})
     assert mismatch(identify(read_header(Reader(head, size), size)), "diffusion_model", "sdxl") is None

@@ -5,23 +5,21 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import pytest
 
 from gesso.manifest.schema import Kind
-from gesso.models.family import CHANNELS, UNKNOWN, identify, mismatch
+from gesso.models.family import CHANNELS, UNKNOWN, Identity, identify, mismatch
 from gesso.models.header import FIRST, read_header
 from gesso.models.tensors import Header, Tensor
 
 from .conftest import Reader, head_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 DATA = Path(__file__).with_name("data")
 EXPECTED: dict[str, dict[str, Any]] = json.loads((DATA / "expected.json").read_text())
@@ -47,14 +45,16 @@ def shapes_of(name: str) -> dict[str, list[int]]:
     return shapes
 
 
-def header_of(shapes: Mapping[str, list[int]]) -> Header:
-    return Header("safetensors", {name: Tensor("F16", tuple(shape)) for name, shape in shapes.items()}, {}, 0, 0)
+@functools.cache
+def identity_of(name: str) -> Identity:
+    tensors = {tensor: Tensor("F16", tuple(shape)) for tensor, shape in shapes_of(name).items()}
+    return identify(Header("safetensors", tensors, {}, 0, 0))
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_it_is_what_it_is(name: str) -> None:
     expected = EXPECTED[name]
-    identity = identify(header_of(shapes_of(name)))
+    identity = identity_of(name)
     assert (identity.kind, identity.family) == (expected["kind"], expected["family"]), identity
     assert identity.latent_channels == expected.get("latents")
     assert identity.part == expected.get("part", "")
@@ -66,7 +66,7 @@ def test_it_is_what_it_is(name: str) -> None:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_every_manifest_that_it_contradicts(name: str) -> None:
     expected = EXPECTED[name]
-    identity = identify(header_of(shapes_of(name)))
+    identity = identity_of(name)
     accepted = {*expected["fits"], *expected.get("blind", ()), "any"}
     assert not set(expected["fits"]) & set(expected.get("blind", ()))
     for kind in get_args(Kind):

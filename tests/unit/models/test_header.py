@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gesso.errors import VerifyError
 from gesso.models import gguf as gguf_format
+from gesso.models.family import identify, mismatch
 from gesso.models.header import FIRST, HeaderError, Tensor, read_header
 
 from .conftest import Reader, gguf, gguf_file, head_of, raw, text
@@ -352,6 +353,8 @@ def test_hostile_gguf(data: bytes) -> None:
 SOUND = [
     raw({**ONE, "b": entry("F16", [2, 3], [4, 16])["a"], "__metadata__": {"k": "v"}}, 16),
     gguf("flux", {"img_in.weight": [2, 4]}, array("k", 8, 2, text("a") + text("b"))) + bytes(96),
+    gzip.decompress((DATA / "flux.gguf.gz").read_bytes()),
+    raw({"__metadata__": {"k": "v" * 5_000}, "é": entry()["a"]}, 4),
 ]
 
 
@@ -363,6 +366,10 @@ def never_surprises(data: bytes, size: int) -> None:
         str(error).encode("ascii")
     else:
         assert header.length <= header.end <= size
+        identity = identify(header)
+        assert identity.evidence
+        for kind in ("checkpoint", "lora", "vae"):
+            assert (mismatch(identity, kind, "sdxl") or "x").isascii()
     assert sum(reader.asked) <= gguf_format.LIMIT
     assert data.startswith(b"GGUF") or len(reader.asked) <= 2
 
@@ -376,10 +383,10 @@ def test_random_bytes(data: bytes, size: int, start: bytes) -> None:
     never_surprises(start + data, len(start + data))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(
     st.sampled_from(SOUND),
-    st.lists(st.tuples(st.integers(0, 250), st.binary(min_size=1, max_size=4)), min_size=1, max_size=3),
+    st.lists(st.tuples(st.integers(0, 450), st.binary(min_size=1, max_size=4)), min_size=1, max_size=3),
     st.integers(-20, 20),
 )
 def test_mutations(sound: bytes, changes: list[tuple[int, bytes]], more: int) -> None:
