@@ -18,6 +18,9 @@ _T2I_SDXL = {256, 768}  # channels that T2I-Adapters for SDXL take in: 1 or 3 of
 _FOREIGN = {
     "after_proj_list.18.bias": "hunyuan-dit",
     "control_blocks.0.after_proj.weight": "qwen-image",
+    "controlnet_blocks.0.y_rms.weight": "qwen-image",  # this and the next two: model_patches
+    "control_all_x_embedder.2-1.weight": "lumina2",
+    "controlnet_patch_embedding.weight": "wan",
     "backbone.10.blocks.0.weight": "stable-cascade",
 }
 # In the order in which ComfyUI asks: XLabs, SD 3, Qwen-Image, InstantX and Shakker.
@@ -44,7 +47,7 @@ def ipadapter(tensors: Tensors) -> Identity | None:
         for resampler in ("", "perceiver_resampler.")
     }
     family = "kolors" if kolors and CONTEXTS.get(width or 0) == "sdxl" else CONTEXTS.get(width or 0, UNKNOWN)
-    return Identity("ipadapter", family, None, key, never=DITS if family == UNKNOWN and width else frozenset())
+    return Identity("ipadapter", family, None, key, never=UNETS if family == UNKNOWN and width else frozenset())
 
 
 def controlnet(tensors: Tensors) -> Identity | None:

@@ -108,8 +108,9 @@ def _tensor(cursor: _Cursor) -> tuple[_Place, Tensor]:
     if elements >= _MAX or offset >= _MAX:
         raise _bad(f"the tensor {short(name)} has the shape {short(inner_first[::-1])}, at byte {offset:,}")
     dtype, block, width = _TYPES.get(kind, (f"ggml-{kind}", 0, 0))
-    if block and (inner_first[0] if inner_first else 1) % block:
-        raise _bad(f"the tensor {short(name)} has rows of {inner_first[0]:,}, which blocks of {block} do not fill")
+    row = inner_first[0] if inner_first else 1
+    if block and row % block:
+        raise _bad(f"the tensor {short(name)} has rows of {row:,}, which blocks of {block} do not fill")
     place = _Place(offset, elements // block * width if block else None, name)
     return place, Tensor(dtype, tuple(inner_first[::-1]))
 

@@ -35,19 +35,16 @@ _TEXT_MODEL = re.compile(
 _ATTENTION = re.compile(r"(to_q|qkv|qkv_lora\d?|linear1|linear1_qkv)$")
 _FUSED = re.compile(r"(linear1|to_qkv_mlp_proj)$")  # attention and the first half of the MLP in one matrix
 _MLP = re.compile(r"(proj_mlp|img_mlp[._]0|ff[._]net[._]0[._]proj)$")
-_MODULATION = re.compile(r"(img_mod[._]lin|norm1[._]linear|modulation[._]lin|[._]norm[._]linear|vector_in[._]\w+)$")
-_JOINT = re.compile(r"(^|[._])joint_blocks[._]\d")
-# What tells Hunyuan Video, Qwen-Image, AuraFlow and LTX-Video, whose blocks are called like Flux's.
-_OTHERS = (
-    "token_refiner",
-    "img_mod.1",
-    "img_mod_1",
-    "img_mod_linear",
-    "img_mlp.net",
-    "img_mlp_net",
-    "joint_t",
-    "attn2",
+# Flux.2's: one modulation for all blocks, and diffusers' names for its matrices
+_FLUX2_ONLY = re.compile(r"(single|double)_stream_modulation|to_qkv_mlp_proj|ff_context[._]linear_(in|out)")
+_MODULATION = re.compile(
+    r"(img_mod[._]lin|norm1[._]linear|(?<!stream_)modulation[._]lin|[._]norm[._]linear|vector_in[._]\w+)$"
 )
+_JOINT = re.compile(r"(^|[._])joint_blocks[._]\d")
+# What tells Hunyuan Video, Qwen-Image, AuraFlow, and LTX-Video and PixArt, whose blocks are called like Flux's. (SD 3.5
+# Medium has attn and attn2, but no attn1.)
+_OTHERS = ("token_refiner", "img_mod.1", "img_mod_1", "img_mod.linear", "img_mod_linear", "img_mlp.net", "img_mlp_net",
+           "joint_t", "attn1")  # fmt: skip
 _SD3 = {1536, 2432}  # the widths of its two sizes
 _FLUX_MLP, _FUSED_BY = 4, {7.0: "flux", 9.0: "flux2"}  # times the width
 
@@ -104,7 +101,7 @@ class _Seen(NamedTuple):
     single: int
     native: bool  # named as in Flux's own code, not as in diffusers
     width: int | None
-    fused: str  # whose matrix of attention and MLP in one, by its height: flux, flux2 or ""
+    fused: str  # whose matrix of attention and MLP in one, by height or name: flux, flux2 or ""
     mlp: bool  # an MLP of four times the width
     modulated: str | None  # a tensor for a block's own modulation, which Flux.2 and Chroma don't have
 
@@ -113,13 +110,14 @@ def _look(tensors: Tensors, names: list[str]) -> _Seen:
     width = next((dim(tensors, n, 1, 2) for n in names if _IN.search(n) and _ATTENTION.search(_layer(n))), None)
     outputs = [(_layer(name), dim(tensors, name, 0, 2)) for name in names if _OUT.search(name)]
     fused = next((tall for layer, tall in outputs if tall and _FUSED.search(layer)), None)
+    flux2 = any(_FLUX2_ONLY.search(name) for name in names)
     mlp = next((tall for layer, tall in outputs if tall and _MLP.search(layer)), None)
     return _Seen(
         double=_highest(_DOUBLE, names) + 1,
         single=_highest(_SINGLE, names) + 1,
         native=any("double_blocks" in name for name in names),
         width=width,
-        fused=_FUSED_BY.get(fused / width, "") if width and fused else "",
+        fused="flux2" if flux2 else _FUSED_BY.get(fused / width, "") if width and fused else "",
         mlp=bool(width and mlp == _FLUX_MLP * width),
         modulated=next((name for name in names if _MODULATION.search(_layer(name))), None),
     )

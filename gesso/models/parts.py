@@ -43,12 +43,13 @@ _UPSCALERS = (
 )
 _MAT = "synthesis.first_stage.conv_first.conv.weight"
 # GGUF's `general.architecture`: what stands in text_encoders/, and what in diffusion_models/ with what it can't be.
-# "flux", "sd1" and "lumina2" each stand for more than one family there (Flux.2 and Chroma, SD 2, Z-Image).
+# "flux", "sd1", "sdxl" and "lumina2" each stand for more than one family there: Flux.2 and Chroma; SD 2; SD 2 unCLIP
+# and the refiner; Z-Image.
 _GGUF_TEXT = {"t5": "t5", "t5encoder": "t5", "llama": "llm", "qwen2vl": "llm", "qwen3": "llm", "qwen3vl": "llm"}
 _GGUF_IMAGE = {
     "flux": (UNKNOWN, UNETS | {"sd3"}),
     "sd1": (UNKNOWN, EVERY - {"sd15", "sd2"}),
-    "sdxl": (UNKNOWN, EVERY - {"sdxl", "sdxl-refiner"}),
+    "sdxl": (UNKNOWN, EVERY - {"sdxl", "sdxl-refiner", "sd2"}),
     "sd3": ("sd3", frozenset()),
     "aura": ("auraflow", frozenset()), "hidream": ("hidream", frozenset()), "cosmos": ("cosmos", frozenset()),
     "ltxv": ("ltxv", frozenset()), "hyvid": ("hunyuan-video", frozenset()), "wan": ("wan", frozenset()),

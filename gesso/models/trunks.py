@@ -105,6 +105,8 @@ def unet_family(tensors: Tensors, prefix: str) -> Family:
 
 def _family(tensors: Tensors, width: int | None, label: str, first: str) -> Family:
     """Weigh three widths; each may be unreadable (packed), and then speaks for and against nothing."""
+    if first not in tensors:
+        return UNKNOWN, _NEVER
     labels, outer = dim(tensors, label, 1, 2), dim(tensors, first, 0, 4)
     readable = labels is not None or label not in tensors
     never = {

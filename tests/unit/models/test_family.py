@@ -12,7 +12,7 @@ from gesso.image import trial
 from gesso.manifest.load import load
 from gesso.models.family import CHANNELS, identify, mismatch
 from gesso.models.header import read_header
-from gesso.models.identity import DITS
+from gesso.models.identity import DITS, UNETS
 
 from .conftest import Reader, gguf, gguf_file, head_of, text
 
@@ -89,6 +89,7 @@ CASES: list[tuple[Shapes, str, str, int | None]] = [
     ({"transformer_blocks.0.attn2.to_k.lora_A.weight": [8, 2048]}, "lora", "unknown", None),
     ({**FLUX, "img_in.lora_A.weight": [8, 64]}, "lora", "unknown", None),
     ({**COND, **diffusers(2048, 2816)}, "controlnet", "sdxl", None),
+    (COND, "controlnet", "unknown", None),
     ({"control_model.zero_convs.0.0.weight": [1], **unet(768, prefix="control_model.")}, "controlnet", "sd15", None),
     ({**DIT, "controlnet_x_embedder.weight": [8, 8]}, "controlnet", "flux", None),
     ({**DIT, **FLUX}, "controlnet", "flux", None),
@@ -241,12 +242,13 @@ def test_nunchaku_says_it_in_the_metadata(name: str, family: str) -> None:
     ("shapes", "kind", "impossible"),
     [
         (unet(2048, 5632), "diffusion_model", CHANNELS),  # Kolors
-        ({"transformer_blocks.0.attn2.to_k.lora_A.weight": [8, 2048]}, "lora", CHANNELS),  # LTX-Video
+        ({"transformer_blocks.0.attn1.to_k.lora_A.weight": [8, 2048]}, "lora", CHANNELS),  # LTX-Video
         ({"blocks.0.self_attn.q.lora_A.weight": [8, 5120]}, "lora", CHANNELS),  # Wan
         ({"lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": [8, 768]}, "lora", ()),
         ({"text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_A.weight": [8, 768]}, "lora", ()),
         ({"conv_in.weight": [320, 64, 3, 3], "body.0.block2.weight": [8, 8]}, "controlnet", [*DITS, "sdxl"]),
         ({"conv_in.weight": [320, 768, 3, 3], "body.0.block2.weight": [8, 8]}, "controlnet", [*DITS, "sd15"]),
+        ({"image_proj.norm.weight": [4096], "ip_adapter.0.to_k_ip.weight": [3072, 4096]}, "ipadapter", UNETS),
         ({"decoder.conv_in.weight": [384, 16, 3, 3, 3]}, "vae", CHANNELS),  # Wan's and Qwen-Image's, by diffusers
         ({"joint_blocks.0.context_block.attn.qkv.weight": [1], "x_embedder.proj.weight": [1, 4, 2, 2]},
          "diffusion_model", ["sd15", "sdxl"]),
@@ -259,9 +261,18 @@ def test_what_it_cant_be(shapes: Shapes, kind: str, impossible: Iterable[str]) -
     found = {family for family in CHANNELS if mismatch(identity, kind, family)}
     assert found >= set(impossible)
     assert impossible or not found
+    assert impossible is not UNETS or found == UNETS  # and no other
 
 
-@pytest.mark.parametrize(("architecture", "fits"), [("flux", {"flux", "flux2"}), ("sdxl", {"sdxl", "sdxl-refiner"})])
+@pytest.mark.parametrize(
+    ("architecture", "fits"),
+    [
+        ("flux", {"flux", "flux2"}),
+        ("sd1", {"sd15", "sd2"}),
+        ("sd3", {"sd3"}),
+        ("sdxl", {"sdxl", "sdxl-refiner", "sd2"}),
+    ],
+)
 def test_what_a_gguf_without_telling_tensors_cant_be(architecture: str, fits: set[str]) -> None:
     data = gguf(architecture, {})
     identity = identify(read_header(Reader(data), len(data)))

@@ -1,4 +1,4 @@
-"""310 real models' tensors (data/README.md), each against what it is and against every kind and family that it is not.
+"""327 real models' tensors (data/README.md), each against what it is and against every kind and family that it is not.
 
 `fits`: the families that it is right for. `blind`: those for which it is wrong and nothing in its header says so.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import gzip
 import json
+import random
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -80,6 +81,31 @@ def test_every_manifest_that_it_contradicts(name: str) -> None:
                 assert sentence, (kind, family)
                 assert sentence.isascii()
                 assert identity.evidence in sentence
+
+
+LORAS = [name for name, expected in EXPECTED.items() if expected["kind"] == "lora" and expected["fits"]]
+HALF = re.compile(r"[._](lora|alpha|dora_scale|hada|lokr|oft_blocks|diff)\w*(\.default)?(\.(up|down))?(\.weight)?\Z")
+
+
+@pytest.mark.parametrize("name", LORAS)
+def test_a_lora_for_a_few_layers_is_no_stranger(name: str) -> None:
+    """Trainers may leave out most layers: some at random, all but one block's, or all of another sort."""
+    shapes, rng = shapes_of(name), random.Random(name)
+    layers: dict[str, list[str]] = {}
+    for tensor in shapes:
+        layers.setdefault(HALF.sub("", tensor), []).append(tensor)
+    for turn in range(12):
+        some = rng.sample(sorted(layers), min(len(layers), rng.choice([1, 2, 5, 20])))
+        if turn % 3 == 1 and (block := re.search(r"\d+", some[0])):
+            some = [layer for layer in layers if re.search(rf"(?<!\d){block[0]}(?!\d)", layer)]
+        elif turn % 3:
+            sort = re.split(r"[._]\d+[._]", some[0])[-1]
+            some = [layer for layer in layers if layer.endswith(sort)]
+        tensors = {tensor: Tensor("F16", tuple(shapes[tensor])) for layer in some for tensor in layers[layer]}
+        identity = identify(Header("safetensors", tensors, {}, 0, 0))
+        assert identity.kind == "lora"
+        for family in EXPECTED[name]["fits"]:
+            assert mismatch(identity, "lora", family) is None, (family, some[:3])
 
 
 def test_no_family_is_without_a_genuine_file() -> None:

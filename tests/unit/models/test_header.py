@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import struct
 from pathlib import Path
 
@@ -267,6 +268,14 @@ def test_gguf_data_in_the_wrong_place(tensors: tuple[tuple[int, int, int], ...],
     assert words in error.message
 
 
+def test_gguf_with_a_number_of_its_own() -> None:
+    scalar = placed((8, 1, 0)).replace(struct.pack("<IQI", 1, 1, 8), struct.pack("<II", 0, 8))
+    assert "rows of 1, which blocks of 32 do not fill" in refused(scalar, 10_000).message
+    plain = placed((0, 1, 0)).replace(struct.pack("<IQI", 1, 1, 0), struct.pack("<II", 0, 0))
+    size = len(plain) + -len(plain) % 32 + 4
+    assert read_header(Reader(plain, size), size).tensors == {"t0": Tensor("F32", ())}
+
+
 def test_gguf_out_of_range() -> None:
     assert refused(placed((0, 1 << 40, 0)), 10_000).why == "stub"
 
@@ -383,17 +392,32 @@ def test_random_bytes(data: bytes, size: int, start: bytes) -> None:
     never_surprises(start + data, len(start + data))
 
 
-@settings(max_examples=500, deadline=None)
+PUT = st.binary(max_size=8) | st.sampled_from(
+    [b"\xff" * 8, bytes(8), b"\xff" * 7 + b"\x7f", struct.pack("<Q", 1 << 20)]
+)
+
+
+@settings(max_examples=600, deadline=None)
 @given(
     st.sampled_from(SOUND),
-    st.lists(st.tuples(st.integers(0, 450), st.binary(min_size=1, max_size=4)), min_size=1, max_size=3),
+    st.lists(st.tuples(st.integers(0, 450), st.integers(0, 8), PUT), min_size=1, max_size=4),
     st.integers(-20, 20),
 )
-def test_mutations(sound: bytes, changes: list[tuple[int, bytes]], more: int) -> None:
+def test_mutations(sound: bytes, changes: list[tuple[int, int, bytes]], more: int) -> None:
     data = bytearray(sound)
-    for at, put in changes:
-        data[at : at + len(put)] = put
+    for at, out, put in changes:
+        data[at : at + out] = put
     never_surprises(bytes(data), max(0, len(data) + more))
+
+
+def test_many_mutations() -> None:
+    rng = random.Random(20)
+    for _ in range(6_000):
+        data = bytearray(rng.choice(SOUND))
+        for _ in range(rng.randint(1, 5)):
+            at, out = rng.randrange(len(data)), rng.randint(0, 8)
+            data[at : at + out] = rng.choice([rng.randbytes(rng.randint(0, 8)), bytes(8), b"\xff" * 8])
+        never_surprises(bytes(data), max(0, len(data) + rng.choice([0, 0, -3, 5, 1 << 33])))
 
 
 VALUES = st.recursive(
