@@ -41,14 +41,48 @@ _FLUX_UNET = {
 }
 
 
+# Kind and family -> the tensors that tell them; of matrices only the width that tells, for the file to stay small.
+_ADDED = {
+    ("lora", "sdxl"): {
+        "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_down.weight": [4, 2048],
+        "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_up.weight": [640, 4],
+    },
+    ("lora", "flux"): {
+        "lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": [4, 3072],
+        "lora_unet_double_blocks_0_img_mod_lin.lora_down.weight": [4, 3072],
+    },
+    ("controlnet", "sdxl"): {
+        "controlnet_cond_embedding.conv_in.weight": [16, 3, 3, 3],
+        "conv_in.weight": [320, _SD_LATENTS, 3, 3],
+        "add_embedding.linear_1.weight": [4, 2816],
+        "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight": [4, 2048],
+    },
+    ("controlnet", "flux"): {
+        "controlnet_blocks.0.weight": [4, 3072],
+        "controlnet_x_embedder.weight": [3072, 64],
+        "transformer_blocks.0.attn.add_q_proj.weight": [4, 3072],
+    },
+    ("ipadapter", "sdxl"): {"image_proj.proj.weight": [4, 1024], "ip_adapter.1.to_k_ip.weight": [4, 2048]},
+}
+_OF_ANY_FAMILY = {
+    "clip_vision": {f"vision_model.encoder.layers.{layer}.layer_norm1.weight": [1280] for layer in (0, 30)},
+    "upscale_model": {"residual_layer.0.residual_layer.0.layer.0.fn.0.weight": [4, 4, 1, 1]},
+    "inpaint": {"synthesis.first_stage.conv_first.conv.weight": [4, 4, 3, 3]},
+}
+_T5 = {"encoder.block.23.layer.1.DenseReluDense.wi_1.weight": [10240, 4]}
+_CLIP_L = {"text_model.encoder.layers.0.mlp.fc1.weight": [4, 768]}
+
+
 def tensors_of(model: Model) -> dict[str, list[int]]:
-    """Give tensor names and shapes: decisive ones for checkpoints, diffusion models and VAEs, else one small one."""
+    """Give tensor names and shapes: those by which that kind and family are recognised, else one small one."""
     if model.kind in {"checkpoint", "diffusion_model"}:
         return _FLUX_UNET if model.family == "flux" else _SDXL_UNET
     if model.kind == "vae":
         channels = _FLUX_LATENTS if model.family == "flux" else _SD_LATENTS
         return {"decoder.conv_in.weight": [512, channels, 3, 3], "encoder.conv_out.weight": [2 * channels, 512, 3, 3]}
-    return {"weight": [16]}
+    if model.kind == "text_encoder":
+        return _T5 if "t5" in model.name else _CLIP_L
+    return _ADDED.get((model.kind, model.family)) or _OF_ANY_FAMILY.get(model.kind) or {"weight": [16]}
 
 
 def content(model: Model) -> bytes:

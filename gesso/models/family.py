@@ -1,14 +1,18 @@
 """Which kind of model, which family, how many latent channels: by tensor names and shapes, as ComfyUI itself decides.
 
-What no rule decides is "unknown", never a guess; and the unknown never contradicts a manifest.
+What no rule decides is "unknown", never a guess; and the unknown contradicts a manifest only where it is known what
+the file can't be.
 """
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gesso.models import parts, trunks
+from gesso.models import adapters, loras, parts, trunks
 from gesso.models.identity import CHANNELS, UNKNOWN, Identity
+from gesso.models.tensors import short
 
 if TYPE_CHECKING:
     from gesso.models.tensors import Header
@@ -20,6 +24,7 @@ _FITS = {kind: {kind} for kind in ("checkpoint", "vae", "text_encoder", "lora", 
 _FITS |= {kind: {kind} for kind in ("clip_vision", "upscale_model")} | {
     "diffusion_model": {"diffusion_model", "checkpoint"},
 }
+_PLAIN = re.compile(r"[ -~]{1,120}")  # a LoRA's evidence is the file's own text
 _WITH_LATENTS = {"checkpoint", "diffusion_model", "vae"}
 
 
@@ -27,19 +32,23 @@ def identify(header: Header) -> Identity:
     """Say what a file is by its header alone."""
     tensors = header.tensors
     found = (
-        parts.ipadapter(tensors)
-        or parts.lora(tensors)
-        or parts.controlnet(tensors)
+        trunks.nunchaku(header.metadata)
+        or adapters.ipadapter(tensors)
+        or loras.lora(tensors)
+        or adapters.controlnet(tensors)
         or trunks.trunk(tensors)
         or trunks.diffusers_unet(tensors)
+        or trunks.diffusers_dit(tensors)
         or parts.vae(tensors, header)
         or parts.text_encoder(tensors)
         or parts.clip_vision(tensors)
         or parts.upscaler(tensors)
     )
     if found is None and header.format == "gguf":
-        found = parts.by_architecture(header.metadata.get("general.architecture", ""))
-    return found or Identity(UNKNOWN, UNKNOWN, None, "no tensor that a rule knows")
+        found = parts.by_architecture(header)
+    if found is None:
+        return Identity(UNKNOWN, UNKNOWN, None, "no tensor that a rule knows")
+    return found if _PLAIN.fullmatch(found.evidence) else replace(found, evidence=short(found.evidence, 120))
 
 
 def mismatch(identity: Identity, kind: str, family: str) -> str | None:
@@ -52,17 +61,27 @@ def mismatch(identity: Identity, kind: str, family: str) -> str | None:
         return None
     if identity.kind != UNKNOWN and identity.kind not in fits:
         return f"the manifest says {_spoken(kind)}, the file is {_spoken(identity.kind)} ({identity.evidence})"
-    if family not in CHANNELS:
-        return None
+    return _other_family(identity, kind, family) if family in CHANNELS else None
+
+
+def _other_family(identity: Identity, kind: str, family: str) -> str | None:
     wanted, found = CHANNELS[family], identity.latent_channels
     if kind in _WITH_LATENTS and found is not None and found != wanted:
         return f"{_spoken(kind)} for {family} has {wanted} latent channels, the file has {found} ({identity.evidence})"
     if identity.family not in {UNKNOWN, family}:
         return f"the manifest says {family}, the file is {identity.family} ({identity.evidence})"
+    if family in identity.never:
+        return f"the manifest says {family}, which the file does not fit ({identity.evidence})"
     return None
 
 
 def _spoken(kind: str) -> str:
-    words = {"vae": "VAE", "lora": "LoRA", "ipadapter": "IP-Adapter", "controlnet": "ControlNet"}
+    words = {
+        "vae": "VAE",
+        "lora": "LoRA",
+        "ipadapter": "IP-Adapter",
+        "controlnet": "ControlNet",
+        "inpaint": "inpainting model",
+    }
     spoken = words.get(kind, kind.replace("_", " "))
     return f"{'an' if spoken[0] in 'aeiouI' else 'a'} {spoken}"

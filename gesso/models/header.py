@@ -34,8 +34,9 @@ _PICKLES = (
 def read_header(read: Read, size: int) -> Header:
     """Read and check the header of a file of `size` bytes; `read(offset, length)` gives at most `length` bytes.
 
-    At most two reads for safetensors (512 KiB, then what is missing of a header of 4 MiB at most), 16 MiB in all for
-    GGUF. Raises HeaderError, and nothing else of its own, for whatever is not a whole model file.
+    At most two reads for safetensors: 512 KiB, then what is missing of a header of 16 MiB at most. GGUF does not say
+    how long its header is: each read doubles what is there, up to 16 MiB. Raises HeaderError, and nothing else of its
+    own, for whatever is not a whole model file.
     """
     if size <= 0:
         raise HeaderError("stub", "the file is empty")

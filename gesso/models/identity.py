@@ -18,22 +18,36 @@ CHANNELS = {"sd15": 4, "sd2": 4, "sdxl": 4, "sdxl-refiner": 4, "sd3": 16, "flux"
 # The width of the text that a UNet (and so a LoRA or an IP-Adapter for it) attends to: comfy/supported_models.py.
 CONTEXTS = {768: "sd15", 1024: "sd2", 2048: "sdxl", 1280: "sdxl-refiner"}
 
+EVERY = frozenset(CHANNELS)
+UNETS = frozenset(CONTEXTS.values())
+DITS = EVERY - UNETS
+
+# Quantised weights in safetensors are packed into these: several numbers an element, so their shapes say nothing.
+_PACKED = {"U8", "I8", "U16", "I16", "U32", "I32", "F4", "F6_E2M3", "F6_E3M2"}
+
 
 @dataclass(frozen=True)
 class Identity:
-    """What a file is; `evidence` names the tensor that decided, `part` which text encoder (clip_l, t5xxl, …)."""
+    """What a file is; `evidence` names the tensor that decided, `part` which text encoder (clip_l, t5xxl, …).
+
+    `family` is one of CHANNELS, or another architecture's name (wan, chroma, …), or "unknown". `never`: of the unknown,
+    the families of CHANNELS that it can't belong to.
+    """
 
     kind: str
     family: str
     latent_channels: int | None
     evidence: str
     part: str = ""
+    never: frozenset[str] = frozenset()
 
 
 def dim(tensors: Tensors, name: str, axis: int, rank: int) -> int | None:
     """Give one dimension of a tensor of that rank, else None: quantised and packed weights have other shapes."""
     tensor = tensors.get(name)
-    return tensor.shape[axis] if tensor is not None and len(tensor.shape) == rank else None
+    if tensor is None or len(tensor.shape) != rank or tensor.dtype in _PACKED:
+        return None
+    return tensor.shape[axis]
 
 
 def context(tensors: Tensors, names: Iterable[str]) -> int | None:

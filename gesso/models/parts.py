@@ -1,7 +1,7 @@
-"""VAEs, text encoders and what is added to a diffusion model: the rules of ComfyUI and of the packs that load them.
+"""VAEs, text and image encoders, upscalers: the rules of ComfyUI and of the packs that load them.
 
-Sources: ComfyUI's comfy/sd.py (VAE, detect_te_model), controlnet.py, clip_vision.py and weight_adapter/;
-ComfyUI_IPAdapter_plus; spandrel's architectures, by which ComfyUI loads upscalers.
+Sources: ComfyUI's comfy/sd.py (VAE, detect_te_model) and clip_vision.py; spandrel's architectures, by which ComfyUI
+loads upscalers; ComfyUI-GGUF's loader.py.
 """
 
 from __future__ import annotations
@@ -9,75 +9,52 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from gesso.models.identity import CONTEXTS, UNKNOWN, Identity, context, dim, first_of
-from gesso.models.trunks import diffusers_family, unet_family
+from gesso.models import foreign
+from gesso.models.identity import EVERY, UNETS, UNKNOWN, Identity, dim, first_of
 
 if TYPE_CHECKING:
     from gesso.models.identity import Tensors
     from gesso.models.tensors import Header
 
-_LORA = re.compile(r"(\.lora_(up|down|A|B)(\.default)?|[._]lora\.(up|down)|\.lora_linear_layer\.(up|down))\.weight\Z")
-_OTHER_LORA = re.compile(r"\.(hada_w1_a|lokr_w1|lokr_w1_a|oft_blocks|dora_scale)\Z")
-# The keys of cross-attention in a UNet, in the half of a LoRA that takes the text in.
-_LORA_TEXT = re.compile(
-    r"(down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block)[._].*attn2[._](processor\.)?to_k"
-    r"(\.lora_(down|A)(\.default)?|[._]lora\.down|\.lora_linear_layer\.down)\.weight\Z"
+_LLM = (
+    "model.layers.0.post_attention_layernorm.weight",
+    "model.layers.0.post_feedforward_layernorm.weight",
+    "model.layers.0.self_attn.k_proj.bias",
+    "model.language_model.layers.0.input_layernorm.weight",
+    "model.visual.deepstack_merger_list.0.norm.weight",
+    "visual.deepstack_merger_list.0.norm.weight",
+    "model.encoder.layers.0.pre_self_attn_layernorm.weight",  # T5-Gemma
+    "model.encoder.layers.0.mixer.Wqkv.weight",  # Jina CLIP 2
+    "layers.0.self_attn.sinks",  # GPT-OSS
 )
-_GGUF_TEXT = {"t5", "t5encoder"}
-_GGUF_IMAGE = {"flux", "sd1", "sdxl", "sd3"}
-
-
-def ipadapter(tensors: Tensors) -> Identity | None:
-    """Recognise an IP-Adapter: it may hold a LoRA, so it comes before them."""
-    if not any(name.startswith("image_proj.") for name in tensors):
-        return None
-    key = first_of(tensors, "ip_adapter.1.to_k_ip.weight", "ip_adapter.0.to_k_ip.weight")
-    if key is None:
-        return None
-    return Identity("ipadapter", CONTEXTS.get(dim(tensors, key, 1, 2) or 0, UNKNOWN), None, key)
-
-
-def lora(tensors: Tensors) -> Identity | None:
-    """Recognise a LoRA or its kin; the family only of those for UNets, whose text has a width of its own.
-
-    LoRAs for Flux, Chroma and others have the same names and shapes: those are "unknown".
-    """
-    key = next((name for name in tensors if _LORA.search(name) or _OTHER_LORA.search(name)), None)
-    if key is None:
-        return None
-    texts = [name for name in tensors if _LORA_TEXT.search(name)]
-    moving = any("temporal" in name or "time_stack" in name for name in tensors)
-    family = UNKNOWN if moving else CONTEXTS.get(context(tensors, texts) or 0, UNKNOWN)
-    return Identity("lora", family, None, texts[0] if texts else key)
-
-
-def controlnet(tensors: Tensors) -> Identity | None:
-    """Recognise ControlNets and T2I-Adapters in the order of `load_controlnet_state_dict`."""
-    if "lora_controlnet" in tensors:
-        return Identity("controlnet", UNKNOWN, None, "lora_controlnet")
-    if (key := "controlnet_cond_embedding.conv_in.weight") in tensors:
-        return Identity("controlnet", diffusers_family(tensors), None, key)
-    if (key := "controlnet_blocks.0.weight") in tensors:
-        return Identity("controlnet", _dit_family(tensors), None, key)
-    if (key := "controlnet_blocks.0.linear.weight") in tensors:  # MistoLine
-        return Identity("controlnet", "flux", None, key)
-    for prefix in ("control_model.", ""):
-        if (key := f"{prefix}zero_convs.0.0.weight") in tensors:
-            return Identity("controlnet", unet_family(tensors, prefix), None, key)
-    adapter = first_of(
-        tensors, "adapter.body.0.resnets.0.block1.weight", "body.0.in_conv.weight", "body.0.block2.weight"
-    )
-    return Identity("controlnet", UNKNOWN, None, adapter) if adapter else None
-
-
-def _dit_family(tensors: Tensors) -> str:
-    if "double_blocks.0.img_attn.norm.key_norm.scale" in tensors:
-        return "flux"
-    if "pos_embed_input.proj.weight" in tensors:
-        return "sd3"
-    if "transformer_blocks.0.img_mlp.net.0.proj.weight" in tensors:  # Qwen-Image
-        return UNKNOWN
-    return "flux" if "controlnet_x_embedder.weight" in tensors else UNKNOWN
+_UPSCALERS = (
+    ("model.1.sub.0.RDB1.conv1.0.weight",),  # ESRGAN, in its old layout
+    ("body.0.rdb1.conv1.weight",),  # and its new one
+    ("residual_layer.0.residual_layer.0.layer.0.fn.0.weight",),  # OmniSR
+    ("layers.0.residual_group.blocks.0.norm1.weight", "conv_first.weight"),  # SwinIR, Swin2SR, HAT
+    ("layers.0.residual_group.layers.0.norm1.weight", "conv_first.weight"),  # ATD
+    ("layers.0.blocks.0.norm1.weight", "before_RG.1.weight"),  # DAT, RGT
+    ("layers.0.swin1.norm1.weight", "conv_first.weight"),  # DRCT
+    ("feats.0.weight", "feats.1.refine.weight"),  # PLKSR, RealPLKSR
+    ("block_1.c1_r.sk.weight", "conv_cat.weight"),  # SPAN
+    ("gblocks.0.weight", "gblocks.1.fc1.weight"),  # MoSR
+    ("quantize.embedding.weight", "quant_conv.weight", "encoder.conv_out.weight"),  # RestoreFormer: built like a VAE
+    ("stylegan_decoder.style_mlp.1.weight", "toRGB.0.weight"),  # GFPGAN
+)
+_MAT = "synthesis.first_stage.conv_first.conv.weight"
+# GGUF's `general.architecture`: what stands in text_encoders/, and what in diffusion_models/ with what it can't be.
+# "flux", "sd1", "sdxl" and "lumina2" each stand for more than one family there: Flux.2 and Chroma; SD 2; SD 2 unCLIP
+# and the refiner; Z-Image.
+_GGUF_TEXT = {"t5": "t5", "t5encoder": "t5", "llama": "llm", "qwen2vl": "llm", "qwen3": "llm", "qwen3vl": "llm"}
+_GGUF_IMAGE = {
+    "flux": (UNKNOWN, UNETS | {"sd3"}),
+    "sd1": (UNKNOWN, EVERY - {"sd15", "sd2"}),
+    "sdxl": (UNKNOWN, EVERY - {"sdxl", "sdxl-refiner", "sd2"}),
+    "sd3": ("sd3", frozenset()),
+    "aura": ("auraflow", frozenset()), "hidream": ("hidream", frozenset()), "cosmos": ("cosmos", frozenset()),
+    "ltxv": ("ltxv", frozenset()), "hyvid": ("hunyuan-video", frozenset()), "wan": ("wan", frozenset()),
+    "lumina2": ("lumina2", frozenset()), "qwen_image": ("qwen-image", frozenset()),
+}  # fmt: skip
 
 
 def vae(tensors: Tensors, header: Header) -> Identity | None:
@@ -86,33 +63,50 @@ def vae(tensors: Tensors, header: Header) -> Identity | None:
         stated = header.metadata.get("tae_latent_channels", "")
         channels = int(stated) if re.fullmatch(r"[1-9][0-9]{0,3}", stated) else dim(tensors, key, 1, 4)
         return Identity("vae", UNKNOWN, channels, key)
+    if "quantize.embedding.weight" in tensors:  # VQGAN: RestoreFormer, CodeFormer
+        return None
     for prefix in ("", "first_stage_model.", "vae."):
+        if other := foreign.vae_of(tensors, prefix):
+            return Identity("vae", other[0], None, other[1])
         key = f"{prefix}decoder.conv_in.weight"
         if key in tensors:
-            shape = tensors[key].shape
-            if len(shape) not in {4, 5}:
-                return Identity("vae", UNKNOWN, None, key)
-            if (norm := f"{prefix}bn.running_mean") in tensors:
-                return Identity("vae", "flux2", shape[1] * 4, norm)
-            return Identity("vae", UNKNOWN, shape[1], key)
+            return _image_vae(tensors, prefix, key)
     return None
+
+
+def _image_vae(tensors: Tensors, prefix: str, key: str) -> Identity:
+    shape = tensors[key].shape
+    if (
+        len(shape) != 4 or dim(tensors, key, 1, 4) is None
+    ):  # of five dimensions: a video model's, under diffusers' names
+        return Identity("vae", UNKNOWN, None, key, never=EVERY if len(shape) == 5 else frozenset())
+    if (norm := f"{prefix}bn.running_mean") in tensors:
+        return Identity("vae", "flux2", shape[1] * 4, norm)
+    return Identity("vae", UNKNOWN, shape[1], key)
 
 
 def text_encoder(tensors: Tensors) -> Identity | None:
     """Recognise a text encoder (`detect_te_model`); families share them, so none is named."""
     for layer, part in ((30, "clip_g"), (22, "clip_h"), (0, "clip_l")):
-        if (key := f"text_model.encoder.layers.{layer}.mlp.fc1.weight") in tensors:
-            if any(name.startswith("vision_model.") for name in tensors):
+        key = first_of(
+            tensors,
+            f"text_model.encoder.layers.{layer}.mlp.fc1.weight",
+            f"transformer.resblocks.{layer}.ln_1.weight",  # OpenCLIP's names
+        )
+        if key:
+            if any(name.startswith(("vision_model.", "visual.")) for name in tensors):
                 return Identity(UNKNOWN, UNKNOWN, None, "CLIP with both its halves, for text and for images")
             return Identity("text_encoder", UNKNOWN, None, key, part)
     for key, widths in {
         "encoder.block.23.layer.1.DenseReluDense.wi_1.weight": {10240: "t5xxl", 5120: "t5xl"},
         "encoder.block.23.layer.1.DenseReluDense.wi.weight": {},
         "encoder.block.0.layer.0.SelfAttention.k.weight": {},
+        "enc.blk.23.ffn_up.weight": {10240: "t5xxl", 5120: "t5xl"},  # in GGUF files
+        "enc.blk.0.attn_k.weight": {},
     }.items():
         if key in tensors:
             return Identity("text_encoder", UNKNOWN, None, key, widths.get(dim(tensors, key, 0, 2) or 0, "t5"))
-    llm = first_of(tensors, "model.layers.0.post_attention_layernorm.weight", "model.layers.0.self_attn.k_proj.bias")
+    llm = first_of(tensors, *_LLM)
     return Identity("text_encoder", UNKNOWN, None, llm, "llm") if llm else None
 
 
@@ -128,25 +122,25 @@ def clip_vision(tensors: Tensors) -> Identity | None:
 
 
 def upscaler(tensors: Tensors) -> Identity | None:
-    """Recognise the upscalers that the manifests name or people often use: ESRGAN (old and new), OmniSR, SwinIR."""
-    key = first_of(
-        tensors,
-        "model.1.sub.0.RDB1.conv1.0.weight",
-        "body.0.rdb1.conv1.weight",
-        "residual_layer.0.residual_layer.0.layer.0.fn.0.weight",
-        "layers.0.residual_group.blocks.0.norm1.weight",
-    )
-    return Identity("upscale_model", UNKNOWN, None, key) if key else None
+    """Recognise the upscalers that the manifests name or people often use, and MAT, which fills holes."""
+    if _MAT in tensors:
+        return Identity("inpaint", UNKNOWN, None, _MAT)
+    for prefix in ("", "params_ema.", "params."):
+        for names in _UPSCALERS:
+            if all(prefix + name in tensors for name in names):
+                return Identity("upscale_model", UNKNOWN, None, prefix + names[0])
+    return None
 
 
-def by_architecture(name: str) -> Identity | None:
-    """Judge a GGUF file whose tensors tell nothing by its `general.architecture`.
-
-    "flux", "sd1" and "sdxl" each stand for more than one family there (Flux.2, SD 2, the refiner).
-    """
+def by_architecture(header: Header) -> Identity | None:
+    """Judge a GGUF file whose tensors tell nothing by its `general.architecture`, as ComfyUI-GGUF does."""
+    name = header.metadata.get("general.architecture", "")
     evidence = f"general.architecture {name}"
+    if header.metadata.get("general.type") in {"clip-vision", "mmproj"}:  # the eyes of a text encoder
+        return Identity("text_encoder", UNKNOWN, None, "general.type", "mmproj")
     if name in _GGUF_TEXT:
-        return Identity("text_encoder", UNKNOWN, None, evidence, "t5")
+        return Identity("text_encoder", UNKNOWN, None, evidence, _GGUF_TEXT[name])
     if name in _GGUF_IMAGE:
-        return Identity("diffusion_model", "sd3" if name == "sd3" else UNKNOWN, None, evidence)
+        family, never = _GGUF_IMAGE[name]
+        return Identity("diffusion_model", family, None, evidence, never=never)
     return None

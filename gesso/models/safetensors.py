@@ -2,25 +2,40 @@
 
 Format (github.com/huggingface/safetensors, README "Format" and tensor.rs `validate`): 8 bytes little-endian N, N bytes
 of JSON that begin with `{`, then the data; spans begin at 0, touch each other, and end where the file ends.
+
+The JSON is taken entry by entry and never as a whole: a parser of all JSON costs up to 26 times the text in memory.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
+import re
+import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gesso.models.tensors import Header, HeaderError, Tensor, cut_off, short
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gesso.models.tensors import Read
 
-# Bytes of JSON. The format allows 100 MB, but parsing costs up to 26 times as much memory; an SDXL file has 0.4 MB.
-LIMIT = 4 << 20
-_BRACKETS = 1_000_000  # as many { and [ as are parsed; a tensor needs three
+# Bytes of JSON. The format allows 100 MB. Of real files a checkpoint's header has 0.4 MB and LTX-2's, of 3,568 tensors,
+# 0.5 MB; but a LoRA's metadata can hold all captions of its training, a merged model's its whole workflow: several MB.
+LIMIT = 16 << 20
+_TENSORS = 100_000  # tensors at most; 12,000 are the most that was seen
+_METADATA, _VALUE = 10_000, 4_096  # texts in the metadata at most, and bytes of one that is kept
+_NAME = 4_096  # bytes of a name at most
+_CHUNK = 64 << 10
 _RANK = 32  # dimensions; PyTorch stops at 64, models at 5
 _MAX = 1 << 63
 _OFFSETS, _KEYS = 2, {"dtype", "shape", "data_offsets"}
+
+_SPACE = re.compile(rb"[ \t\r\n]*+")
+_STRING = re.compile(rb'"[^"\\\x00-\x1f]*+(?:\\["\\/bfnrtu][^"\\\x00-\x1f]*+)*+"')
+_ENTRY = re.compile(rb"\{[^{}]{0,4096}\}")  # a tensor's: nothing in it is nested in braces
 
 # Bits an element, from tensor.rs `Dtype::bitsize`; F4 and F6 must fill whole bytes together.
 BITS = {
@@ -44,13 +59,7 @@ def parse(first: bytes, read: Read, size: int) -> Header:
         blob += read(8 + len(blob), missing)[:missing]
     if len(blob) < count:
         raise HeaderError("truncated", f"truncated: reading stopped after {8 + len(blob):,} of {size:,} bytes")
-    entries = _json(blob)
-    metadata = _metadata(entries.pop("__metadata__", {}))
-    tensors: dict[str, Tensor] = {}
-    spans: list[tuple[int, int, str]] = []
-    for name, entry in entries.items():
-        tensors[name], start, end = _tensor(name, entry)
-        spans.append((start, end, name))
+    tensors, metadata, spans = _Scan(blob).header()
     law = 8 + count + _contiguous(spans)
     if size < law:
         raise cut_off(size, law)
@@ -59,23 +68,117 @@ def parse(first: bytes, read: Read, size: int) -> Header:
     return Header("safetensors", tensors, metadata, 8 + count, law)
 
 
-def _json(blob: bytes) -> dict[str, Any]:
-    if not blob.startswith(b"{"):
-        raise _bad(f"its header begins with {short(blob[:16])}, not with {{")
-    if blob.count(b"{") + blob.count(b"[") > _BRACKETS:
-        raise _bad(f"its header has more than {_BRACKETS:,} brackets")
+class _Scan:
+    """Walks through the JSON: a table with a table for each tensor, and one of texts."""
+
+    def __init__(self, blob: bytes) -> None:
+        if not blob.startswith(b"{"):
+            raise _bad(f"its header begins with {short(blob[:16])}, not with {{")
+        self.blob, self.at = blob, 0
+
+    def header(self) -> tuple[dict[str, Tensor], dict[str, str], list[tuple[int, int, str]]]:
+        tensors: dict[str, Tensor] = {}
+        metadata: dict[str, str] = {}
+        spans: list[tuple[int, int, str]] = []
+        for name in self.keys(_TENSORS):
+            if name == "__metadata__":
+                metadata = self.metadata()
+                continue
+            tensors[name], start, end = _tensor(name, self.entry(name))
+            spans.append((start, end, name))
+        if self.after_space() != len(self.blob):
+            raise self.no_json()
+        return tensors, metadata, spans
+
+    def metadata(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        if self.take(b"null"):
+            return found
+        if not self.blob.startswith(b"{", self.after_space()):
+            raise _bad("its __metadata__ is no table of texts")
+        for key in self.keys(_METADATA):
+            if not self.blob.startswith(b'"', self.after_space()):
+                raise _bad("its __metadata__ is no table of texts")
+            start, end = self.string()
+            if end - start <= _VALUE:
+                found[key] = _json(self.blob[start:end])
+            else:
+                self.utf8(start, end)
+        return found
+
+    def entry(self, name: str) -> Any:
+        found = _ENTRY.match(self.blob, self.after_space())
+        if not found:
+            raise _bad(f"{short(name)} is not described by dtype, shape and data_offsets")
+        self.at = found.end()
+        return _json(found[0])
+
+    def keys(self, most: int) -> Iterator[str]:
+        """Give the keys of the table that begins here; whoever asks takes each value before the next key."""
+        seen: set[str] = set()
+        self.need(b"{")
+        if self.take(b"}"):
+            return
+        while len(seen) < most:
+            start, end = self.string()
+            if end - start > _NAME:
+                raise _bad(f"its header has a name of {end - start:,} bytes")
+            key: str = _json(self.blob[start:end])
+            if key in seen:
+                raise _bad(f"its header has {short(key)} twice")
+            seen.add(key)
+            self.need(b":")
+            yield key
+            if self.take(b"}"):
+                return
+            self.need(b",")
+        raise _bad(f"its header has more than {most:,} entries")
+
+    def string(self) -> tuple[int, int]:
+        """Step over a text and give where it begins and ends, with its quotes."""
+        found = _STRING.match(self.blob, self.after_space())
+        if not found:
+            raise self.no_json()
+        self.at = found.end()
+        return found.span()
+
+    def utf8(self, start: int, end: int) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            for at in range(start, end, _CHUNK):
+                decoder.decode(self.blob[at : min(at + _CHUNK, end)])
+        except UnicodeDecodeError:
+            raise self.no_json() from None
+
+    def after_space(self) -> int:
+        found = _SPACE.match(self.blob, self.at)
+        return found.end() if found else self.at
+
+    def take(self, word: bytes) -> bool:
+        at = self.after_space()
+        if not self.blob.startswith(word, at):
+            return False
+        self.at = at + len(word)
+        return True
+
+    def need(self, word: bytes) -> None:
+        if not self.take(word):
+            raise self.no_json()
+
+    def no_json(self) -> HeaderError:
+        return _bad(f"its header is no JSON, at byte {8 + self.after_space():,}")
+
+
+def _json(piece: bytes) -> Any:
     try:
-        parsed = json.loads(
-            blob.decode("utf-8"),
+        return json.loads(
+            piece.decode("utf-8"),
             object_pairs_hook=_unique,
             parse_constant=_no_number,
             parse_float=_no_number,
         )
     except (ValueError, RecursionError) as error:  # a JSON, UTF-8 or digits-of-int error is a ValueError
         raise _bad(f"its header is no JSON: {short(str(error), 100)}") from None
-    if not isinstance(parsed, dict):
-        raise _bad("its header is no JSON object")
-    return parsed
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -89,12 +192,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(text: str) -> NoReturn:
     raise _bad(f"its header has {short(text)} where only whole numbers belong")
-
-
-def _metadata(found: Any) -> dict[str, str]:
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise _bad("its __metadata__ is no table of texts")
-    return found
 
 
 def _tensor(name: str, entry: Any) -> tuple[Tensor, int, int]:
@@ -111,7 +208,7 @@ def _tensor(name: str, entry: Any) -> tuple[Tensor, int, int]:
     bits = math.prod(shape) * BITS[dtype]
     if bits != 8 * (end - start):
         raise _bad(f"{short(name)} has {end - start:,} bytes of data, which {short(shape)} of {dtype} does not take")
-    return Tensor(dtype, tuple(shape)), start, end
+    return Tensor(sys.intern(dtype), tuple(shape)), start, end
 
 
 def _whole_numbers(found: Any) -> bool:

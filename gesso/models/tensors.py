@@ -25,7 +25,7 @@ class HeaderError(VerifyError):
         self.why: Why = why
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tensor:
     """One tensor: its element type as the format names it, and its shape in PyTorch's order (outermost first)."""
 
@@ -38,7 +38,8 @@ class Header:
     """A header that passed every check.
 
     `length`: bytes from the file's start to the end of the header. `end`: bytes the file must have: exactly, for
-    safetensors; at least, for GGUF, where padding may follow and the newest element types are not counted.
+    safetensors; for GGUF to the next multiple of its alignment, and at least, where an element type is not known here.
+    `metadata`: short texts only; a longer one (training logs, workflows) is checked and left out.
     """
 
     format: Literal["safetensors", "gguf"]

@@ -50,13 +50,26 @@ def text(value: str) -> bytes:
     return struct.pack("<Q", len(value.encode())) + value.encode()
 
 
-def gguf(architecture: str, shapes: Mapping[str, list[int]], *pairs: bytes, kind: int = 0) -> bytes:
-    """Give the head of a GGUF file (tensors of F32 unless told) with further key-value pairs, as bytes."""
+def gguf(
+    architecture: str, shapes: Mapping[str, list[int]], *pairs: bytes, kind: int = 0, alignment: int = 32
+) -> bytes:
+    """Give the head of a GGUF file with further key-value pairs, as bytes; tensors of F32 or as large."""
     keys = [text("general.architecture") + struct.pack("<I", 8) + text(architecture), *pairs]
     out = b"GGUF" + struct.pack("<IQQ", 3, len(shapes), len(keys)) + b"".join(keys)
+    at = 0
     for name, shape in shapes.items():
-        out += text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *reversed(shape), kind, 0)
+        out += text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *reversed(shape), kind, at)
+        at += math.prod(shape) * 4
+        at += -at % alignment
     return out
+
+
+def gguf_file(head: bytes, shapes: Mapping[str, list[int]], alignment: int = 32) -> tuple[bytes, int]:
+    """Give such a head and the size of the whole file, padded as ggml pads it."""
+    size = len(head)
+    for shape in shapes.values():
+        size += -size % alignment + math.prod(shape) * 4
+    return head, size + -size % alignment
 
 
 @pytest.fixture
