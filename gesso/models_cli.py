@@ -47,7 +47,9 @@ def _models(options: argparse.Namespace, layout: Layout) -> tuple[Model, ...]:
         path = options.record or layout.gesso / "build.json"
         try:
             listed = json.loads(path.read_bytes())["models"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            if not isinstance(listed, list):
+                raise TypeError(listed)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             said = error.strerror if isinstance(error, OSError) else f"no image's record ({type(error).__name__})"
             step = "outside an image, name an architecture: --arch sdxl"
             raise ManifestError(f"{path}: {said}", step) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Self
 
@@ -33,6 +34,7 @@ class BuildView:
         self._live: Live | None = None
         self._models = progress.Board()
         self._said = self._started
+        self._guard = threading.Lock()  # rich draws from a thread of its own
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -67,19 +69,23 @@ class BuildView:
 
     def on_model(self, event: ModelEvent) -> None:
         """Take one event of a model on its way into the store."""
-        now = time.monotonic()
-        row = self._models.feed(event, now)
-        if event.kind in TURNS:
-            self.say(turn(row))
-        elif self._live is None and row.active and now - self._said >= EVERY:
-            self._said = now
-            self.say(progress.line(self._models))
+        now, said = time.monotonic(), ""
+        with self._guard:
+            row = self._models.feed(event, now)
+            if event.kind in TURNS:
+                said = turn(row)
+            elif self._live is None and row.active and now - self._said >= EVERY:
+                self._said = now
+                said = progress.line(self._models)
+        if said:
+            self.say(said)
 
     def _table(self) -> Group:
         now = time.monotonic()
         rows = [Text(f"building, {now - self._started:.0f} s", style="bold")]
-        if self._models.active:
-            rows.append(Text(f"  models: {progress.line(self._models)}", no_wrap=True))
+        with self._guard:
+            if self._models.active:
+                rows.append(Text(f"  models: {progress.line(self._models)}", no_wrap=True))
         for name, began in list(self._running.items())[-8:]:
             current, total = self._bytes.get(name.split(":")[0], (0, 0))
             moved = f"  {current / 1e6:,.0f} of {total / 1e6:,.0f} MB" if total else ""

@@ -18,19 +18,20 @@ Reach = Literal["any", "public", "public or here"]  # which addresses may be con
 def allowed(url: str, source: str) -> None:
     """Refuse an address that a source must not lead to.
 
-    Raises SourceError: https only, and plain http to this machine alone, from a source that is itself there.
+    Raises SourceError: https only, and plain http to this machine alone, from a source that is so itself.
     """
     try:
         parts, begun = urlsplit(url), urlsplit(source)
     except ValueError:
         raise SourceError("insecure", "it leads to what is no address: only https is followed") from None
+    here = begun.scheme == "http" and begun.hostname in LOOPBACK_HOSTS
     with contextlib.suppress(ValueError):
         _ = parts.port
         if parts.scheme == "https" and parts.hostname:
             return
-        if parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS and begun.hostname in LOOPBACK_HOSTS:
+        if parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS and here:
             return
-        if parts.scheme == "http" and begun.hostname in LOOPBACK_HOSTS:
+        if parts.scheme == "http" and here:
             raise SourceError("private-address", f"it leads to {_named(parts.hostname)}, which it must not")
     raise SourceError("insecure", f"it leads to {parts.scheme[:20]}://{_named(parts.hostname)}: only https is followed")
 

@@ -244,7 +244,7 @@ class _Work:
             self.tell(Event(kind="waiting", name=model.name, tier=model.tier, size=model.size,
                             message="another process is at it"))  # fmt: skip
 
-        return hold(self.folder.lock(model.name), on_wait, self.go_on, patient=patient)
+        return hold(self.folder.lock(model.name), model.name, on_wait, self.go_on, patient=patient)
 
 
 def _existing(path: Path) -> Path:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -43,7 +45,7 @@ class Folder:
         Named after the wanted bytes: what another lock wanted under the same name is never resumed.
         """
         path = self.path(name)
-        return path.with_name(f".{path.name[:120]}.{sha256[:16]}{PARTIAL}")
+        return path.with_name(f".{_short(path.name)}.{sha256[:16]}{PARTIAL}")
 
     def journal(self, name: str, sha256: str) -> Path:
         """What says which blocks of the partial file are there."""
@@ -53,7 +55,7 @@ class Folder:
     def strangers(self, name: str, sha256: str) -> list[Path]:
         """Partial files and journals of what was to become other bytes under the same name."""
         path, own = self.path(name), self.partial(name, sha256).name
-        pattern = re.compile(rf"(\.{re.escape(path.name)}\.[0-9a-f]{{16}}{re.escape(PARTIAL)})(\.journal)?")
+        pattern = re.compile(rf"(\.{re.escape(_short(path.name))}\.[0-9a-f]{{16}}{re.escape(PARTIAL)})(\.journal)?")
         with contextlib.suppress(OSError):
             return [p for p in path.parent.iterdir() if (m := pattern.fullmatch(p.name)) and m[1] != own]
         return []
@@ -75,3 +77,8 @@ class Folder:
 def flat(name: str) -> str:
     """Give a file name for a model's name: readable, and different for different names."""
     return f"{name.replace('/', '--')[:150]}.{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _short(name: str) -> str:
+    """Give a name with room for what is added to it (255 bytes are the limit), and different for different names."""
+    return name if len(name) <= 160 else f"{name[:140]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"

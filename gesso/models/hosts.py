@@ -77,7 +77,8 @@ def refusal(status: int, headers: Mapping[str, str], url: str, *, with_token: bo
     code = {name.lower(): value for name, value in headers.items()}.get("x-error-code", "")
     parts = urlsplit(url)
     hugging = HF_PATH.match(parts.path)
-    page = f"{parts.scheme}://{parts.netloc}/{hugging['repo']}" if hugging else f"the file's page on {parts.hostname}"
+    host = parts.netloc.rpartition("@")[2]
+    page = f"{parts.scheme}://{host}/{hugging['repo']}" if hugging else f"the file's page on {parts.hostname}"
     token = "CIVITAI_TOKEN" if parts.hostname == "civitai.com" else "HF_TOKEN"
     if code == "GatedRepo" or (status == 403 and hugging and with_token):
         step = f"accept the licence at {page}" + ("" if with_token else f", then set {token} to your token")
@@ -86,6 +87,9 @@ def refusal(status: int, headers: Mapping[str, str], url: str, *, with_token: bo
         return SourceError("not-found", f"HTTP {status}: {_GONE[code]}", f"look at {page}, then correct `sources`")
     if status == 401 and with_token:
         return SourceError("bad-token", f"HTTP 401: {token} is not accepted", f"set {token} to a valid token")
+    if status == 401 and not hugging and parts.hostname != "civitai.com":
+        step = "give the manifest another source: there are tokens for Hugging Face and Civitai alone"
+        return SourceError("needs-token", "HTTP 401: it wants a login", step)
     why, said, step = _MEANING.get(status) or _MEANING[status // 100]
     transient = why in {"rate-limited", "server-error"}
     step = step.format(page=page, token=token)

@@ -53,6 +53,7 @@ def bring(
     Raises SourceError, ContentError, OSError, and what `look` raises.
     """
     path = folder.partial(model.name, model.sha256)
+    path.parent.mkdir(parents=True, exist_ok=True)
     download(address, model, path, client.stall, on_progress, client.env, look)
     handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:

@@ -24,9 +24,11 @@ class Busy(Exception):  # noqa: N818 - not an error: somebody else does the work
 
 @contextmanager
 def hold(
-    path: Path, on_wait: Callable[[], None], go_on: Callable[[], None], *, patient: bool = True
-) -> Iterator[None]:  # fmt: skip
-    """Hold the lock at `path`; where another has it call `on_wait` once, then `go_on` again and again, which may raise.
+    path: Path, name: str, on_wait: Callable[[], None], go_on: Callable[[], None], *, patient: bool = True
+) -> Iterator[None]:
+    """Hold the lock at `path`, of the model `name`.
+
+    Where another has it `on_wait` is called once, and `go_on` again and again: it may raise.
 
     A filesystem without locks is no reason to do nothing: then the work may be done twice, and the partial file's mark
     (see journal) keeps one process from writing into what the other has finished. Nor is a lock by a file's mere
@@ -36,7 +38,7 @@ def hold(
     """
     said = False
     lock = FileLock(path, mode=0o666, fallback_to_soft=False)
-    while not _taken(lock, path, _POLL if patient else 0):
+    while not _taken(lock, path, name, _POLL if patient else 0):
         if not patient:
             raise Busy
         go_on()
@@ -49,7 +51,7 @@ def hold(
         lock.release()
 
 
-def _taken(lock: FileLock, path: Path, seconds: float) -> bool:
+def _taken(lock: FileLock, path: Path, name: str, seconds: float) -> bool:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=seconds)
@@ -59,5 +61,5 @@ def _taken(lock: FileLock, path: Path, seconds: float) -> bool:
         pass
     except OSError as error:
         if error.errno not in _NONE_HERE:
-            raise of_disk(error, str(path)) from None
+            raise of_disk(error, f"{name}: its lock, {path}") from None
     return True

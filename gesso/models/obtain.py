@@ -144,6 +144,7 @@ class Obtaining:
                 self._contributors.add(address)
                 self._transfer(found)
             finally:
+                self._received += len(found.head)
                 found.wire.leave()
         assert self._partial is not None
         assert self._follower is not None
@@ -160,7 +161,7 @@ class Obtaining:
         if self._partial is None and self._model.size is not None and journal.is_file():
             self._begin(self._model.size)
 
-    def _begin(self, size: int) -> Partial:
+    def _begin(self, size: int) -> None:
         model = self._model
         if self._partial is not None and self._partial.size != size:
             self._discard()  # the lock has no size, and another source had another one
@@ -171,7 +172,6 @@ class Obtaining:
                 self._contributors.add("an earlier run")
         if self._follower is None:
             self._follower = Follower(self._partial)
-        return self._partial
 
     def _examine(self, found: Source) -> None:
         """Judge what is offered; where the bytes are bad that are here already, and not those offered, forget them."""
@@ -216,7 +216,7 @@ class Obtaining:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             digest = receive_unmeasured(found, handle, lambda done: self._say("progress", found.host, done=done))
-            self._received += os.fstat(handle).st_size
+            self._received += os.fstat(handle).st_size - len(found.head)
             if digest != self._model.sha256:
                 self._contributors = {address}
                 return wrong_hash(digest, self._model.sha256)
@@ -237,10 +237,8 @@ class Obtaining:
             if self._client.stopped:
                 raise Stopped
 
-        def on_progress(count: int) -> None:
-            self._say("progress", host, done=count)
-
-        self._received += hub.bring(address, self._model, self._folder, self._client, on_progress, look)
+        tell: Callable[[int], None] = lambda count: self._say("progress", host, done=count)  # noqa: E731
+        self._received += hub.bring(address, self._model, self._folder, self._client, tell, look)
 
     # Small things.
 

@@ -63,7 +63,7 @@ class Row:
         """Seconds to go, where that can be told."""
         if self.size is None or not self.rate or self.ended:
             return None
-        return (self.size - self.done) / self.rate
+        return max(0, self.size - self.done) / self.rate
 
 
 @dataclass
@@ -114,7 +114,7 @@ def line(board: Board) -> str:
 
 
 def _one(row: Row) -> str:
-    share = f" {100 * row.done // row.size} %" if row.size else ""
+    share = f" {min(100, 100 * row.done // row.size)} %" if row.size else ""
     return f"{row.name}{share} {row.state}{f' from {row.source}' * bool(row.source)}"
 
 

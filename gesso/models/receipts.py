@@ -52,6 +52,7 @@ def write(folder: Folder, name: str, sha256: str, stat: os.stat_result) -> bool:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
+                os.fchmod(handle, 0o644)  # another user of the volume may believe it, too
                 file.write(text)
             Path(temporary).replace(path)
         except BaseException:

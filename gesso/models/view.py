@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,6 +32,7 @@ class FetchView:
         self._last = clock()
         self.board = progress.Board()
         self._live: Live | None = None
+        self._guard = threading.Lock()  # rich draws from a thread of its own
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -49,15 +51,22 @@ class FetchView:
 
     def on_event(self, event: Event) -> None:
         """Take in an event."""
-        now = self._clock()
-        row = self.board.feed(event, now)
-        if event.kind in TURNS:
-            self.say(turn(row))
-        elif self._live is None and row.active and now - self._last >= EVERY:
-            self._last = now
-            self.say(progress.line(self.board))
+        now, said = self._clock(), ""
+        with self._guard:
+            row = self.board.feed(event, now)
+            if event.kind in TURNS:
+                said = turn(row)
+            elif self._live is None and row.active and now - self._last >= EVERY:
+                self._last = now
+                said = progress.line(self.board)
+        if said:
+            self.say(said)
 
     def _table(self) -> Table:
+        with self._guard:
+            return self._drawn()
+
+    def _drawn(self) -> Table:
         table = Table.grid(padding=(0, 1))
         for row in self.board.active:
             table.add_row(*_cells(row.name, row.done, row.size, row.rate, row.left, f"{row.state} {row.source}"))

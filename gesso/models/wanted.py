@@ -49,16 +49,25 @@ def from_record(models: Iterable[Mapping[str, Any]], path: object) -> tuple[Mode
 def choose(models: Sequence[Model], names: Sequence[str] = (), tier: str | None = None) -> tuple[Model, ...]:
     """Give those of `names` (a path under models/, or its last part; all, where none is given), down to `tier`.
 
-    Raises ManifestError for a name that no model has.
+    Raises ManifestError for a name that no model has, or that two have, and where none would be left.
     """
-    known = {model.name: model for model in models} | {model.name.rsplit("/", 1)[-1]: model for model in models}
-    if unknown := [name for name in names if name not in known]:
-        near = [close for name in unknown for close in difflib.get_close_matches(name, known, n=2)]
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(m.name for m in models)}"
+    known = [model.name for model in models]
+    meant = {name: [full for full in known if name in {full, full.rsplit("/", 1)[-1]}] for name in names}
+    if unknown := [name for name, found in meant.items() if not found]:
+        parts = [*known, *(full.rsplit("/", 1)[-1] for full in known)]
+        near = [close for name in unknown for close in difflib.get_close_matches(name, parts, n=2)]
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
         raise ManifestError(f"no model is called {', '.join(unknown)}", hint)
-    asked = {known[name].name for name in names} or {model.name for model in models}
+    if double := [name for name, found in meant.items() if len(found) > 1 and name not in known]:
+        raise ManifestError(
+            f"{double[0]}: more than one model is called so", f"say which: {', '.join(meant[double[0]])}"
+        )
+    asked = {name if name in known else found[0] for name, found in meant.items()} or set(known)
     deepest = TIERS.index(tier) if tier in TIERS else len(TIERS)
-    return tuple(m for m in models if m.name in asked and TIERS.index(m.tier) <= deepest)
+    chosen = tuple(m for m in models if m.name in asked and TIERS.index(m.tier) <= deepest)
+    if models and not chosen:
+        raise ManifestError(f"--tier {tier}: none of these models is of it", "leave out --tier, or the names")
+    return chosen
 
 
 def in_order(models: Iterable[Model]) -> list[Model]:

@@ -34,8 +34,8 @@ PATH = f"{REPO}vae.safetensors"
 SECOND = "/mirror/vae.safetensors"
 
 
-def safetensors(shapes: Mapping[str, list[int]], size: int = 0, seed: int = 1) -> bytes:
-    """Give a whole safetensors file of half floats; of `size` bytes, one more tensor taking up the rest."""
+def safetensors(shapes: Mapping[str, list[int]], size: int = 0, seed: int = 1, *, data: bool = True) -> bytes:
+    """Give a safetensors file (or its head) of half floats; of `size` bytes, one more tensor taking up the rest."""
     at, table = 0, {}
     for name, shape in shapes.items():
         end = at + 2 * math.prod(shape)
@@ -45,9 +45,8 @@ def safetensors(shapes: Mapping[str, list[int]], size: int = 0, seed: int = 1) -
         head = json.dumps(table).encode()
         if (rest := size - 8 - len(head) - at) > 0:
             table["rest"] = {"dtype": "U8", "shape": [rest], "data_offsets": [at, at + rest]}
-    data = struct.pack("<Q", len(head)) + head
-    end = max(at, size - len(data))
-    return data + random.Random(seed).randbytes(end)
+    start = struct.pack("<Q", len(head)) + head
+    return start + (random.Random(seed).randbytes(max(at, size - len(start))) if data else b"")
 
 
 def vae(size: int, channels: int = 4, seed: int = 1) -> bytes:
@@ -165,9 +164,9 @@ _LATER = r"^try again later"
 _ANOTHER = r"^give the manifest another source"
 _AGAIN = r"^fetch it again"
 NEXT: dict[str, list[str]] = {
-    "needs-token": [r"^set (HF|CIVITAI)_TOKEN; see http\S+", r"^set (HF|CIVITAI)_TOKEN; see the file's page on \S+"],
+    "needs-token": [r"^set HF_TOKEN; see http\S+", r"^set CIVITAI_TOKEN; see the file's page on civitai", _ANOTHER],
     "bad-token": [r"^set (HF|CIVITAI)_TOKEN to a valid token"],
-    "gated": [r"^accept the licence at http\S+"],
+    "gated": [r"^accept the licence at (http\S+|the file's page on \S+)"],
     "forbidden": [_LOOK],
     "not-found": [_LOOK + ".*correct `sources`", _ANOTHER],
     "gone": [_LOOK + ".*correct `sources`"],
@@ -186,7 +185,7 @@ NEXT: dict[str, list[str]] = {
     "bad-redirect": [_ANOTHER],
     "private-address": [_ANOTHER],
     "insecure": [_ANOTHER],
-    "hub": [r"HF_TOKEN"],
+    "hub": [r"HF_TOKEN", r"^correct `sources`"],
     "html": [r"^open the address in a browser"],
     "json": [r"^read what it says"],
     "lfs-pointer": [r"^fetch the file itself"],

@@ -1,4 +1,4 @@
-"""Fetching from a server that misbehaves: at the final path is nothing, or exactly the right bytes, and it is well said.
+"""Fetching from a server that misbehaves: at the final path is nothing, or exactly the right bytes.
 
 The tables below have every behaviour that the mirror knows. What a fault ends with is the error's `why`; where it ends
 well all the same (another way was found to the same bytes) there is none.
@@ -12,14 +12,13 @@ import os
 import ssl
 import subprocess
 import threading
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from mirror import BEHAVIOURS, Mirror, behaviour, names
 
-from gesso.models import receipts
+from gesso.models import receipts, unmeasured
 from gesso.models.faults import ContentError, LocalError, SourceError
 from gesso.models.folder import Folder
 from gesso.models.journal import BLOCK, Partial
@@ -44,11 +43,13 @@ from .fetching import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from gesso.manifest.schema import Model
     from gesso.models.events import Event
+    from gesso.models.verify import Level
 
-STALL = 0.4  # seconds, for servers that stall; all others get 10, however busy the machine is
+STALL = 0.5  # seconds, for servers that stall; all others get 10, however busy the machine is
 OTHERS = {"/other": OTHER, "/other-small": vae(40_000, seed=2)}
 
 
@@ -75,7 +76,7 @@ ODD: dict[str, dict[str, Any]] = {
     "shorter-range": {"most": 200_000},
 }
 PASSING: dict[str, Case] = {
-    **{name: COMES for name in names("passing")},
+    **dict.fromkeys(names("passing"), COMES),
     "stall-once": ends(stalls=True),
     # What a page shows is not a hiccup: somebody has to look at it. Asked again, it comes.
     "login-page-once": ends("html"),
@@ -152,7 +153,7 @@ FAULTS: dict[str, Case] = {
     "reset-before-status": ends("cut-off"),
     "trickle": ends("stalled", stalls=True, rate=20),  # faster than any timeout of a socket
     "trickle-head": ends("stalled", stalls=True, rate=20),
-    "refuse": ends("unreachable", connections=50),
+    "refuse": ends("unreachable", "cut-off", connections=50),  # as the kernel has it
     # Broken lengths.
     "length-missing": COMES,
     "length-low": ends("truncated"),
@@ -194,6 +195,7 @@ FAULTS: dict[str, Case] = {
     "redirect-to-ftp": ends("insecure"),
     "redirect-to-data": ends("insecure"),
 }
+ONCE: dict[str, dict[str, Any]] = {"refuse": {"connections": 1}}  # or the next source would be refused as well
 # Where one bad answer is followed by good ones, the same source gives the file in the same run.
 RECOVERS = {
     "cut-off", "stalled", "unreachable", "rate-limited", "server-error", "wrong-hash", "bad-range", "changed",
@@ -217,8 +219,8 @@ def act(mirror: Mirror, name: str, case: Case, data: bytes = SIX, **more: Any) -
     mirror.behave(PATH, behaviour(name, **params | more))
 
 
-def chosen(case: Case) -> Any:
-    return options(STALL, retries=1) if case.stalls else options()
+def chosen(case: Case, retries: int = 1) -> Any:
+    return options(STALL, retries=retries) if case.stalls else options()
 
 
 def test_the_tables_have_every_behaviour() -> None:
@@ -244,7 +246,7 @@ def test_what_is_odd_and_legal_simply_works(mirror: Mirror, bench: Bench, name: 
     assert not bench.of("quarantined")
     assert name == "crowded" or not bench.of("retrying")
     assert sockets_to(mirror.port) == 0
-    assert outcome.received >= 0
+    assert outcome.received == len(data)
     before = bench.path(outcome.model).stat()
     assert bench.fetch(outcome.model).state == "there"
     assert bench.path(outcome.model).stat() == before
@@ -258,7 +260,7 @@ def test_what_is_odd_and_legal_simply_works(mirror: Mirror, bench: Bench, name: 
 def test_alone(mirror: Mirror, bench: Bench, name: str, data: bytes) -> None:
     case = FAULTS[name]
     act(stocked(mirror, data), name, case, data)
-    outcome = bench.fetch(wanted(data, mirror.url(PATH)), chosen(case))
+    outcome = bench.fetch(wanted(data, mirror.url(PATH)), chosen(case, retries=0))
     whys = case.whys if data is SIX or case.small is None else case.small
     if whys:
         error = bench.failed(outcome, *whys)
@@ -271,11 +273,11 @@ def test_alone(mirror: Mirror, bench: Bench, name: str, data: bytes) -> None:
 @pytest.mark.parametrize("name", FAULTS)
 def test_with_a_healthy_second_source(mirror: Mirror, bench: Bench, name: str) -> None:
     case = FAULTS[name]
-    act(stocked(mirror), name, case, **({"connections": 1} if name == "refuse" else {}))
+    act(stocked(mirror), name, case, SIX, **ONCE.get(name, {}))
     second = mirror.url(SECOND, host="localhost")
     outcome = bench.fetch(wanted(SIX, mirror.url(PATH), second), chosen(case))
     bench.fetched(outcome, SIX)
-    if case.whys and name != "refuse":  # that one passes
+    if case.whys:
         [switched] = bench.of("switched")
         assert switched.source == outcome.source == f"localhost:{mirror.port}"
         host, reason = switched.message.split(": ", 1)
@@ -288,9 +290,9 @@ def test_with_a_healthy_second_source(mirror: Mirror, bench: Bench, name: str) -
 @pytest.mark.parametrize("name", [name for name in FAULTS if FAULTS[name].whys])
 def test_a_fault_that_passes(mirror: Mirror, bench: Bench, name: str) -> None:
     case = FAULTS[name]
-    act(stocked(mirror), name, case, times=1, **({"connections": 1} if name == "refuse" else {}))
+    act(stocked(mirror), name, case, SIX, times=1, **ONCE.get(name, {}))
     model = wanted(SIX, mirror.url(PATH))
-    outcome = bench.fetch(model, chosen(case))
+    outcome = bench.fetch(model, chosen(case, retries=2))
     if outcome.state == "failed":
         assert not RECOVERS & set(case.whys) or name.endswith("-for-ever")
         bench.failed(outcome, *case.whys)
@@ -304,7 +306,7 @@ def test_what_passes_by_itself(mirror: Mirror, bench: Bench, name: str, data: by
     case = PASSING[name]
     act(stocked(mirror, data), name, case, data)
     model = wanted(data, mirror.url(PATH))
-    outcome = bench.fetch(model, chosen(case))
+    outcome = bench.fetch(model, chosen(case, retries=2))
     if case.whys:
         bench.failed(outcome, *case.whys)
         outcome = bench.fetch(model)
@@ -345,17 +347,19 @@ def test_in_the_middle_and_then_never_again(mirror: Mirror, bench: Bench, name: 
     case = MIDDLE[name]
     act(stocked(mirror), name, case, not_first=True, times=2)
     model = wanted(SIX, mirror.url(PATH))
-    outcome = bench.fetch(model, chosen(case))
-    if outcome.state == "failed":
-        assert case.whys
+    for _ in range(2):  # where it gives up at once, each run meets one of the two
+        outcome = bench.fetch(model, chosen(case, retries=2))
+        if outcome.state == "fetched":
+            break
+        assert not RECOVERS & set(case.whys)
+    else:
         outcome = bench.fetch(model)
     bench.fetched(outcome, SIX)
 
 
 def test_wrong_bytes_of_one_source_are_not_mixed_into_the_next(mirror: Mirror, bench: Bench) -> None:
     """The primary gives flipped bytes and then dies; the mirror gives the rest, then everything."""
-    stocked(mirror).behave(PATH, behaviour("flip", at=100), behaviour("404", after=3))
-    model = wanted(SIX, mirror.url(PATH), mirror.url(SECOND, host="localhost"))
+    model = wanted(SIX, stocked(mirror).url(PATH), mirror.url(SECOND, host="localhost"))
     mirror.behave(PATH, behaviour("flip", at=200_000), behaviour("404", after=3))
     outcome = bench.fetch(model, options(connections=1))
     bench.fetched(outcome, SIX)
@@ -409,7 +413,9 @@ def test_a_redirect_leads_to_no_address_that_was_not_meant(mirror: Mirror, bench
 
 
 @pytest.mark.parametrize("data", SIZES)
-@pytest.mark.parametrize("name", ["healthy", "no-ranges", "no-ranges-chunked", "http10", "chunked", "total-star", "hub"])
+@pytest.mark.parametrize(
+    "name", ["healthy", "no-ranges", "no-ranges-chunked", "http10", "chunked", "total-star", "hub"]
+)
 def test_an_unknown_size(mirror: Mirror, bench: Bench, name: str, data: bytes) -> None:
     stocked(mirror, data).behave(PATH, behaviour(name))
     bench.fetched(bench.fetch(wanted(data, mirror.url(PATH), size=None)), data)
@@ -417,13 +423,14 @@ def test_an_unknown_size(mirror: Mirror, bench: Bench, name: str, data: bytes) -
 
 @pytest.mark.parametrize("lengths", ["", "no-ranges-chunked"])
 @pytest.mark.parametrize("name", ["flip", "other-file", "header-only", "login-page", "cut", "gzip", "endless-chunked"])
-def test_an_unknown_size_and_a_bad_first_source(mirror: Mirror, bench: Bench, name: str, lengths: str) -> None:
+def test_an_unknown_size_and_a_bad_first_source(
+    mirror: Mirror, bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, lengths: str
+) -> None:
     """Whatever size the first one had: the second's is another."""
+    monkeypatch.setattr(unmeasured, "MOST", 8 << 20)
     stocked(mirror)
     more = {"path": "/other"} if name == "other-file" else {}
     mirror.behave(PATH, *([behaviour(lengths)] if lengths else []), behaviour(name, **more))
-    if name == "endless-chunked":
-        mirror.behave(PATH, behaviour(name), behaviour("cut", at=0.9))
     model = wanted(SIX, mirror.url(PATH), mirror.url(SECOND), size=None)
     bench.fetched(bench.fetch(model), SIX)
 
@@ -474,7 +481,9 @@ def test_a_partial_file_of_right_bytes_is_gone_on_with(
 
 @pytest.mark.parametrize("blocks", [(0,), (3,), (0, 1, 2), (1, 5), (0, 1, 2, 3, 4, 5)], ids=str)
 @pytest.mark.parametrize("name", ["healthy", "no-ranges", "hub"])
-@pytest.mark.parametrize("bad", [OTHER, bytes(len(SIX)), b"<!DOCTYPE html>".ljust(len(SIX))], ids=["other", "0", "html"])
+@pytest.mark.parametrize(
+    "bad", [OTHER, bytes(len(SIX)), b"<!DOCTYPE html>".ljust(len(SIX))], ids=["other", "0", "html"]
+)
 def test_a_partial_file_of_wrong_bytes_is_started_over_once(
     mirror: Mirror, bench: Bench, bad: bytes, name: str, blocks: tuple[int, ...]
 ) -> None:
@@ -519,12 +528,12 @@ def missing_of(bench: Bench, model: Model) -> int:
 @pytest.mark.parametrize("name", ["slow", "no-ranges"])
 def test_stopped_and_gone_on_with(mirror: Mirror, bench: Bench, name: str) -> None:
     stop = threading.Event()
-    rules = [behaviour("slow", rate=1_000_000)] + ([behaviour("no-ranges")] if name == "no-ranges" else [])
+    rules = [behaviour("slow", rate=BLOCK * 2)] + ([behaviour("no-ranges")] if name == "no-ranges" else [])
     stocked(mirror).behave(PATH, *rules)
     model = wanted(SIX, mirror.url(PATH))
     watcher = Watching(bench, lambda event: stop.set() if event.done >= 2 * BLOCK else None)
     with pytest.raises(Stopped):
-        watcher.fetch(model, stop=stop)
+        watcher.fetch(model, options(connections=1), stop=stop)
     assert sockets_to(mirror.port) == 0
     assert bench.bytes_of(model) is None
     missing = missing_of(bench, model)
@@ -676,6 +685,12 @@ def test_a_token_that_is_not_accepted(mirror: Mirror, bench: Bench) -> None:
     never_told(bench, outcome)
 
 
+def test_a_login_for_which_there_is_no_token(mirror: Mirror, bench: Bench) -> None:
+    stocked(mirror).behave(SECOND, "401")
+    error = bench.failed(bench.fetch(wanted(SIX, mirror.url(SECOND)), env=TOKENS), "needs-token")
+    assert "another source" in error.next_step
+
+
 @pytest.mark.parametrize("lfs", [True, False])
 def test_it_comes_from_a_front_like_hugging_faces(mirror: Mirror, bench: Bench, *, lfs: bool) -> None:
     bench.fetched(hugging(mirror, bench, lfs=lfs), SIX)
@@ -729,9 +744,8 @@ SDXL = {
 def juggernaut(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a checkpoint of which 710 KB are less than a hundredth."""
     path = tmp_path_factory.mktemp("incident") / "juggernaut"
-    header = safetensors(SDXL, 80_000_000)[: 1 << 20]
     with path.open("wb") as file:
-        file.write(header)
+        file.write(safetensors(SDXL, 80_000_000, data=False))
         file.truncate(80_000_000)
     return path
 
@@ -741,7 +755,7 @@ def test_the_incident(mirror: Mirror, bench: Bench, juggernaut: Path, bad: str) 
     """A 710 KB stub is in place already: it is found at every level, put aside, fetched again, and right at the end."""
     mirror.files[PATH] = juggernaut
     with juggernaut.open("rb") as file:
-        digest, start = hashlib.file_digest(file, "sha256").hexdigest(), None
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
         start = file.read(STUB)
     stub = {
@@ -752,8 +766,9 @@ def test_the_incident(mirror: Mirror, bench: Bench, juggernaut: Path, bad: str) 
     path = bench.path(model)
     path.parent.mkdir(parents=True)
     path.write_bytes(stub)
-    for level in ("fast", "header", "full"):
-        verdict = check(model, bench.folder, level)  # type: ignore[arg-type]
+    levels: tuple[Level, ...] = ("fast", "header", "full")
+    for level in levels:
+        verdict = check(model, bench.folder, level)
         assert verdict.bad, level
         assert verdict.status == ("html" if bad == "page" else "stub")
     # A receipt that somebody wrote for other bytes makes it no better.
@@ -775,16 +790,16 @@ def test_the_incident_and_no_source(mirror: Mirror, bench: Bench) -> None:
     model = wanted(SIX, mirror.url(PATH))
     bench.path(model).parent.mkdir(parents=True)
     bench.path(model).write_bytes(SIX[: len(SIX) // 2])
-    bench.fetch_bad = True  # type: ignore[attr-defined]
     bench.failed(bench.fetch(model), "not-found")
     assert len(list(bench.folder.quarantine.iterdir())) == 1
 
 
 def test_a_vae_of_the_wrong_channels_is_refused_before_its_body(mirror: Mirror, bench: Bench, tmp_path: Path) -> None:
-    head = safetensors({"decoder.conv_in.weight": [512, 16, 3, 3], "encoder.conv_in.weight": [128, 3, 3, 3]}, 167_000_000)
+    shapes = {"decoder.conv_in.weight": [512, 16, 3, 3], "encoder.conv_in.weight": [128, 3, 3, 3]}
+    head = safetensors(shapes, 167_000_000, data=False)
     path = tmp_path / "vae16"
     with path.open("wb") as file:
-        file.write(head[:100_000])
+        file.write(head)
         file.truncate(167_000_000)
     mirror.files[PATH] = path
     model = wanted(b"", mirror.url(PATH), sha256="0" * 64, size=167_000_000)
@@ -891,7 +906,9 @@ def test_a_company_s_own_certificates(authority: Path, bench: Bench, monkeypatch
         assert sockets_to(mirror.port) == 0
 
 
-@pytest.mark.parametrize("name", ["redirect-elsewhere", "cut-once", "reset-once", "stall-once", "expiring", "no-ranges"])
+@pytest.mark.parametrize(
+    "name", ["redirect-elsewhere", "cut-once", "reset-once", "stall-once", "expiring", "no-ranges"]
+)
 def test_over_tls(authority: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
     with over_tls(authority) as mirror:
@@ -904,13 +921,13 @@ def test_from_https_nothing_leads_to_http(authority: Path, bench: Bench, monkeyp
     monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
     with over_tls(authority) as mirror:
         mirror.behave(PATH, "redirect-downgrade")
-        error = bench.failed(bench.fetch(wanted(SIX, mirror.url(PATH))), "insecure", "not-http", "cut-off")
-        assert error.why == "insecure"
+        bench.failed(bench.fetch(wanted(SIX, mirror.url(PATH))), "insecure")
 
 
 def test_what_is_no_tls(mirror: Mirror, bench: Bench) -> None:
     plain = stocked(mirror).url(PATH).replace("http://", "https://")
-    bench.failed(bench.fetch(wanted(SIX, plain)), "tls", "unreachable")
+    chosen = replace(options(retries=0), connect=0.5)
+    bench.failed(bench.fetch(wanted(SIX, plain), chosen), "tls", "unreachable")
 
 
 def test_the_folder_of_a_bench_is_a_models_folder(bench: Bench) -> None:

@@ -33,6 +33,7 @@ def test_https_and_from_this_machine_this_machine(url: str, source: str) -> None
         ("http://huggingface.co/f", THERE, "insecure"),
         (HERE, THERE, "insecure"),
         ("http://localhost/f", THERE, "insecure"),
+        ("http://localhost/f", "https://localhost/f", "insecure"),
         ("http://10.0.0.1/f", HERE, "private-address"),
         ("http://127.0.0.2/f", HERE, "private-address"),
         ("http://127.0.0.1.evil.example/f", HERE, "private-address"),

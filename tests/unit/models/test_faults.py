@@ -16,6 +16,7 @@ DISK = {
     "disk-full": [errno.ENOSPC, errno.EDQUOT, errno.EFBIG],
     "read-only": [errno.EROFS, errno.EACCES, errno.EPERM],
     "in-the-way": [errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST, errno.ELOOP],
+    "changed-under-us": [errno.EBUSY],
     "io-error": [errno.EIO, errno.ESTALE, errno.ENODEV],
 }
 
@@ -26,7 +27,13 @@ def test_what_our_own_disk_says(why: str, code: int) -> None:
     assert isinstance(found, LocalError)
     assert (found.why, found.exit_code) == (why, 4)
     assert found.message == f"vae/a.safetensors: {os.strerror(code)}"
-    step = {"disk-full": "room", "read-only": "writable", "in-the-way": "move away", "io-error": "disk"}[why]
+    step = {
+        "disk-full": "room",
+        "read-only": "writable",
+        "in-the-way": "move away",
+        "io-error": "disk",
+        "changed-under-us": "what else uses it",
+    }[why]
     assert step in found.next_step
 
 

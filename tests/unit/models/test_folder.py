@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,3 +93,18 @@ def test_a_store_lays_models_where_it_wants_and_all_else_follows(tmp_path: Path)
     assert folder.lock(NAME) == same.lock("vae/other.sft")  # one file, whatever two architectures call it: one lock
     assert folder.receipt(NAME) == same.receipt("vae/other.sft")
     assert folder.path("vae/not-placed.sft") == tmp_path / "vae" / "not-placed.sft"
+
+
+@pytest.mark.parametrize("name", [NAME, f"vae/{'x' * 200}.safetensors"])
+def test_what_another_lock_left_half_is_found_and_nothing_else(tmp_path: Path, name: str) -> None:
+    folder = Folder.at(tmp_path)
+    folder.path(name).parent.mkdir()
+    old = [folder.partial(name, "f" * 64), folder.journal(name, "f" * 64)]
+    kept = [
+        folder.path(name), folder.partial(name, SHA), folder.journal(name, SHA),
+        folder.partial("vae/other.safetensors", "f" * 64), folder.path("vae/theirs.part"),
+    ]  # fmt: skip
+    for path in old + kept:
+        path.touch()
+    assert sorted(folder.strangers(name, SHA)) == sorted(old)
+    assert folder.strangers("unet/none.sft", SHA) == []

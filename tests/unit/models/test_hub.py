@@ -10,9 +10,12 @@ import pytest
 
 from gesso import proc
 from gesso.models import hosts, hub
+from gesso.models.client import Client
 from gesso.models.faults import ContentError, SourceError
+from gesso.models.folder import Folder
+from gesso.models.verify import check
 
-from .making import VAE, wanted
+from .making import NAME, VAE, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -294,3 +297,63 @@ def test_the_child_s_own_code(fake: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert capsys.readouterr().out == "8192\n"
     assert hub.main("org/repo", "f", "no", str(fake)) == 1
     assert capsys.readouterr().out == "ValueError: not there\n"
+
+
+# ── brought, judged, hashed, put in place ──
+
+
+@pytest.fixture
+def bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Folder]:
+    """Bring a model by a stand-in child that lays down these bytes."""
+
+    def bring(data: bytes, look: Callable[[], None] = lambda: None) -> Folder:
+        def lays(folder: Path, say: Callable[[str], None]) -> int:
+            gives(folder, say)
+            (folder / "sub folder" / "file.safetensors").write_bytes(data)
+            return 0
+
+        made = Folder.at(tmp_path / "models")
+        made.path(NAME).parent.mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(proc, "stream", Child(lays, lays).stream)
+        assert hub.bring(URL, wanted(), made, Client({}), lambda _: None, look) == len(VAE)
+        return made
+
+    return bring
+
+
+def test_what_it_brings_is_hashed_by_us_and_gets_its_receipt(bring: Callable[..., Folder]) -> None:
+    made = bring(VAE)
+    assert check(wanted(), made).by == "receipt"
+    assert [path.name for path in made.path(NAME).parent.iterdir()] == [made.path(NAME).name]
+
+
+@pytest.mark.parametrize(
+    ("data", "why"), [(VAE[:-1] + b"!", "wrong-hash"), (b"<html>", "html"), (VAE[:-9], "truncated")]
+)
+def test_what_it_brings_is_never_believed(tmp_path: Path, bring: Callable[..., Folder], data: bytes, why: str) -> None:
+    with pytest.raises(ContentError) as caught:
+        bring(data)
+    assert caught.value.why == why
+    assert list((tmp_path / "models" / "vae").iterdir()) == []
+
+
+def test_who_is_asked_to_stop_ends_the_child(tmp_path: Path, bring: Callable[..., Folder]) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bring(VAE, stop)
+    assert list((tmp_path / "models" / "vae").iterdir()) == []
+
+
+def test_the_child_gets_token_and_mirror_of_the_fetch_and_nothing_else_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = Child(gives)
+    monkeypatch.setattr(proc, "stream", child.stream)
+    env = {"HF_TOKEN": "hf_secret", "HF_ENDPOINT": "https://mirror.example", "CIVITAI_TOKEN": "cv", "PATH": "/x"}
+    hub.download(URL, wanted(), tmp_path / "target", 30, lambda _: None, env)
+    (told,) = child.envs
+    assert (told["HF_TOKEN"], told["HF_ENDPOINT"]) == ("hf_secret", "https://mirror.example")
+    assert not {"CIVITAI_TOKEN", "PATH"} & told.keys()
+    assert "hf_secret" not in " ".join(child.commands[0])

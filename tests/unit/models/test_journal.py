@@ -17,7 +17,7 @@ from gesso.models.journal import BLOCK, Partial, left_behind, set_aside
 from .making import descriptors, wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SHA = "ab" * 32
@@ -304,3 +304,53 @@ def test_a_file_cut_under_the_hash_is_an_error_and_no_hang(partial: Partial) -> 
     os.ftruncate(partial.fd, BLOCK)
     with pytest.raises(OSError, match="cut"):
         Follower(partial).digest()
+
+
+# ── two at once, where locks are not real ──
+
+
+def test_the_last_to_open_owns_it_and_the_other_writes_no_more(tmp_path: Path, partial: Partial) -> None:
+    """Its file may be visible under its final name by now."""
+    fill(partial, 0)
+    other = opened(tmp_path)
+    assert other.resumed == 1
+    late: list[Callable[[], None]] = [
+        lambda: partial.write(BLOCK, memoryview(b"late")),
+        lambda: partial.mark(1),
+        partial.settle,
+    ]
+    for step in late:
+        with pytest.raises(OSError, match="another process") as caught:
+            step()
+        assert caught.value.errno == errno.EBUSY
+    assert other.missing() == [(1, 5)]
+    assert os.pread(other.fd, 4, BLOCK) == bytes(4)
+    fill(other, 1)
+    other.settle()
+    other.close()
+
+
+def test_a_disk_that_does_not_take_it_leaves_nothing_to_be_trusted(
+    tmp_path: Path, partial: Partial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failed fsync the kernel may give back bytes that were never written, and say yes to the next."""
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    fill(partial, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            partial.settle()
+    assert partial.missing() == [(0, 5)]
+    again = opened(tmp_path)
+    assert again.resumed == 0
+    again.close()
+
+
+def test_where_the_space_is_not_there_nothing_is_left_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "_fallocate", lambda *_: errno.ENOSPC)
+    with pytest.raises(OSError, match="No space left"):
+        opened(tmp_path)
+    assert list(tmp_path.iterdir()) == []

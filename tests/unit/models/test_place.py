@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -158,3 +159,23 @@ def test_what_cannot_be_synced_is_no_error(tmp_path: Path) -> None:
     before = descriptors()
     sync(tmp_path)
     assert descriptors() == before
+
+
+@pytest.mark.parametrize("how", ["taken away", "swapped"])
+def test_only_the_file_that_was_hashed_is_put_in_place(folder: Folder, handles: list[int], how: str) -> None:
+    partial, handle = fetched(folder, handles)
+    partial.unlink()
+    if how == "swapped":
+        partial.write_bytes(b"other bytes under the same name")
+    with pytest.raises(OSError, match=r".") as caught:
+        put_in_place(folder, MODEL, partial, handle)
+    assert caught.value.errno == errno.EBUSY
+    assert not folder.path(NAME).exists()
+
+
+def test_what_a_killed_run_left_after_the_rename_is_tidied(folder: Folder, handles: list[int]) -> None:
+    fetched(folder, handles)
+    put(folder, NAME, VAE)
+    assert place.tidy(folder, MODEL)
+    assert [path.name for path in folder.path(NAME).parent.iterdir()] == [folder.path(NAME).name]
+    assert not place.tidy(folder, MODEL)

@@ -77,12 +77,16 @@ def test_to_hash_what_is_there_counts_apart_from_the_fetch() -> None:
     assert made.rows["vae/a.sft"].rate == 0
     made.feed(event("progress", done=1 * MB), 2.5)
     assert made.rows["vae/a.sft"].rate == pytest.approx(MB)
+    made = board((0, event("checking", done=0)), (1, event("checking", done=10)), (1.5, event("started", done=90 * MB)))
+    assert made.rows["vae/a.sft"].rate == 0  # resumed: what was there already came at no rate at all
 
 
 def test_what_begins_again_begins_at_nothing() -> None:
     made = board((0, event("progress", done=50)), (1, event("progress", done=90)), (2, event("retrying", done=0)))
     row = made.rows["vae/a.sft"]
     assert (row.done, row.rate) == (0, 0)
+    made.feed(event("progress", done=10), 3)
+    assert row.rate == pytest.approx(10)
 
 
 @pytest.mark.parametrize("kind", ["quarantined", "waiting", "failed", "skipped"])

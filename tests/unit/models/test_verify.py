@@ -472,8 +472,10 @@ def test_ctrl_c_stops_what_runs_and_begins_nothing_more(folder: Folder, monkeypa
     def fake(model: Model, _folder: Folder, _level: Level, _on_bytes: object, stop: threading.Event) -> Verdict:
         begun.append(model.name)
         if both.wait(20) == 0:
-            time.sleep(0.05)  # until the one who asked waits: what comes sooner may find CPython between two steps
+            time.sleep(0.05)  # until the one who asked waits
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            if not stop.wait(2):  # CPython can lose one that comes in the moment in which it begins to wait
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         stopped.append(stop.wait(20))
         raise Stopped
 

@@ -1,0 +1,223 @@
+"""Fetches in processes of their own, and what must hold after each, however it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gesso.models import receipts
+from gesso.models.folder import Folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mirror import Mirror, Record
+
+    from gesso.manifest.schema import Model
+
+HERE = Path(__file__).resolve().parent
+PATIENCE = 120.0  # seconds after which a test is given up; none passes by waiting that long
+_PAGE = 4096  # the journal: a page, then a byte a block
+
+
+@dataclass
+class Child:
+    """One fetch in a process of its own."""
+
+    pid: int
+    out: Path
+    end: int | None = None  # exit code; below zero the signal that killed it
+
+    @property
+    def received(self) -> int:
+        """Bytes that it took from the network, also where it was killed."""
+        with contextlib.suppress(FileNotFoundError):
+            raw = (self.out / "received").read_bytes()
+            return int(struct.unpack("<Q", raw)[0]) if len(raw) == 8 else 0
+        return 0
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        with contextlib.suppress(FileNotFoundError):
+            whole = (self.out / "events").read_text(encoding="utf-8").split("\n")[:-1]
+            return [json.loads(line) for line in whole]
+        return []
+
+    def has(self, kind: str) -> bool:
+        return any(event["kind"] == kind for event in self.events)
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        trace = self.out / "trace"
+        assert not trace.exists(), trace.read_text(encoding="utf-8")
+        [row] = json.loads((self.out / "outcomes").read_text(encoding="utf-8"))
+        assert isinstance(row, dict)
+        return row
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        os.kill(self.pid, number)
+
+
+class Forks:
+    """The process that forks (see forking.py)."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch, self._count = scratch, 0
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "forking.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=os.environ | {"PYTHONPATH": str(HERE.parents[1])},
+        )  # fmt: skip
+
+    def begin(self, *jobs: dict[str, Any]) -> list[Child]:
+        """Start a child for each job; all must be waited for before the next round."""
+        outs = []
+        for job in jobs:
+            self._count += 1
+            outs.append(self._scratch / str(self._count))
+            outs[-1].mkdir()
+            job["out"] = str(outs[-1])
+        self._say(json.dumps(jobs))
+        return [Child(pid, out) for pid, out in zip(self._line(), outs, strict=True)]
+
+    def wait(self, children: list[Child]) -> None:
+        self._say("")
+        for child, end in zip(children, self._line(), strict=True):
+            child.end = end
+
+    def run(self, *jobs: dict[str, Any]) -> list[Child]:
+        children = self.begin(*jobs)
+        self.wait(children)
+        return children
+
+    def _say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
+    def _line(self) -> list[int]:
+        assert self._process.stdout is not None
+        found = json.loads(self._process.stdout.readline())
+        assert isinstance(found, list)
+        return found
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+@dataclass
+class Place:
+    """A models folder in which one model is to be, the bytes of which are known."""
+
+    root: Path
+    model: Model
+    data: bytes = field(repr=False)
+    block: int
+
+    @property
+    def folder(self) -> Folder:
+        return Folder.at(self.root)
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path(self.model.name)
+
+    @property
+    def partial(self) -> Path:
+        return self.folder.partial(self.model.name, self.model.sha256)
+
+    @property
+    def journal(self) -> Path:
+        return self.folder.journal(self.model.name, self.model.sha256)
+
+    def job(self, **more: Any) -> dict[str, Any]:
+        return {"root": str(self.root), "models": [self.model.model_dump(mode="json")], "block": self.block, **more}
+
+    def never_wrong(self) -> bool:
+        """At the final path is nothing, or exactly the right bytes; give which."""
+        try:
+            found = self.path.read_bytes()
+        except FileNotFoundError:
+            return False
+        assert hashlib.sha256(found).hexdigest() == self.model.sha256
+        return True
+
+    def marked(self) -> set[int]:
+        """Give the blocks that the journal says are there, and see that they are."""
+        try:
+            marks = self.journal.read_bytes()[_PAGE:]
+            held = self.partial.read_bytes()
+        except FileNotFoundError:
+            return set()
+        if len(held) != len(self.data):
+            assert not any(marks)
+            return set()
+        found = {block for block, mark in enumerate(marks) if mark == 1}
+        for block in found:
+            part = slice(block * self.block, (block + 1) * self.block)
+            assert held[part] == self.data[part]
+        return found
+
+    def bytes_of(self, blocks: set[int]) -> int:
+        return sum(min((b + 1) * self.block, len(self.data)) - b * self.block for b in blocks)
+
+    def asked_again(self, requests: list[Record], had: set[int]) -> list[Record]:
+        """Give the requests for what was there before."""
+        found = []
+        for record in requests:
+            if record.span is not None and record.status == 206:
+                start, length = record.span
+                if had & set(range(start // self.block, -(-(start + length) // self.block))):
+                    found.append(record)
+        return found
+
+    def right(self) -> None:
+        """It is there, with a receipt, and nothing else is."""
+        assert self.never_wrong()
+        assert receipts.holds(self.folder, self.model.name, self.model.sha256)
+        assert self.leftovers() == []
+
+    def leftovers(self) -> list[str]:
+        """Give what is neither the model nor one of gesso's small records."""
+        records = {self.folder.lock(self.model.name), self.folder.receipt(self.model.name), self.path}
+        return sorted(
+            str(path.relative_to(self.root))
+            for path in self.root.rglob("*")
+            if not path.is_dir() and path not in records and not path.name.startswith(".new-")
+        )
+
+    def clear(self) -> None:
+        for path in sorted(self.root.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+
+
+def until(what: Any, mirror: Mirror | None = None) -> None:
+    """Wait until `what()` holds."""
+    late = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < late, "it never came"
+        time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def forking(scratch: Path) -> Iterator[Forks]:
+    """Give a process that forks."""
+    forks = Forks(scratch)
+    try:
+        yield forks
+    finally:
+        forks.close()

@@ -1,0 +1,257 @@
+"""Ctrl-C and SIGTERM of `gesso fetch` as a person runs it: it ends at once, says so, and goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from filelock import FileLock
+from mirror import Mirror, behaviour
+
+from gesso.models import journal
+
+from .fetching import NAME, vae, wanted
+from .rounds import PATIENCE, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = journal.BLOCK
+DATA = vae(64 * BLOCK + 1000)  # at the rates below the whole takes long, and a block does not
+FILE = "/vae.safetensors"
+# It must end long before anything that it waits for does: a stall (30 s and more), a Retry-After (50 s).
+SOON = 25.0
+
+
+class Running:
+    """`gesso fetch` in a process of its own."""
+
+    def __init__(self, at: Place, *more: str) -> None:
+        record = at.root.parent / "build.json"
+        record.write_text(json.dumps({"models": [at.model.model_dump(mode="json")]}), encoding="utf-8")
+        self.at, self._more = at, more
+        self._out, self._err = at.root.parent / "out", at.root.parent / "err"
+        command = [sys.executable, "-m", "gesso.cli", "fetch", "--record", str(record), "--models", str(at.root), *more]
+        with self._out.open("w") as out, self._err.open("w") as err:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+            )
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text(encoding="utf-8")
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text(encoding="utf-8")
+
+    def until(self, what: Callable[[], object]) -> None:
+        late = time.monotonic() + PATIENCE
+        while not what():
+            assert self.process.poll() is None, self.err
+            assert time.monotonic() < late, self.err
+            time.sleep(0.01)
+
+    def end(self, number: int) -> int:
+        """Send a signal and give how it ended."""
+        self.process.send_signal(number)
+        return self.process.wait(SOON)
+
+
+@pytest.fixture
+def at(mirror: Mirror, tmp_path: Path) -> Place:
+    mirror.files[FILE] = DATA
+    return Place(tmp_path / "models", wanted(DATA, mirror.url(FILE)), DATA, BLOCK)
+
+
+@pytest.fixture
+def start(at: Place) -> Iterator[Callable[..., Running]]:
+    running: list[Running] = []
+
+    def make(*more: str) -> Running:
+        running.append(Running(at, *more))
+        return running[-1]
+
+    yield make
+    for one in running:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+
+
+def interrupted(running: Running) -> None:
+    assert running.end(signal.SIGINT) == 130
+    assert "gesso: interrupted; what was finished is kept" in running.err
+    assert "Traceback" not in running.err
+    assert not running.at.never_wrong()
+
+
+def goes_on(at: Place, mirror: Mirror, start: Callable[..., Running]) -> None:
+    """Run it again, undisturbed."""
+    had = at.marked()
+    mirror.forget()
+    mirror.clear_log()
+    running = start("--json")
+    assert running.process.wait(PATIENCE) == 0, running.err
+    [row] = json.loads(running.out)["models"]
+    assert row["received"] == len(DATA) - at.bytes_of(had)
+    assert at.asked_again(mirror.requests, had) == []
+    at.right()
+
+
+def events(running: Running) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in running.out.split("\n")[:-1]]
+
+
+@pytest.mark.parametrize("more", [[], ["--json"], ["--events"]], ids=["plain", "json", "events"])
+def test_in_the_middle(mirror: Mirror, at: Place, start: Callable[..., Running], more: list[str]) -> None:
+    mirror.behave(FILE, behaviour("slow", rate=800_000))
+    running = start(*more)
+    running.until(at.marked)
+    interrupted(running)
+    assert at.marked()
+    if more == ["--json"]:
+        assert running.out == ""
+    if more == ["--events"]:
+        assert events(running)[0]["kind"] == "planned"  # each line is whole
+    goes_on(at, mirror, start)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("stall", {"at": 1000, "not_first": True}),  # some connections are up, and give nothing more
+        ("stall", {"at": 0}),
+        ("stall-before-status", {}),
+        ("trickle", {}),
+        ("503-once-seconds", {"times": None, "retry": 50}),  # a retry waits
+        ("429-once-seconds", {"times": None, "retry": 50, "not_first": True}),
+    ],
+    ids=["stalled", "stalled at once", "no answer", "trickle", "before a retry", "before a retry, in the middle"],
+)
+def test_while_it_waits_for_a_source(
+    mirror: Mirror, at: Place, start: Callable[..., Running], name: str, options: dict[str, Any]
+) -> None:
+    mirror.behave(FILE, behaviour(name, **options))
+    running = start()
+    running.until(lambda: any(name in record.behaviours for record in mirror.requests))
+    interrupted(running)
+    goes_on(at, mirror, start)
+
+
+def test_while_another_process_is_at_it(mirror: Mirror, at: Place, start: Callable[..., Running]) -> None:
+    path = at.folder.lock(NAME)
+    path.parent.mkdir(parents=True)
+    with FileLock(path):
+        running = start("--events")
+        running.until(lambda: any(event["kind"] == "waiting" for event in events(running)))
+        interrupted(running)
+    assert mirror.requests == []
+    goes_on(at, mirror, start)
+
+
+def test_while_a_pipe_gives_nothing_to_what_is_there(at: Place, mirror: Mirror, start: Callable[..., Running]) -> None:
+    """A pipe at the final path: to wait for its bytes would never end."""
+    at.path.parent.mkdir(parents=True)
+    os.mkfifo(at.path)
+    running = start()
+    assert running.process.wait(PATIENCE) == 0, running.err
+    assert at.never_wrong()
+    assert ".unreadable." in next(at.folder.quarantine.iterdir()).name
+
+
+def hole(at: Place) -> int:
+    """Put a file there that takes longer to hash than anybody would wait, and no space; give its size."""
+    size = 40_000_000_000
+    at.model = at.model.model_copy(update={"size": size, "allow_pickle": "for the tests", "name": "vae/big.pt"})
+    at.path.parent.mkdir(parents=True)
+    with at.path.open("wb") as file:
+        file.write(b"nothing in particular")
+        file.truncate(size)
+    return size
+
+
+def test_while_what_is_there_is_hashed(at: Place, mirror: Mirror, start: Callable[..., Running]) -> None:
+    size = hole(at)
+    running = start("--events")
+    running.until(lambda: any(event["kind"] == "checking" for event in events(running)))
+    assert running.end(signal.SIGINT) == 130
+    assert "Traceback" not in running.err
+    assert at.path.stat().st_size == size  # it was not found bad, so it was not moved
+    assert mirror.requests == []
+
+
+def test_while_what_an_earlier_run_left_is_hashed(at: Place, mirror: Mirror, start: Callable[..., Running]) -> None:
+    size = 40_000_000_000
+    at.model = at.model.model_copy(update={"size": size, "allow_pickle": "for the tests", "name": "vae/big.pt"})
+    at.partial.parent.mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal, "set_aside", os.ftruncate)
+        partial = journal.Partial(at.partial, at.journal, sha256=at.model.sha256, size=size)
+    for block in range(partial.blocks):
+        partial.mark(block)
+    partial.close()
+    running = start("--events")
+    running.until(lambda: any(event["kind"] == "progress" for event in events(running)))
+    assert running.end(signal.SIGINT) == 130
+    assert "Traceback" not in running.err
+    assert at.partial.stat().st_size == size
+    assert b"\0" not in at.journal.read_bytes()[4096:]
+    assert mirror.requests == []
+
+
+def test_twice(mirror: Mirror, at: Place, start: Callable[..., Running]) -> None:
+    """People press it again when it does not end at once: there is still no traceback of threads."""
+    mirror.behave(FILE, behaviour("slow", rate=800_000))
+    running = start()
+    running.until(at.marked)
+    running.process.send_signal(signal.SIGINT)
+    interrupted(running)
+    goes_on(at, mirror, start)
+
+
+def test_sigterm(mirror: Mirror, at: Place, start: Callable[..., Running]) -> None:
+    """What a supervisor or an engine sends: it is a kill like any other."""
+    mirror.behave(FILE, behaviour("slow", rate=800_000))
+    running = start()
+    running.until(at.marked)
+    assert running.end(signal.SIGTERM) == -signal.SIGTERM
+    assert "Traceback" not in running.err
+    assert at.marked()
+    goes_on(at, mirror, start)
+
+
+def test_verify(at: Place, mirror: Mirror) -> None:
+    hole(at)
+    record = at.root.parent / "build.json"
+    record.write_text(json.dumps({"models": [at.model.model_dump(mode="json")]}), encoding="utf-8")
+    command = [sys.executable, "-m", "gesso.cli", "verify", "--full", "--record", str(record), "--models", str(at.root)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    late = time.monotonic() + PATIENCE
+    while not _holds(process.pid, at.path):
+        assert process.poll() is None
+        assert time.monotonic() < late
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=SOON)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+
+
+def _holds(pid: int, path: Path) -> bool:
+    """Tell whether a process has a file open."""
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            if entry.readlink() == path:
+                return True
+        except OSError:
+            continue
+    return False
