@@ -10,7 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from gesso.models.faults import ContentError, Fault, SourceError, cut_off
+from gesso.models.faults import ContentError, SourceError, cut_off
 from gesso.models.journal import BLOCK
 from gesso.models.pace import FIRST, Pace
 from gesso.models.shares import Shares
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from gesso.models.source import Source
 
 _TICK = 0.1  # seconds between two looks at how it goes
+_BACKLOG = 64 << 20  # bytes that wait to be hashed before those who bring more let the hash have the processor
+_BREATH = 0.002  # seconds
 _PART_SECONDS = 3.0  # how long a part should take: long enough that asking for it costs nothing
 
 
@@ -52,8 +54,9 @@ class Transfer:
         self._marked = 0  # blocks that came in
         self._received: list[int] = []  # bytes, by worker
         self._resting = 0  # workers that wait before a retry
+        self._held = 0.0  # when a worker last waited for the hash
         self._rate = 0.0  # bytes a second of the last part
-        self._failed: Fault | OSError | None = None
+        self._failed: Exception | None = None
         self._most = limits.connections if source.ranged else 1
         self._pace = Pace(connections=min(FIRST, self._most), most=self._most, since=time.monotonic())
 
@@ -96,7 +99,8 @@ class Transfer:
             elif now - quiet_since > self._client.stall * 2:
                 self._fail(stalled(now - quiet_since))
             if self._source.ranged:
-                self._pace = self._pace.after(now, total)
+                if now - self._held > 1:  # else it is we who are slow: more connections would not help
+                    self._pace = self._pace.after(now, total)
                 self._hire()
 
     def _hire(self, wire: Wire | None = None) -> None:
@@ -125,7 +129,7 @@ class Transfer:
             own.leave()
         self._source.wire.leave()
 
-    def _fail(self, fault: Fault | OSError) -> None:
+    def _fail(self, fault: Exception) -> None:
         with self._guard:
             if self._failed is None:
                 self._failed = fault
@@ -171,7 +175,7 @@ class Transfer:
                         return
                     self._shares.give_back(at, end)
                     self._rest(fault, failures)
-        except (ContentError, OSError) as fault:
+        except Exception as fault:  # noqa: BLE001 - also what nobody expected: `run` raises it, where it is seen
             self._fail(fault)
         finally:
             wire.close()
@@ -197,6 +201,9 @@ class Transfer:
         self._partial.mark(block)
         self._marked += 1
         self._follower.nudge()
+        while self._follower.backlog > _BACKLOG and self._failed is None and not self._client.stopped:
+            self._held = time.monotonic()
+            time.sleep(_BREATH)
         return True
 
     def _ask(self, wire: Wire, start: int, end: int) -> None:
@@ -268,7 +275,7 @@ class Transfer:
                 raise ContentError("oversized", f"the body goes on after the {self._partial.size:,} bytes of the lock")
             with self._guard:
                 self._shares = Shares([])
-        except (SourceError, ContentError, OSError) as fault:
+        except Exception as fault:  # noqa: BLE001 - as above
             self._fail(fault)
         finally:
             wire.close()

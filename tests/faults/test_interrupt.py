@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from filelock import FileLock
 from mirror import Mirror, behaviour
 
 from gesso.models import journal
+from gesso.models.fetch import fetch
+from gesso.models.obtain import Stopped
 
 from .fetching import NAME, vae, wanted
 from .rounds import PATIENCE, Place
@@ -186,6 +189,14 @@ def test_while_what_is_there_is_hashed(at: Place, mirror: Mirror, start: Callabl
     assert running.end(signal.SIGINT) == 130
     assert "Traceback" not in running.err
     assert at.path.stat().st_size == size  # it was not found bad, so it was not moved
+    assert mirror.requests == []
+
+
+def test_a_page_or_a_program_stops_it_there_too(at: Place, mirror: Mirror) -> None:
+    size, stop = hole(at), threading.Event()
+    with pytest.raises(Stopped):
+        fetch([at.model], at.folder, env={}, on_event=lambda _: stop.set(), stop=stop)
+    assert at.path.stat().st_size == size
     assert mirror.requests == []
 
 

@@ -172,6 +172,7 @@ def test_who_waits_finds_the_work_done(at: Place, held: FileLock, mirror: Mirror
         if event.kind == "waiting":
             at.path.parent.mkdir(parents=True, exist_ok=True)
             at.path.write_bytes(DATA)
+            at.journal.touch()  # who did it was killed after the rename
             held.release()
 
     [outcome] = fetch([at.model], at.folder, env={}, on_event=on_event, options=options())

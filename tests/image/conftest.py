@@ -24,7 +24,7 @@ from gesso.image.plan import tags_of
 from gesso.settings import Project, Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from docker.models.containers import Container
     from docker.models.images import Image
@@ -139,6 +139,10 @@ class Instances:
         container = self._client.containers.run(image, detach=True, environment=environment, **options)
         self._mine.append(container)
         return Instance(container, token)
+
+    def forget(self, removed: Iterable[Instance]) -> None:
+        gone = {each.container.id for each in removed}
+        self._mine = [container for container in self._mine if container.id not in gone]
 
     def remove(self) -> None:
         for container in self._mine:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    import docker
     from docker.models.images import Image
 
     from gesso.manifest.schema import Manifest
@@ -65,3 +67,28 @@ def test_a_stub_in_place_of_the_checkpoint_is_found_put_aside_and_fetched_again(
     assert stocked.run("gesso fetch").rc == 0
     assert _verdicts(stocked, "--full", name)[name]["status"] == "ok"
     assert stocked.run("ls /workspace/models/.gesso/quarantine").stdout.count(name.rsplit("/", 1)[-1]) == 1
+
+
+def test_two_containers_on_one_volume_do_the_work_once(
+    instances: Instances, image: Image, manifest: Manifest, client: docker.DockerClient
+) -> None:
+    if not manifest.trial:
+        pytest.skip("the real models are out of reach of a test: this was not run")
+    volume = client.volumes.create()
+    try:
+        mounts = {volume.name: {"bind": "/workspace", "mode": "rw"}}
+        both = [instances.start(image, volumes=mounts) for _ in range(2)]
+        for each in both:
+            each.wait_until_healthy()
+        with ThreadPoolExecutor() as pool:
+            answers = list(pool.map(lambda each: each.run("gesso fetch --json"), both))
+        assert [answer.rc for answer in answers] == [0, 0], [answer.stderr for answer in answers]
+        states = [{row["name"]: row["state"] for row in json.loads(answer.stdout)["models"]} for answer in answers]
+        for name in states[0]:
+            assert sorted(found[name] for found in states) == ["fetched", "there"], name
+        assert both[0].run("gesso verify --full").rc == 0
+    finally:
+        for each in both:
+            each.container.remove(force=True)
+        instances.forget(both)
+        volume.remove(force=True)
