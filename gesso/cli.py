@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from gesso import __version__, report
-from gesso.runtime import boot, comfy, gate, guard, health
+from gesso.runtime import boot, comfy, gate, guard, health, workflow
 from gesso.runtime.layout import Layout, read_record
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     add("guard", _guard, "check the Python environment against the lock, repair SQLAlchemy offline", json=True)
     add("health", _health, "tell whether Krita could work with this instance", json=True)
     add("url", _url, "print the URL to paste into Krita")
+    workflow.add_command(commands, _EXIT_CODES)
     return parser
 
 

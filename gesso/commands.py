@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gesso.image.build import Built
-    from gesso.manifest.schema import Manifest
 
 PROJECT = Project(Path(__file__).resolve().parent.parent)
 
@@ -97,21 +96,13 @@ def check() -> None:
 def _problems_of(selection: Selection) -> list[str]:
     try:
         manifest, locked = image_build.prepare(selection)
-        _check_workflows(manifest)
+        image_build.check_workflows(PROJECT, manifest)
         base = image_build.base_reference(locked)
         decided = image_build.decide(PROJECT, manifest, locked, base=base, wheel="gesso.whl")
         render.dockerfile(decided, PROJECT.images)
     except (ManifestError, LockError, BuildError) as error:
         return [str(error)]
     return []
-
-
-def _check_workflows(manifest: Manifest) -> None:
-    for name, text in image_build.read_workflows(PROJECT, manifest).items():
-        try:
-            json.loads(text)
-        except ValueError as error:
-            raise ManifestError(f"workflows/{name}: not JSON: {error}", "save it from ComfyUI again") from None
 
 
 def lock(arch: str | None, overlays: Sequence[str], *, trial: bool, upgrade: bool, check_only: bool) -> None:
