@@ -6,10 +6,11 @@ import argparse
 import os
 import sys
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gesso import __version__, report
-from gesso.runtime import boot, comfy, gate, guard, health, workflow
+from gesso.runtime import boot, comfy, gate, guard, health, krita, workflow
 from gesso.runtime.layout import Layout, read_record
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ def _boot(_: argparse.Namespace) -> int:
 
 def _run_comfyui(_: argparse.Namespace) -> int:
     layout = Layout()
-    comfy.start(layout, read_record(layout), os.environ, report.say)
+    record = read_record(layout)
+    before = partial(krita.publish_beside, layout, record, report.say)
+    comfy.start(layout, record, os.environ, report.say, before)
 
 
 def _guard(options: argparse.Namespace) -> int:

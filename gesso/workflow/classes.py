@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -79,15 +80,18 @@ class Classes:
     def __contains__(self, name: str) -> bool:
         return name in self._raw
 
+    @functools.cached_property
+    def output_types(self) -> frozenset[str]:
+        """Every type that some class gives out; an input of another type is filled in by the editor alone."""
+        lists = (raw.get("output") for raw in self._raw.values() if isinstance(raw, dict))
+        return frozenset(t for types in lists if isinstance(types, list) for t in types if isinstance(t, str))
+
     def get(self, name: str) -> Definition | None:
         """Give a class's definition; None for a class that is not known."""
         if name not in self._read:
             raw = self._raw.get(name)
             self._read[name] = _definition(raw) if isinstance(raw, dict) else None
         return self._read[name]
-
-
-NO_CLASSES = Classes({})
 
 
 def recorded(images: Path) -> Classes:

@@ -50,7 +50,7 @@ def clash(one: Fact, other: Fact) -> str | None:
     """
     kinds = {one.kind, other.kind}
     if _families_clash(one, other):
-        return "text-family" if kinds & _IS_TEXT else "model-family"
+        return "text-family" if kinds & _IS_TEXT and ADD_ON not in kinds else "model-family"
     if not _latents_clash(one, other):
         return None
     if kinds == {LATENT, MODEL}:

@@ -43,16 +43,36 @@ _LATENTS_OF: dict[str, str] = {
 }  # fmt: skip
 # Families that read what the text encoders of another one wrote.
 _TEXT_OF: dict[str, str] = {
-    "kandinsky5-image": "kandinsky5", "chroma-radiance": "chroma", "wan22": "wan",
+    "chroma-radiance": "chroma", "wan22": "wan", "z-image": "lumina2", "ltxv25": "ltxv", "pid": "pixeldit",
 }  # fmt: skip
-# What a loader of text encoders makes, where its `type` alone tells; others depend on the files.
-TEXT_OF_TYPE: dict[tuple[str, str], str] = {
-    ("DualCLIPLoader", "sdxl"): "sdxl", ("DualCLIPLoader", "sd3"): "sd3", ("DualCLIPLoader", "flux"): "flux",
-    ("DualCLIPLoader", "hidream"): "hidream", ("DualCLIPLoader", "hunyuan_video"): "hunyuan-video",
-    ("DualCLIPLoader", "hunyuan_image"): "hunyuan-image", ("DualCLIPLoader", "hunyuan_video_15"): "hunyuan-video15",
-    ("DualCLIPLoader", "newbie"): "newbie", ("CLIPLoader", "sd3"): "sd3", ("CLIPLoader", "wan"): "wan",
-    ("CLIPLoader", "chroma"): "chroma", ("CLIPLoader", "mochi"): "mochi", ("CLIPLoader", "cogvideox"): "cogvideox",
+# Text encoders that ComfyUI recognises whatever a loader calls them (comfy/sd.py, load_text_encoder_state_dicts).
+TEXT_BY_FILE_ALONE = {"anima", "ernie", "hidream-o1", "lens", "ovis", "stable-audio", "stable-audio3"}
+# What a loader of one text encoder makes, by its `type`; of two; of three and four.
+_ONE = {
+    "boogu": "boogu", "chroma": "chroma", "cogvideox": "cogvideox", "flux2": "flux2", "hidream": "hidream",
+    "ideogram4": "ideogram4", "joyimage": "joyimage", "krea2": "krea2", "longcat_image": "longcat", "ltxv": "ltxv",
+    "lumina2": "lumina2", "mage": "mage-flow", "mochi": "mochi", "omnigen2": "omnigen2", "pixeldit": "pixeldit",
+    "qwen_image": "qwen-image", "sd3": "sd3", "wan": "wan",
 }  # fmt: skip
+_TWO = {
+    "ace": "ace15", "flux": "flux", "hidream": "hidream", "hunyuan_image": "hunyuan-image",
+    "hunyuan_video": "hunyuan-video", "hunyuan_video_15": "hunyuan-video15", "kandinsky5": "kandinsky5",
+    "kandinsky5_image": "kandinsky5-image", "newbie": "newbie", "sd3": "sd3", "sdxl": "sdxl",
+}  # fmt: skip
+
+
+def text_of_loader(class_type: str, type_: str) -> str:
+    """Give whose text encoders a loader makes, by its class and `type` alone; nothing where the files decide."""
+    match class_type.removesuffix("GGUF"):
+        case "CLIPLoader":
+            return _ONE.get(type_, "")
+        case "DualCLIPLoader":
+            return _TWO.get(type_, "")
+        case "TripleCLIPLoader":
+            return "sd3"
+        case "QuadrupleCLIPLoader":
+            return "hidream"
+    return ""
 
 
 def latents_of(family: str) -> Latents:

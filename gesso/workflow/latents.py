@@ -6,7 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from gesso.workflow.facts import ADD_ON, CLIP, CONDITIONING, LATENT, MODEL, VAE, Fact, clash
-from gesso.workflow.families import NO_LATENTS, TEXT_OF_TYPE, UNDECIDED, Latents, latents_of, space, text_of
+from gesso.workflow.families import (
+    NO_LATENTS,
+    TEXT_BY_FILE_ALONE,
+    UNDECIDED,
+    Latents,
+    latents_of,
+    space,
+    text_of,
+    text_of_loader,
+)
 from gesso.workflow.findings import Finding, shown
 from gesso.workflow.graph import Graph, Link, Node, finding_at, order, place
 from gesso.workflow.rules import Give, Rule, Take, rule_of
@@ -178,12 +187,7 @@ class _Walker:
         family = families.pop() if len(families) == 1 else ""
         channels = files[0][2].channels if files else None
         if kind == CLIP:
-            by_type = TEXT_OF_TYPE.get((node.type.removesuffix("GGUF"), text_value(node, "type", len(files))), "")
-            by_file = text_of(family)
-            if by_type and by_file and by_type != by_file:
-                self.report(node, "text-family", "type", f"text encoders for {by_file}, loaded as those of {by_type}",
-                            f"loaded as those of {by_file}")  # fmt: skip
-            fact = Fact(CLIP, by_type or _TEXT_BY_COUNT.get(node.type, "") or by_file, origin=origin)
+            fact = Fact(CLIP, self._text(node, text_of(family), len(files)), origin=origin)
         elif kind == ADD_ON:
             fact = Fact(ADD_ON, family, origin=origin)
         else:
@@ -198,14 +202,20 @@ class _Walker:
                         "a file of the manifest, with its family")  # fmt: skip
         return fact
 
+    def _text(self, node: Node, by_file: str, at: int) -> str:
+        """Say whose text encoders a loader makes; files of one family under the name of another are wrong."""
+        by_type = text_of_loader(node.type, text_value(node, "type", at))
+        if by_file in TEXT_BY_FILE_ALONE:
+            return by_file
+        if by_type and by_file and by_type != by_file:
+            self.report(node, "text-family", "type", f"text encoders for {by_file}, loaded as those of {by_type}",
+                        f"loaded as those of {by_file}")  # fmt: skip
+        return by_type or by_file
+
     def _is_wanted(self, node: Node, kind: str) -> bool:
         rule = rule_of(node.type)
         slots = [slot for slot, give in enumerate(rule.gives) if give.kind == kind] if rule else []
         return any(slot in self.wanted.get(node.id, {}) for slot in slots)
-
-
-_TEXT_BY_COUNT = {"TripleCLIPLoader": "sd3", "TripleCLIPLoaderGGUF": "sd3", "QuadrupleCLIPLoader": "hidream",
-                  "QuadrupleCLIPLoaderGGUF": "hidream"}  # fmt: skip
 
 
 def _outputs_in_use(graph: Graph, live: set[str]) -> dict[str, dict[int, bool]]:

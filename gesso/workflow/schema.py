@@ -26,20 +26,19 @@ def problems(graph: Graph, classes: Classes, live: set[str]) -> Iterator[Finding
             yield finding_at(graph, node, "class-missing", "", f"ComfyUI has no class {shown(node.type)}",
                            near[0] if near else "a class that ComfyUI or one of the node packs has")  # fmt: skip
         elif node.id in live:
-            yield from _missing(graph, node, definition)
+            yield from _missing(graph, node, definition, classes)
             for name, value in node.inputs.items():
                 yield from _input(graph, node, definition.field(name), name, value, classes)
 
 
-def _missing(graph: Graph, node: Node, definition: Definition) -> Iterator[Finding]:
+def _missing(graph: Graph, node: Node, definition: Definition, classes: Classes) -> Iterator[Finding]:
     if node.ordered:
         return  # values whose names could not be told: some of them are for these inputs
     for field in definition.inputs.values():
-        if field.required and not field.grows and field.name not in node.inputs:
-            from_format = " and no value" if field.is_widget else ""
-            if graph.format == "editor" and field.is_widget:
-                continue  # the editor puts its default there
-            yield finding_at(graph, node, "input-missing", field.name, f"not connected{from_format}", field.type)
+        drawn = field.is_widget or (field.type not in classes.output_types and field.type not in _ANY)
+        if not field.required or field.grows or field.name in node.inputs or (drawn and graph.format == "editor"):
+            continue  # the editor fills in what it draws itself
+        yield finding_at(graph, node, "input-missing", field.name, "not connected", field.type)
 
 
 def _input(
@@ -51,7 +50,7 @@ def _input(
     elif isinstance(value, Link):
         yield from _link(graph, node, field, name, value, classes)
     elif not field.grows:
-        yield from _value(graph, node, field, value)
+        yield from _value(graph, node, field, value, classes)
 
 
 def _link(graph: Graph, node: Node, field: Field, name: str, link: Link, classes: Classes) -> Iterator[Finding]:
@@ -80,10 +79,11 @@ def _fits(given: str, field: Field) -> bool:
     return bool(set(given.split(",")) & wanted) or "*" in wanted
 
 
-def _value(graph: Graph, node: Node, field: Field, value: object) -> Iterator[Finding]:
-    if field.is_widget is False:
-        if field.required and graph.format == "api":
-            yield finding_at(graph, node, "input-missing", field.name, "not connected", field.type)
+def _value(graph: Graph, node: Node, field: Field, value: object, classes: Classes) -> Iterator[Finding]:
+    if not field.is_widget:
+        drawn = isinstance(value, dict) or field.type not in classes.output_types or field.type in _ANY
+        if field.required and not drawn:
+            yield finding_at(graph, node, "input-missing", field.name, f"{shown(value, 60)}, no link", field.type)
     elif field.folders:
         return  # files are compared with the manifest (locked.py)
     elif field.options:  # none recorded: what lay in that server's input folder

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from gesso.workflow.classes import Definition, Field
     from gesso.workflow.sheet import Part
 
-AFTER_GENERATE = {"fixed", "increment", "decrement", "randomize", "increment-wrap"}
-_SEEDS = {"seed", "noise_seed"}
+AFTER_GENERATE = ("fixed", "increment", "decrement", "randomize", "increment-wrap")  # no set: a value may be a list
+_SEEDS = ("seed", "noise_seed")
 
 
 def named_values(part: Part, definition: Definition | None) -> tuple[dict[str, Any], tuple[Any, ...]]:
@@ -41,7 +41,7 @@ def _by_definition(values: list[Any], definition: Definition) -> dict[str, Any] 
         at += 1
         if at < len(values) and (field.control or field.name in _SEEDS) and values[at] in AFTER_GENERATE:
             at += 1
-        if field.uploads and at < len(values) and isinstance(values[at], str) and values[at] in {"image", "audio"}:
+        if field.uploads and at < len(values) and isinstance(values[at], str) and values[at] in ("image", "audio"):
             at += 1  # the button for an upload keeps a place too
     return named if at == len(values) else None
 

@@ -35,6 +35,12 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"text_encoders/ovis", "ovis"),
     (r"text_encoders/umt5", "wan"),
     (r"text_encoders/qwen3vl_32b_minimax", "minimax-h3"),
+    (r"text_encoders/minimax_music3", "minimax-music"),
+    (r"text_encoders/qwen_3_06b_base", "anima"),
+    (r"text_encoders/ernie-image-prompt-enhancer", "ernie"),
+    (r"text_encoders/gemma4_e4b", "hidream-o1"),
+    (r"text_encoders/t5-base", "stable-audio"),
+    (r"text_encoders/t5gemma", "stable-audio3"),
     (r"text_encoders/", ""),
     # models and what is for them
     (r"removal_timestep", "flux"),
