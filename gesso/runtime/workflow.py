@@ -11,10 +11,10 @@ from gesso.runtime import comfy
 from gesso.runtime.layout import COMFY_PORT, Layout, read_record
 from gesso.settings import Project
 from gesso.workflow import command
+from gesso.workflow.own import OwnFiles
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
 
     from gesso.workflow.arch import Arch
     from gesso.workflow.classes import Classes
@@ -36,8 +36,8 @@ def add_command(commands: Any, epilog: str) -> None:
 
 def run(options: argparse.Namespace, layout: Layout = Layout()) -> int:  # noqa: B008 - frozen
     """Check one file and print what was found; 1 where something is wrong."""
-    arch, classes, have = _compare_with(layout, options.arch)
-    checked = command.check_file(options.file, arch, classes, have)
+    arch, classes, own = _compare_with(layout, options.arch)
+    checked = command.check_file(options.file, arch, classes, own)
     if options.json:
         report.result_json(command.as_json(checked, strict=options.strict))
     else:
@@ -45,12 +45,11 @@ def run(options: argparse.Namespace, layout: Layout = Layout()) -> int:  # noqa:
     return 1 if command.fails(checked, strict=options.strict) else 0
 
 
-def _compare_with(layout: Layout, arch: str | None) -> tuple[Arch, Classes, Callable[[str, str], bool]]:
+def _compare_with(layout: Layout, arch: str | None) -> tuple[Arch, Classes, OwnFiles]:
     if not (layout.gesso / "build.json").exists():
-        return *command.on_host(HOST, arch), lambda _folder, _name: False
-    record = read_record(layout)
-    found, classes = command.in_image(record.raw, arch, _object_info)
-    return found, classes, lambda folder, name: _is_there(layout.models, folder, name)
+        return *command.on_host(HOST, arch), OwnFiles()
+    found, classes = command.in_image(read_record(layout).raw, arch, _object_info)
+    return found, classes, OwnFiles(layout.models)
 
 
 def _object_info(port: int = COMFY_PORT) -> Any:
@@ -60,9 +59,3 @@ def _object_info(port: int = COMFY_PORT) -> Any:
     except CheckError as error:
         report.say(f"{error.message}: classes and inputs are not checked")
         return {}
-
-
-def _is_there(models: Path, folder: str, name: str) -> bool:
-    """Tell whether a person put a file of their own there: the manifest does not have it, ComfyUI lists it."""
-    path = models / folder / name
-    return ".." not in Path(name).parts and path.is_relative_to(models) and path.is_file()

@@ -10,6 +10,7 @@ from gesso.workflow.editor import from_editor
 from gesso.workflow.findings import Finding, shown
 from gesso.workflow.graph import Graph, from_api, is_editor_format, load_json
 from gesso.workflow.latents import Followed, follow
+from gesso.workflow.own import OwnFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from gesso.workflow.classes import Classes
     from gesso.workflow.latents import Known
 
+NO_FILES = OwnFiles()
 # Nodes that make a graph run, where no ComfyUI can be asked which those are.
 _OUTPUTS = {locked.OUTPUT, "ETN_KritaSendText", "SaveImage", "PreviewImage", "SaveLatent", "ETN_SendImageWebSocket"}
 
@@ -61,14 +63,22 @@ def check(
     arch: Arch | None = None,
     *,
     resolve: Callable[[str, str], Known | None] | None = None,
-    have: Callable[[str, str], bool] = lambda _folder, _name: False,
+    own: OwnFiles = NO_FILES,
 ) -> Checked:
-    """Check a graph: for an image (`arch`), or with `resolve` alone only whether its parts belong together."""
+    """Check a graph: for an image (`arch`), or with `resolve` alone only whether its parts belong together.
+
+    `own` are the files of a person, who may use others than the manifest's.
+    """
     live = running(graph, classes)
-    followed = follow(graph, resolve or (arch.resolve if arch else lambda _folder, _name: None), classes, live)
+
+    def known(folder: str, name: str) -> Known | None:
+        found = resolve(folder, name) if resolve else arch.resolve(folder, name) if arch else None
+        return found or own.resolve(folder, name)
+
+    followed = follow(graph, known, classes, live)
     findings = [f for f in followed.findings if arch is not None or f.code != "latent-node"]
     if arch is not None:
-        findings += locked.problems(graph, arch, classes, live, have)
+        findings += locked.problems(graph, arch, classes, live, own.has)
     if classes:
         findings += schema.problems(graph, classes, live)
     else:

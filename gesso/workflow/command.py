@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from gesso.manifest.schema import Manifest
     from gesso.workflow.check import Checked
+    from gesso.workflow.own import OwnFiles
 
 
 def read_text(path: Path) -> str:
@@ -70,13 +71,13 @@ def in_image(record: dict[str, Any], arch: str | None, ask: Callable[[], Any]) -
     return found, Classes(known if isinstance(known, dict) else {})
 
 
-def check_file(path: Path, arch: Arch, classes: Classes, have: Callable[[str, str], bool] | None = None) -> Checked:
+def check_file(path: Path, arch: Arch, classes: Classes, own: OwnFiles = checks.NO_FILES) -> Checked:
     """Check one file.
 
     Raises GraphError.
     """
     graph = checks.read(read_text(path), str(path), classes)
-    return checks.check(graph, classes, arch, have=have or (lambda _folder, _name: False))
+    return checks.check(graph, classes, arch, own=own)
 
 
 def as_json(checked: Checked, *, strict: bool) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +21,7 @@ from gesso.runtime.layout import Layout
 from gesso.settings import Project, Selection
 from gesso.workflow import command
 from gesso.workflow.graph import GraphError
+from gesso.workflow.own import OwnFiles
 
 from .graphs import GOLD, PROJECT, Api, recorded_classes
 
@@ -191,7 +194,36 @@ def test_a_persons_own_file_is_no_missing_one(
     (layout.models / "loras").mkdir(parents=True)
     (layout.models / "loras/mine.safetensors").touch()
     assert runtime_workflow.run(_options(path), layout) == 0
-    assert not runtime_workflow._is_there(layout.models, "loras", "../../gesso/build.json")
+    assert not OwnFiles(layout.models).has("loras", "../../../gesso/build.json")
+    assert not OwnFiles(layout.models).has("loras", "/etc/passwd")
+
+
+def _safetensors(path: Path, shapes: dict[str, list[int]]) -> None:
+    header, at = {}, 0
+    for name, shape in shapes.items():
+        size = 2 * math.prod(shape)
+        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    blob = json.dumps(header).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(struct.pack("<Q", len(blob)) + blob + bytes(at))
+
+
+def test_a_persons_own_vae_is_known_by_its_header(tmp_path: Path) -> None:
+    """Failure B with a file that no manifest names: its first bytes tell that it has 16 channels."""
+    layout = _instance(tmp_path)
+    arch, classes = command.on_host(PROJECT, "sdxl")
+    graph = Api("krita_gold_standard_sdxl")
+    graph.inputs(graph.find("VAELoader"))["vae_name"] = "mine.safetensors"
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(graph.data))
+    for channels, codes in ((16, {"vae-lock", "latent-vae", "latent-model"}), (4, {"vae-lock"})):
+        _safetensors(layout.models / "vae/mine.safetensors", {"decoder.conv_in.weight": [512, channels, 3, 3]})
+        found = command.check_file(path, arch, classes, OwnFiles(layout.models))
+        assert {finding.code for finding in found.findings} == codes
+    (layout.models / "vae/mine.safetensors").write_text("<html>")
+    found = command.check_file(path, arch, classes, OwnFiles(layout.models))
+    assert {finding.code for finding in found.findings} == {"vae-lock", "family-unknown"}
 
 
 def test_a_record_that_is_none() -> None:
