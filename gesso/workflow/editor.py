@@ -147,15 +147,10 @@ class _Reader:
         socket = next((socket for socket in part.sockets if socket.name == name), None)
         if socket is not None and socket.link is not None:
             return outer, socket.link
-        values = self._typed_in(at.sheet, part)
-        return _Value(values[name]) if name in values else NOTHING
-
-    def _typed_in(self, sheet: Sheet, part: Part) -> dict[str, Any]:
-        """Give the values on the outside of a subgraph; where they cannot be dealt out, those inside hold."""
-        names = [n for at, n in enumerate(sheet.inputs) if any(socket.widget for _, socket in sheet.fed_by(at))]
-        if isinstance(part.values, list) and len(part.values) == len(names):
-            return dict(zip(names, part.values, strict=True))
-        return {}
+        values, names = part.values, at.sheet.promoted
+        if name in names and isinstance(values, list) and len(values) == len(names):
+            return _Value(values[names.index(name)])
+        return NOTHING  # the value inside holds
 
     def _backward(
         self, at: _Place, source: str, slot: int, type_: str

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from gesso.workflow.classes import Classes
 
+_ENOUGH = 50  # a node with more inputs than this is compared with the first of them alone
 TRACKED = {"MODEL", "CLIP", "VAE", "LATENT", "CONDITIONING", "GUIDER", "CONTROL_NET"}
 
 
@@ -122,7 +123,7 @@ class _Walker:
         """Report each input that does not belong to one before it; a model comes first, then by the rule's order."""
         ranked = sorted(incoming, key=lambda pair: pair[1].kind != MODEL)
         for at, (edge, fact) in enumerate(ranked):
-            for _, earlier in ranked[:at]:
+            for _, earlier in ranked[: min(at, _ENOUGH)]:
                 if (code := clash(earlier, fact)) is not None:
                     self.report(node, code, edge, str(fact), f"for {earlier}")
                     break

@@ -58,18 +58,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Nodes and links; of a subgraph also the names of its ends."""
+    """Nodes and links; of a subgraph also its ends: names of inputs, those that stand for a value inside, outputs."""
 
     parts: Mapping[str, Part]
     wires: Mapping[int, Wire]
     inputs: tuple[str, ...] = ()
+    promoted: tuple[str, ...] = ()
     ends: Mapping[int, Wire] | None = None
-
-    def fed_by(self, slot: int) -> list[tuple[Part, Socket]]:
-        """Give the inputs inside that an input of the subgraph goes to."""
-        wires = (w for w in self.wires.values() if w.source == SUBGRAPH_INPUTS and w.source_slot == slot)
-        found = ((self.parts.get(w.target), w.target_slot) for w in wires)
-        return [(part, part.sockets[at]) for part, at in found if part and 0 <= at < len(part.sockets)]
 
 
 def read_sheet(raw: dict[str, Any], file: str) -> Sheet:
@@ -86,7 +81,14 @@ def read_sheet(raw: dict[str, Any], file: str) -> Sheet:
     wires = dict(filter(None, map(_wire, _list(raw, "links"))))
     inputs = tuple(_text(item, "name") for item in _list(raw, "inputs"))
     ends = {wire.target_slot: wire for wire in wires.values() if wire.target == SUBGRAPH_OUTPUTS}
-    return Sheet(parts, wires, inputs, ends)
+    entering = (wire for wire in wires.values() if wire.source == SUBGRAPH_INPUTS)
+    values = {wire.source_slot for wire in entering if _is_widget(parts.get(wire.target), wire.target_slot)}
+    promoted = tuple(name for slot, name in enumerate(inputs) if slot in values)
+    return Sheet(parts, wires, inputs, promoted, ends)
+
+
+def _is_widget(part: Part | None, slot: int) -> bool:
+    return part is not None and 0 <= slot < len(part.sockets) and part.sockets[slot].widget
 
 
 def _part(raw: Any, file: str) -> Part:

@@ -258,6 +258,18 @@ def test_a_build_refuses_a_graph_that_mixes_families(project: Project) -> None:
     assert "formats-differ" in str(caught.value)
 
 
+def test_no_context_is_written_for_it(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The door that every build and `invoke render` goes through."""
+    graph = Api("krita_gold_standard_sdxl")
+    graph.inputs(graph.decode)["vae"] = [graph.other_vae(), 0]
+    (project.workflows / f"{graph.name}.api.json").write_text(json.dumps(graph.data))
+    prepared = build.prepare(Selection(PROJECT, "sdxl"))
+    monkeypatch.setattr(build, "prepare", lambda _: prepared)
+    with pytest.raises(ManifestError, match="latent-vae"):
+        build.write_context(Selection(project, "sdxl"), tmp_path / "out", {}, lambda _: None)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_build_refuses_what_is_unclear(project: Project) -> None:
     core = project.images / "standin/ComfyUI/recorded/core.json"
     core.write_text(core.read_text().replace('"SetLatentNoiseMask"', '"NewMask"'))
