@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gesso.workflow.findings import shown
 from gesso.workflow.graph import Graph, Link, Node, finding_at, place
+from gesso.workflow.rules import rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,8 +85,8 @@ def _value(graph: Graph, node: Node, field: Field, value: object, classes: Class
         drawn = isinstance(value, dict) or field.type not in classes.output_types or field.type in _ANY
         if field.required and not drawn:
             yield finding_at(graph, node, "input-missing", field.name, f"{shown(value, 60)}, no link", field.type)
-    elif field.folders:
-        return  # files are compared with the manifest (locked.py)
+    elif field.folders or _is_file(node, field.name):
+        return  # compared with the manifest (locked.py): a live list lacks what is still being fetched
     elif field.options:  # none recorded: what lay in that server's input folder
         if value not in field.options and not isinstance(value, list):
             listed = ", ".join(shown(option, 30) for option in field.options[:8])
@@ -93,6 +94,11 @@ def _value(graph: Graph, node: Node, field: Field, value: object, classes: Class
                            f"one of {listed}{', …' * (len(field.options) > 8)}")  # fmt: skip
     elif field.type in {"INT", "FLOAT"}:
         yield from _number(graph, node, field, value)
+
+
+def _is_file(node: Node, name: str) -> bool:
+    rule = rule_of(node.type)
+    return rule is not None and any(take.name == name for take in rule.files)
 
 
 def _number(graph: Graph, node: Node, field: Field, value: object) -> Iterator[Finding]:

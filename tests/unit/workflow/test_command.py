@@ -180,6 +180,18 @@ def test_without_a_comfyui_that_answers_the_rest_is_checked_all_the_same(
     assert {"vae-lock", "file-missing"} <= codes
 
 
+def test_a_file_that_is_still_being_fetched_is_not_missing(tmp_path: Path, comfyui: Callable[[Any], None]) -> None:
+    """A live ComfyUI lists what lies there at that moment; the manifest knows what will."""
+    layout = _instance(tmp_path)
+    raw = json.loads(json.dumps(recorded_classes()._raw))
+    raw["VAELoader"]["input"]["required"]["vae_name"] = [["pixel_space"]]
+    raw["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"] = [[], {}]
+    comfyui(raw)
+    for suffix in (".json", ".api.json"):
+        file = PROJECT.workflows / f"krita_gold_standard_sdxl{suffix}"
+        assert runtime_workflow.run(_options(file), layout) == 0
+
+
 def test_a_persons_own_file_is_no_missing_one(
     tmp_path: Path, comfyui: Callable[[Any], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
