@@ -43,7 +43,7 @@ def problems(
     for node in graph.nodes.values():
         yield from _krita(graph, node)
         yield from _files(graph, node, arch, classes, have)
-    yield from _vaes(graph, arch, live)
+    yield from _vaes(graph, arch, classes, live)
 
 
 def _krita(graph: Graph, node: Node) -> Iterator[Finding]:
@@ -95,26 +95,28 @@ def _is_option(node: Node, edge: str, name: str, classes: Classes) -> bool:
     return field is not None and name in (field.options or ())
 
 
-def _vaes(graph: Graph, arch: Arch, live: set[str]) -> Iterator[Finding]:
-    """Every VAE that is used must come from a VAELoader with the locked file."""
+def _vaes(graph: Graph, arch: Arch, classes: Classes, live: set[str]) -> Iterator[Finding]:
+    """Every VAE that anything takes must come from a VAELoader with the locked file; by a switch, too."""
     seen: set[Link] = set()
     for node in (graph.nodes[name] for name in sorted(live)):
-        rule = rule_of(node.type)
-        for name, link in node.links():
-            takes = rule is not None and any(take.kind == "V" and take.matches(name) for take in rule.takes)
+        for edge, link in node.links():
             source = graph.nodes.get(link.node)
-            made_by = rule_of(source.type) if source else None
-            if not takes or source is None or link in seen:
-                continue
-            if made_by is None or not 0 <= link.slot < len(made_by.gives):
-                continue  # an unknown class: reported as that
-            give = made_by.gives[link.slot]
-            if give.kind == "V" and not give.sources:
+            if source is not None and link not in seen and _is_loaded_vae(node, edge, source, link.slot, classes):
                 seen.add(link)
-                yield from _vae(graph, source, node, name, arch)
-            elif give.kind == "?":
-                seen.add(link)
-                yield _not_locked(graph, node, name, source, arch)
+                yield from _vae(graph, source, node, edge, arch)
+
+
+def _is_loaded_vae(node: Node, edge: str, source: Node, slot: int, classes: Classes) -> bool:
+    """Tell whether an output is a VAE that was made there, and not passed on."""
+    rule, definition = rule_of(source.type), classes.get(source.type)
+    give = rule.gives[slot] if rule is not None and 0 <= slot < len(rule.gives) else None
+    if give is None or give.sources:
+        return False  # an unknown class is reported as that
+    if give.kind != "?":
+        return give.kind == "V"
+    typed = definition.outputs[slot] if definition and slot < len(definition.outputs) else ""
+    taken = rule_of(node.type)
+    return typed == "VAE" or (taken is not None and any(t.kind == "V" and t.matches(edge) for t in taken.takes))
 
 
 def _vae(graph: Graph, source: Node, user: Node, edge: str, arch: Arch) -> Iterator[Finding]:

@@ -47,6 +47,22 @@ def vae_from_the_checkpoint(g: Api) -> Named:
     return "vae-lock", g.decode
 
 
+def vae_from_the_checkpoint_through_a_switch(g: Api) -> Named:
+    """The same kind of latents: only the lock is broken."""
+    source = g.other_model() if g.flux else g.model
+    locked = g.inputs(g.decode)["vae"]
+    switch = g.add("ComfySwitchNode", switch=True, on_false=locked, on_true=[source, 2])
+    g.inputs(g.decode)["vae"] = [switch, 0]
+    return "vae-lock", switch
+
+
+def vae_from_the_style_through_another_device(g: Api) -> Named:
+    style = g.add("ETN_KritaStyle", name="", sampler_preset="auto")
+    added = g.add("SelectVAEDevice", vae=[style, 2], device="default")
+    g.inputs(g.decode)["vae"] = [added, 0]
+    return "vae-lock", added
+
+
 def vae_from_the_style_in_krita(g: Api) -> Named:
     g.inputs(g.decode)["vae"] = [g.add("ETN_KritaStyle", name="", sampler_preset="auto"), 2]
     return "vae-lock", g.decode
@@ -288,6 +304,7 @@ def circle(g: Api) -> Named:
 API_MUTANTS: tuple[Callable[[Api], Named], ...] = (
     vae_of_the_other_family, vae_of_the_other_family_names_the_loader, vae_file_that_nobody_has,
     decode_with_another_vae, encode_with_another_vae, vae_from_the_checkpoint, vae_from_the_style_in_krita,
+    vae_from_the_checkpoint_through_a_switch, vae_from_the_style_through_another_device,
     wrong_empty_latent, wrong_empty_latent_decoded, latent_upscale_between_families,
     latent_upscale_to_a_size_between_families, batch_of_two_families, composite_of_two_families,
     masked_latent_of_the_other_family, cropped_latent_of_the_other_family, blended_latents,
