@@ -13,6 +13,7 @@ import pytest
 
 from gesso import errors, proc, report
 from gesso.models import tensors
+from gesso.workflow import graph
 
 DOCUMENTED: dict[type[errors.GessoError], int] = {
     errors.CheckError: 1,
@@ -25,6 +26,7 @@ DOCUMENTED: dict[type[errors.GessoError], int] = {
     proc.MissingProgramError: 6,
     proc.TimedOutError: 6,
     tensors.HeaderError: 5,
+    graph.GraphError: 2,
 }
 
 
