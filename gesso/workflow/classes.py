@@ -145,7 +145,7 @@ def _field(name: str, spec: Any, *, required: bool) -> Field:
         folders=folders,
         low=_number(config.get("min")),
         high=_number(config.get("max")),
-        control=config.get("control_after_generate") is True,
+        control=bool(config.get("control_after_generate")),
         slot_only=config.get("forceInput") is True,
         uploads=any(config.get(key) for key in ("image_upload", "audio_upload", "video_upload")),
         choices=choices,

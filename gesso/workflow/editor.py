@@ -147,10 +147,15 @@ class _Reader:
         socket = next((socket for socket in part.sockets if socket.name == name), None)
         if socket is not None and socket.link is not None:
             return outer, socket.link
-        values, names = part.values, at.sheet.promoted
-        if name in names and isinstance(values, list) and len(values) == len(names):
-            return _Value(values[names.index(name)])
-        return NOTHING  # the value inside holds
+        promoted = at.sheet.promoted
+        if name is None or name not in promoted:
+            return NOTHING
+        if isinstance(part.values, list) and len(part.values) == len(promoted):
+            return _Value(part.values[list(promoted).index(name)])
+        inside, edge = promoted[name]
+        source = at.sheet.parts[inside]
+        named, _ = named_values(source, self.classes.get(source.type))
+        return _Value(named[edge]) if edge in named else NOTHING
 
     def _backward(
         self, at: _Place, source: str, slot: int, type_: str

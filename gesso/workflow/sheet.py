@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gesso.workflow.findings import shown
@@ -58,12 +58,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Nodes and links; of a subgraph also its ends: names of inputs, those that stand for a value inside, outputs."""
+    """Nodes and links; of a subgraph also its ends: names of inputs, outputs, and the values that are set outside.
+
+    `promoted` says for each such input which node inside, and which input of it, gives it its value at first.
+    """
 
     parts: Mapping[str, Part]
     wires: Mapping[int, Wire]
     inputs: tuple[str, ...] = ()
-    promoted: tuple[str, ...] = ()
+    promoted: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     ends: Mapping[int, Wire] | None = None
 
 
@@ -81,14 +84,15 @@ def read_sheet(raw: dict[str, Any], file: str) -> Sheet:
     wires = dict(filter(None, map(_wire, _list(raw, "links"))))
     inputs = tuple(_text(item, "name") for item in _list(raw, "inputs"))
     ends = {wire.target_slot: wire for wire in wires.values() if wire.target == SUBGRAPH_OUTPUTS}
-    entering = (wire for wire in wires.values() if wire.source == SUBGRAPH_INPUTS)
-    values = {wire.source_slot for wire in entering if _is_widget(parts.get(wire.target), wire.target_slot)}
-    promoted = tuple(name for slot, name in enumerate(inputs) if slot in values)
+    values: dict[int, tuple[str, str]] = {}
+    for wire in wires.values():
+        inside = parts.get(wire.target) if wire.source == SUBGRAPH_INPUTS else None
+        if inside is not None and 0 <= wire.target_slot < len(inside.sockets):
+            socket = inside.sockets[wire.target_slot]
+            if socket.widget:
+                values.setdefault(wire.source_slot, (inside.id, socket.name))
+    promoted = {name: values[slot] for slot, name in enumerate(inputs) if slot in values}
     return Sheet(parts, wires, inputs, promoted, ends)
-
-
-def _is_widget(part: Part | None, slot: int) -> bool:
-    return part is not None and 0 <= slot < len(part.sockets) and part.sockets[slot].widget
 
 
 def _part(raw: Any, file: str) -> Part:

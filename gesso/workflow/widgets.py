@@ -29,19 +29,20 @@ def named_values(part: Part, definition: Definition | None) -> tuple[dict[str, A
 
 
 def _by_definition(values: list[Any], definition: Definition) -> dict[str, Any] | None:
-    """Deal the values out in the order of the class's inputs; None where they do not come out even."""
+    """Deal the values out in the order of the class's inputs, as the editor does; fewer are filled up with defaults.
+
+    None where there are more: then some belong to fields that only the editor's own code knows.
+    """
     named: dict[str, Any] = {}
     at = 0
     for field in _fields(definition.inputs.values(), named):
-        if at == len(values):
-            if field.required:
-                return None
-            break  # an optional one that the editor does not show, as min and max of a text
+        if at >= len(values):
+            break
         named[field.name] = values[at]
         at += 1
         if at < len(values) and (field.control or field.name in _SEEDS) and values[at] in AFTER_GENERATE:
             at += 1
-        if field.uploads and at < len(values) and isinstance(values[at], str) and values[at] in ("image", "audio"):
+        if field.uploads and at < len(values) and values[at] in ("image", "audio"):
             at += 1  # the button for an upload keeps a place too
     return named if at == len(values) else None
 

@@ -150,6 +150,34 @@ def test_inputs_and_outputs_of_a_subgraph_are_followed() -> None:
     assert "2" not in graph.nodes
 
 
+def test_a_value_of_a_subgraph_that_also_feeds_a_plain_input() -> None:
+    """Seen in official templates: a text inside is a field of its own, and goes on into a switch that has none."""
+    inner = {
+        "id": SUBGRAPH, "outputs": [], "inputs": [{"name": "text", "type": "STRING"}],
+        "nodes": [
+            node(5, "ComfySwitchNode", inputs=[{"name": "on_false", "type": "*", "link": 1}], widgets_values=[True]),
+            node(6, "CLIPTextEncode", widgets_values=["inside"],
+                 inputs=[{"name": "text", "type": "STRING", "widget": {"name": "text"}, "link": 2}]),
+        ],
+        "links": [{"id": 1, "origin_id": -10, "origin_slot": 0, "target_id": 5, "target_slot": 0},
+                  {"id": 2, "origin_id": -10, "origin_slot": 0, "target_id": 6, "target_slot": 0}],
+    }  # fmt: skip
+    graph = read({**SHEET, "nodes": [node(2, SUBGRAPH)], "definitions": {"subgraphs": [inner]}})
+    assert graph.nodes["2:5"].inputs["on_false"] == "inside"
+    assert graph.nodes["2:6"].inputs["text"] == "inside"
+
+
+def test_fewer_values_than_inputs_are_the_first_of_them() -> None:
+    """A file of an older ComfyUI: the editor fills up with defaults."""
+    graph = read({**SHEET, "nodes": [node(1, "KSampler", widgets_values=[5, "fixed", 20])]})
+    assert graph.nodes["1"].inputs == {"seed": 5, "steps": 20}
+
+
+def test_more_values_than_inputs_have_no_names() -> None:
+    graph = read({**SHEET, "nodes": [node(1, "VAELoader", widgets_values=["a.safetensors", "upload"])]})
+    assert graph.nodes["1"].ordered == ("a.safetensors", "upload")
+
+
 def test_a_muted_subgraph_runs_nothing_of_what_is_in_it() -> None:
     graph = Editor("krita_gold_standard_sdxl")
     graph.into_subgraph(graph.find("VAELoader"))["mode"] = 2
