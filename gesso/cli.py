@@ -6,10 +6,11 @@ import argparse
 import os
 import sys
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gesso import __version__, models_cli, report
-from gesso.runtime import boot, comfy, gate, guard, health
+from gesso.runtime import boot, comfy, gate, guard, health, krita, workflow
 from gesso.runtime.layout import Layout, read_record
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     level.add_argument("--full", action="store_true", help="hash every file, whatever its receipt says")
     level.add_argument("--header", action="store_true", help="only look at sizes and headers: proves nothing")
     models_cli.options_of_both(command)
+    workflow.add_command(commands, _EXIT_CODES)
     return parser
 
 
@@ -69,7 +71,9 @@ def _boot(_: argparse.Namespace) -> int:
 
 def _run_comfyui(_: argparse.Namespace) -> int:
     layout = Layout()
-    comfy.start(layout, read_record(layout), os.environ, report.say)
+    record = read_record(layout)
+    before = partial(krita.publish_beside, layout, record, report.say)
+    comfy.start(layout, record, os.environ, report.say, before)
 
 
 def _guard(options: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from gesso.image.sources import SourceCache
 from gesso.manifest.load import load
 from gesso.models.wanted import from_lock
 from gesso.settings import cache_root
+from gesso.workflow import command as workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,16 @@ class Built:
         """Give the documented keys of `--json`."""
         return {**asdict(self.image), "arch": self.arch, "trial": self.trial, "tags": list(self.tags),
                 "seconds": round(self.seconds, 1)}  # fmt: skip
+
+
+def check_workflows(project: Project, manifest: Manifest) -> None:
+    """See that the graphs belong to the models: what mixes families never gets into an image.
+
+    Raises ManifestError with every finding.
+    """
+    found = workflow.of_project(project, manifest, read_workflows(project, manifest))
+    if found:
+        raise ManifestError("\n".join(found), "mend the workflow, or the manifest (docs/reference.md: workflow check)")
 
 
 def prepare(selection: Selection) -> tuple[Manifest, Locked]:
@@ -111,6 +122,7 @@ def _write_context(
     baked: Baked,
 ) -> Plan:
     manifest, locked = prepared
+    check_workflows(selection.project, manifest)
     lock = locked.lock
     say("sources: in the cache, or from git")
     inputs = render.collect(selection.project, SourceCache(cache_root(env)), lock.comfyui, lock.nodes)

@@ -244,7 +244,8 @@ class _Work:
             self.tell(Event(kind="waiting", name=model.name, tier=model.tier, size=model.size,
                             message="another process is at it"))  # fmt: skip
 
-        return hold(self.folder.lock(model.name), model.name, on_wait, self.go_on, patient=patient)
+        path, what = self.folder.lock(model.name), f"{model.name}: its lock"
+        return hold(path, on_wait, self.go_on, patient=patient, what=what)
 
 
 def _existing(path: Path) -> Path:

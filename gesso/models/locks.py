@@ -24,9 +24,9 @@ class Busy(Exception):  # noqa: N818 - not an error: somebody else does the work
 
 @contextmanager
 def hold(
-    path: Path, name: str, on_wait: Callable[[], None], go_on: Callable[[], None], *, patient: bool = True
+    path: Path, on_wait: Callable[[], None], go_on: Callable[[], None], *, patient: bool = True, what: str = "a lock"
 ) -> Iterator[None]:
-    """Hold the lock at `path`, of the model `name`.
+    """Hold the lock at `path`; `what` is what messages call it.
 
     Where another has it `on_wait` is called once, and `go_on` again and again: it may raise.
 
@@ -38,7 +38,7 @@ def hold(
     """
     said = False
     lock = FileLock(path, mode=0o666, fallback_to_soft=False)
-    while not _taken(lock, path, name, _POLL if patient else 0):
+    while not _taken(lock, f"{what}, {path}", path, _POLL if patient else 0):
         if not patient:
             raise Busy
         go_on()
@@ -51,7 +51,7 @@ def hold(
         lock.release()
 
 
-def _taken(lock: FileLock, path: Path, name: str, seconds: float) -> bool:
+def _taken(lock: FileLock, what: str, path: Path, seconds: float) -> bool:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=seconds)
@@ -61,5 +61,5 @@ def _taken(lock: FileLock, path: Path, name: str, seconds: float) -> bool:
         pass
     except OSError as error:
         if error.errno not in _NONE_HERE:
-            raise of_disk(error, f"{name}: its lock, {path}") from None
+            raise of_disk(error, what) from None
     return True

@@ -45,8 +45,14 @@ def has_gpu(devices: Path = Path("/dev")) -> bool:
     return any(entry.name[6:].isdigit() for entry in devices.glob("nvidia*"))
 
 
-def start(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[[str], None]) -> NoReturn:
-    """Check the environment, then become ComfyUI.
+def start(
+    layout: Layout,
+    record: Record,
+    env: Mapping[str, str],
+    say: Callable[[str], None],
+    before: Callable[[], None] = lambda: None,
+) -> NoReturn:
+    """Check the environment, do what comes `before`, then become ComfyUI.
 
     Raises CheckError where it must not be started like this.
     """
@@ -55,6 +61,7 @@ def start(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[
     if not gpu:
         say("comfyui: no NVIDIA GPU in this container: running on the CPU, which is very slow")
     argv = command(layout, env, gpu=gpu)
+    before()
     os.chdir(layout.comfyui)
     # Unbuffered, so that the log shows what node packs print when they print it.
     os.execve(argv[0], argv, {**env, "PYTHONUNBUFFERED": "1"})  # noqa: S606 - it becomes ComfyUI: signals reach it

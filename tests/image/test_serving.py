@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -55,6 +56,53 @@ def test_workflows_are_in_both_places(instance: Instance, manifest: Manifest) ->
                 )
     listed = instance.json("/userdata?dir=workflows")
     assert {f"{name}.json" for name in manifest.workflows} <= set(listed)
+
+
+def _published(mine: Instance, wanted: int) -> dict[str, dict[str, Any]]:
+    """Subscribe as Krita does, through the gate, and give what comes: graphs by the name that Krita shows."""
+
+    async def listen() -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        base = f"{mine.url}/{mine.token}"
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{base}/ws?clientId=krita") as socket:
+            await session.post(f"{base}/api/etn/workflow/subscribe", json={"client_id": "krita"})
+            while len(found) < wanted:
+                message = await socket.receive_json(timeout=60)
+                if message["type"] == "etn_workflow_published":
+                    publisher = message["data"]["publisher"]
+                    found[f"{publisher['name']} ({publisher['id']})"] = message["data"]["workflow"]
+        return found
+
+    return asyncio.run(listen())
+
+
+def test_the_workflows_are_in_kritas_graph_tab_and_again_after_a_restart(
+    image: Image, instances: Instances, manifest: Manifest
+) -> None:
+    graphs = {name: json.loads((ROOT / f"workflows/{name}.api.json").read_text()) for name in manifest.workflows}
+    mine = instances.start(image)
+    mine.wait_until_healthy()
+    for _ in range(2):
+        found = _published(mine, len(graphs))
+        assert all("gold standard (gesso-" in name for name in found)
+        assert sorted(map(json.dumps, found.values())) == sorted(map(json.dumps, graphs.values()))
+        mine.run("/opt/gesso/venv/bin/supervisorctl -c /opt/gesso/etc/supervisord.conf restart comfyui")
+        mine.wait_until_healthy()
+    assert "Z" not in mine.run("cat /proc/[0-9]*/stat | sed 's/.*) //' | cut -c1").stdout.split()
+
+
+def test_a_workflow_is_checked_where_it_is_used(instance: Instance, manifest: Manifest) -> None:
+    for name in manifest.workflows:
+        for suffix in (".json", ".api.json"):
+            done = instance.run(f"gesso workflow check --strict /workspace/ComfyUI/workflows/{name}{suffix}")
+            assert done.rc == 0, done.stdout
+    other = "flux_vae" if manifest.family == "sdxl" else "sdxl_vae_fp16"
+    own = manifest.vae.removeprefix("vae/").removesuffix(".safetensors")
+    place = f"/workspace/ComfyUI/workflows/{manifest.workflows[0]}.api.json"
+    done = instance.run(f"sed s/{own}/{other}/ {place} > /tmp/broken.json; gesso workflow check /tmp/broken.json")
+    assert done.rc == 1
+    assert "vae-lock" in done.stdout
+    assert instance.run("gesso workflow check /opt/gesso/build.json").rc == 2
 
 
 @pytest.mark.parametrize("path", ["/", "/object_info", "/system_stats", "/prompt", "/ws", "/userdata?dir=workflows"])

@@ -13,6 +13,7 @@ import pytest
 
 from gesso import errors, proc, report
 from gesso.models import faults, tensors
+from gesso.workflow import graph
 
 DOCUMENTED: dict[type[errors.GessoError], int] = {
     errors.CheckError: 1,
@@ -29,6 +30,7 @@ DOCUMENTED: dict[type[errors.GessoError], int] = {
     faults.SourceError: 4,
     faults.ContentError: 5,
     faults.LocalError: 4,
+    graph.GraphError: 2,
 }
 
 

@@ -1,0 +1,56 @@
+"""Krita's own client, unmodified: the published workflows are in its list, and its importer takes every one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gesso import report
+from gesso.runtime import krita
+from gesso.runtime.layout import Layout, Record
+
+from .conftest import folder
+from .test_gold import GOLD, PROJECT, load
+
+
+@pytest.fixture(scope="module")
+def plugin() -> tuple[Path, Path]:
+    checkout = folder("GESSO_KRITA", "ai_diffusion/__init__.py")
+    return checkout, Path(os.environ.get("GESSO_KRITA_PYTHON", sys.executable))
+
+
+@pytest.fixture(scope="module")
+def published(url: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Publish as an image does, from its folder of baked workflows."""
+    place = tmp_path_factory.mktemp("image")
+    (place / "workflows").symlink_to(PROJECT.workflows)
+    record = Record(arch="all", title="All", trial=False, classes=(), pins={}, raw={},
+                    workflows={f"{name}{krita.SUFFIX}": "" for name in GOLD})  # fmt: skip
+    assert krita.publish_when_up(Layout(gesso=place), record, report.say, port=int(url.rpartition(":")[2]))
+    return tuple(f"{graph.name} ({graph.client_id})" for graph in krita.listed(record.workflows))
+
+
+def test_the_client_lists_them_and_imports_them(
+    url: str, plugin: tuple[Path, Path], published: tuple[str, ...]
+) -> None:
+    checkout, python = plugin
+    words = [str(python), str(Path(__file__).parent / "krita_client.py"), str(checkout), url, "8"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    report.say(f"Krita's client: {json.dumps(said)}")
+    assert "error" not in said
+    assert said["connected"]
+    assert set(said["workflows"]) == set(published)
+    by_file = dict(zip(published, krita.listed(f"{name}{krita.SUFFIX}" for name in GOLD), strict=True))
+    for shown, found in said["workflows"].items():
+        graph = load(by_file[shown].file.removesuffix(krita.SUFFIX))
+        assert found["nodes"] == found["imported"] == len(graph)
+        named = [node["inputs"]["name"] for node in graph.values() if node["class_type"] == "ETN_Parameter"]
+        assert sorted(found["parameters"]) == sorted(named)

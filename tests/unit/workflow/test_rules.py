@@ -1,0 +1,80 @@
+"""The tables are about classes that exist: inputs, kinds and outputs are those of the recorded ComfyUI."""
+
+from __future__ import annotations
+
+import pytest
+
+from gesso.models.identity import CHANNELS
+from gesso.workflow.families import latents_of
+from gesso.workflow.findings import CODES, Finding, shown
+from gesso.workflow.nodes import RULES
+from gesso.workflow.rules import parse, rule_of
+
+from .graphs import PROJECT, recorded_classes
+
+KINDS = {
+    "MODEL": "M", "GUIDER": "M", "CLIP": "T", "VAE": "V", "LATENT": "L", "CONDITIONING": "C", "CONTROL_NET": "A",
+    "STYLE_MODEL": "A", "MODEL_PATCH": "A", "IPADAPTER": "A", "INPAINT_PATCH": "A",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_is_about_the_class_as_recorded(name: str) -> None:
+    definition, rule = recorded_classes().get(name), rule_of(name)
+    assert definition is not None, "no such class in the recordings"
+    assert rule is not None
+    recorded = {field.name: KINDS[field.type] for field in definition.inputs.values() if field.type in KINDS}
+    said = {take.name: take.kind for take in rule.takes if take.kind not in {"", "*"} and not take.name.endswith("*")}
+    assert said == recorded
+    for take in rule.takes:
+        field = definition.inputs[take.name.removesuffix(".*")]
+        assert not take.folder or take.folder in field.folders
+        assert take.folder or take.kind == "*" or take.optional != field.required
+    assert len(rule.gives) == len(definition.outputs)
+    for give, type_ in zip(rule.gives, definition.outputs, strict=True):
+        assert give.kind in {"?", "*"} or give.kind == KINDS.get(type_, "")
+        assert set(give.sources) <= {take.name for take in rule.takes}
+
+
+def test_every_recorded_class_that_handles_models_or_latents_has_a_rule() -> None:
+    classes = recorded_classes()
+    without = []
+    for name in classes:
+        definition = classes.get(name)
+        assert definition is not None
+        if {*definition.outputs, *(f.type for f in definition.inputs.values())} & set(KINDS) and name not in RULES:
+            without.append(name)
+    assert without == []
+
+
+def test_families_have_the_channels_that_the_models_wing_knows() -> None:
+    assert {family: latents_of(family).channels for family in CHANNELS} == CHANNELS
+
+
+def test_a_rule_with_a_typo_does_not_pass() -> None:
+    with pytest.raises(AssertionError):
+        parse("model=M -> M=model")
+
+
+def test_the_codes_are_documented() -> None:
+    text = (PROJECT.root / "docs/reference.md").read_text(encoding="utf-8")
+    for code, (severity, meaning) in CODES.items():
+        assert f"| `{code}` | {severity} | {meaning} |" in text
+
+
+def test_a_finding_names_file_node_edge_and_both_sides() -> None:
+    finding = Finding(
+        code="latent-vae", file="x.json", node="8", title="Decode", edge="vae", what="4 channels", should="16"
+    )
+    assert str(finding) == "x.json: node 8 'Decode', vae: latent-vae: 4 channels; should be 16"
+    assert finding.as_json()["severity"] == "error"
+    whole = Finding(code="no-output", file="x.json", what="none", should="one")
+    assert str(whole) == "x.json: the graph: no-output: none; should be one"
+
+
+@pytest.mark.parametrize("text", ["\x1b[31mred", "a\nb", "\ud800", "x" * 1000, "\u202eabc"])
+def test_a_graphs_own_text_cannot_reach_the_terminal_raw(text: str) -> None:
+    safe = shown(text)
+    assert safe.isprintable()
+    assert len(safe) <= 121
+    safe.encode("utf-8")
