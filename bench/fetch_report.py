@@ -214,7 +214,7 @@ def _plot(report: Report) -> str:
         groups.append(("gesso, s by size", [_bar(report, "sizes", name) for name in report.found["sizes"]]))
         memory = [Bar(name, report.memory("sizes", name) / 1e6, OURS) for name in report.found["sizes"]]
         groups.append(("gesso, MB of memory by size", memory))
-    return bars(groups, names=200, width=720)
+    return bars(groups, names=216, width=736)
 
 
 def _bar(report: Report, table: str, name: str) -> Bar:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from gesso.errors import BuildError, ManifestError
 from gesso.image import trial
+from gesso.models.download.room import gigabytes
 from gesso.models.fetch import fetch
-from gesso.models.room import gigabytes
 from gesso.models.store import store
 from gesso.models.wanted import TIERS
 from gesso.settings import cache_root

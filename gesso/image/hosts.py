@@ -12,7 +12,7 @@ import requests
 
 from gesso import proc
 from gesso.errors import GessoError
-from gesso.models.hosts import CIVITAI, HF_PATH, HUGGING_FACE, announced, authorization, endpoint
+from gesso.models.net.hosts import CIVITAI, HF_PATH, HUGGING_FACE, announced, authorization, endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gesso.manifest.schema import PICKLE_SUFFIXES
-from gesso.models.family import identify, mismatch
 from gesso.models.faults import ContentError
-from gesso.models.header import FIRST, HeaderError, impostor, read_header
+from gesso.models.identify.family import identify, mismatch
+from gesso.models.identify.header import FIRST, HeaderError, impostor, read_header
 
 if TYPE_CHECKING:
     from gesso.manifest.schema import Model
-    from gesso.models.tensors import Read
+    from gesso.models.identify.tensors import Read
 
 _AGAIN = "fetch it again"
 _STUB = 0.01  # of the wanted size: below this a file is a stub, above it one that was cut off

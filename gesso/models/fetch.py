@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from gesso.errors import GessoError
-from gesso.models import place, quarantine, room
-from gesso.models.client import Client
+from gesso.models import quarantine
+from gesso.models.download import place, room
+from gesso.models.download.journal import left_behind
+from gesso.models.download.limits import Limits
+from gesso.models.download.locks import Busy, hold
+from gesso.models.download.obtain import Obtaining, Stopped
 from gesso.models.events import Event
 from gesso.models.faults import LocalError, of_disk
-from gesso.models.journal import left_behind
-from gesso.models.limits import Limits
-from gesso.models.locks import Busy, hold
-from gesso.models.obtain import Obtaining, Stopped
+from gesso.models.net.client import Client
 from gesso.models.verify import Verdict, audit, check
 from gesso.models.wanted import in_order
 

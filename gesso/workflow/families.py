@@ -1,13 +1,13 @@
 """Families of models, the latents that each works in and the text that it reads: comfy/supported_models.py as a table.
 
-The manifest knows seven of them (gesso.models.identity); graphs that people bring hold more.
+The manifest knows seven of them (gesso.models.identify.identity); graphs that people bring hold more.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gesso.models.identity import CHANNELS, UNKNOWN
+from gesso.models.identify.identity import CHANNELS, UNKNOWN
 
 UNDECIDED = {"", "any", UNKNOWN}
 

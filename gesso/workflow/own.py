@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gesso.models.family import identify
-from gesso.models.header import HeaderError, read_header
+from gesso.models.identify.family import identify
+from gesso.models.identify.header import HeaderError, read_header
 from gesso.workflow.latents import Known
 
 if TYPE_CHECKING:

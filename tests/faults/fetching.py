@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from gesso.manifest.schema import Model
 from gesso.models import receipts
+from gesso.models.download.journal import BLOCK
+from gesso.models.download.limits import Limits
 from gesso.models.faults import ContentError, LocalError, SourceError
 from gesso.models.fetch import Options, fetch
 from gesso.models.folder import Folder
-from gesso.models.journal import BLOCK
-from gesso.models.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,21 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gesso.manifest.schema import Model
-from gesso.models import (
-    content,
-    hashing,
-    header,
-    journal,
-    locks,  # noqa: F401 - imported before the fork
-    obtain,
-    source,
-    transfer,
-    unmeasured,
-    wire,
-)
+from gesso.models import content
+from gesso.models.download import hashing, journal, locks, obtain, transfer, unmeasured  # noqa: F401 - before the fork
+from gesso.models.download.limits import Limits
 from gesso.models.fetch import Options, fetch
 from gesso.models.folder import Folder
-from gesso.models.limits import Limits
+from gesso.models.identify import header
+from gesso.models.net import source, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable

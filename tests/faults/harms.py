@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from gesso.models import journal
+from gesso.models.download import journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from gesso.manifest.schema import Model
-from gesso.models import pace, transfer
+from gesso.models.download import pace, transfer
 from gesso.models.fetch import Options, fetch
 from gesso.models.folder import Folder
 from gesso.models.verify import audit

@@ -13,11 +13,12 @@ import pytest
 from mirror import Mirror, behaviour
 
 from gesso import cli
-from gesso.models import journal, place, quarantine, receipts
+from gesso.models import quarantine, receipts
+from gesso.models.download import journal, place
+from gesso.models.download.journal import BLOCK
 from gesso.models.faults import LocalError
 from gesso.models.fetch import fetch
 from gesso.models.folder import Folder
-from gesso.models.journal import BLOCK
 
 from .fetching import NAME, OTHER, SIX, Bench, options, vae, wanted
 from .harms import HARMS, interrupted

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from mirror import BEHAVIOURS, Mirror, behaviour, names
 
-from gesso.models import receipts, unmeasured
+from gesso.models import receipts
+from gesso.models.download import unmeasured
+from gesso.models.download.journal import BLOCK, Partial
+from gesso.models.download.obtain import Stopped
 from gesso.models.faults import ContentError, LocalError, SourceError
 from gesso.models.folder import Folder
-from gesso.models.journal import BLOCK, Partial
-from gesso.models.obtain import Stopped
 from gesso.models.verify import check
 
 from .fetching import (

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from mirror import Mirror, behaviour
 
-from gesso.models import hub
-from gesso.models.obtain import Stopped
+from gesso.models.download import hub
+from gesso.models.download.obtain import Stopped
 
 from .fetching import OTHER, PATH, SIX, Bench, options, sockets_to, wanted
 

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mirror import Mirror, behaviour
 
-from gesso.models.journal import BLOCK
+from gesso.models.download.journal import BLOCK
 
 from .fetching import NAME, Bench, options, pickled, sockets_to, vae, wanted
 
@@ -157,7 +157,7 @@ def test_any_program_of_a_server(
     ranges=st.booleans(),
 )  # fmt: skip
 def test_stopped_at_any_moment(moments: list[float], rate: int, ranges: bool) -> None:
-    from gesso.models.obtain import Stopped
+    from gesso.models.download.obtain import Stopped
 
     data = vae(4 * BLOCK + 99)
     with Mirror({"/x": data}) as mirror, tempfile.TemporaryDirectory() as folder:

@@ -16,9 +16,9 @@ import pytest
 from filelock import FileLock
 from mirror import Mirror, behaviour
 
-from gesso.models import journal
+from gesso.models.download import journal
+from gesso.models.download.obtain import Stopped
 from gesso.models.fetch import fetch
-from gesso.models.obtain import Stopped
 
 from .fetching import NAME, vae, wanted
 from .rounds import PATIENCE, Place

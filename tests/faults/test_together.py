@@ -13,11 +13,12 @@ import pytest
 from filelock import FileLock
 from mirror import Mirror, behaviour
 
-from gesso.models import journal, place, receipts
+from gesso.models import receipts
+from gesso.models.download import journal, place
+from gesso.models.download.hashing import Follower
+from gesso.models.download.obtain import Stopped
 from gesso.models.fetch import fetch
 from gesso.models.folder import Folder
-from gesso.models.hashing import Follower
-from gesso.models.obtain import Stopped
 
 from .fetching import NAME, Bench, options, vae, wanted
 from .rounds import Forks, Place, forking, until
@@ -214,7 +215,7 @@ def test_where_the_library_knows_no_locks_it_is_fetched_all_the_same(
     def refuse(*_: object, **__: object) -> None:
         raise NotImplementedError
 
-    monkeypatch.setattr("gesso.models.locks.FileLock.acquire", refuse)
+    monkeypatch.setattr("gesso.models.download.locks.FileLock.acquire", refuse)
     bench = Bench(at.root)
     bench.fetched(bench.fetch(at.model), DATA)
     at.right()

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from gesso import errors, proc, report
-from gesso.models import faults, tensors
+from gesso.models import faults
+from gesso.models.identify import tensors
 from gesso.workflow import graph
 
 DOCUMENTED: dict[type[errors.GessoError], int] = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gesso.models.safetensors import BITS
+from gesso.models.identify.safetensors import BITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gesso.manifest.schema import Model
-from gesso.models.answer import Answer
-from gesso.models.hosts import Announced
+from gesso.models.net.answer import Answer
+from gesso.models.net.hosts import Announced
 
 from .conftest import head_of
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gesso.models.addresses import Reach, allowed, connect_to, proxy_for, reach_of
 from gesso.models.faults import SourceError
+from gesso.models.net.addresses import Reach, allowed, connect_to, proxy_for, reach_of
 
 HERE, THERE = "http://127.0.0.1:80/f", "https://huggingface.co/f"
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gesso.models.answer import Response, retry_after
-from gesso.models.client import Client
 from gesso.models.faults import SourceError
-from gesso.models.source import Source, check_part
-from gesso.models.wire import Wire
+from gesso.models.net.answer import Response, retry_after
+from gesso.models.net.client import Client
+from gesso.models.net.source import Source, check_part
+from gesso.models.net.wire import Wire
 
 from .making import answer
 

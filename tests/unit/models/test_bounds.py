@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gesso.models import gguf as gguf_format
-from gesso.models import safetensors
-from gesso.models.header import FIRST, HeaderError, read_header
+from gesso.models.identify import gguf as gguf_format
+from gesso.models.identify import safetensors
+from gesso.models.identify.header import FIRST, HeaderError, read_header
 
 from .conftest import Reader, gguf, text
 
@@ -71,8 +71,8 @@ GGUF = {
 CHILD = """
 import os, re, sys
 from pathlib import Path
-from gesso.models.family import identify
-from gesso.models.header import HeaderError, read_header
+from gesso.models.identify.family import identify
+from gesso.models.identify.header import HeaderError, read_header
 file = os.open(sys.argv[1], os.O_RDONLY)
 read = lambda offset, length: os.pread(file, length, offset)
 most = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])  # of this program alone

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gesso.models import unmeasured
-from gesso.models.client import Client
+from gesso.models.download import unmeasured
+from gesso.models.download.unmeasured import receive_unmeasured
 from gesso.models.faults import ContentError, SourceError
-from gesso.models.unmeasured import receive_unmeasured
-from gesso.models.wire import AGENT, Wire
+from gesso.models.net.client import Client
+from gesso.models.net.wire import AGENT, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

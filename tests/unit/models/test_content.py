@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gesso.models.content import judge, may_be_pickle
 from gesso.models.faults import ContentWhy, SourceError
-from gesso.models.header import FIRST
+from gesso.models.identify.header import FIRST
 
 from .conftest import Reader, head_of
 from .making import SDXL, VAE, vae_of, wanted

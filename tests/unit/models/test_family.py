@@ -10,9 +10,9 @@ import pytest
 
 from gesso.image import trial
 from gesso.manifest.load import load
-from gesso.models.family import CHANNELS, identify, mismatch
-from gesso.models.header import read_header
-from gesso.models.identity import DITS, UNETS
+from gesso.models.identify.family import CHANNELS, identify, mismatch
+from gesso.models.identify.header import read_header
+from gesso.models.identify.identity import DITS, UNETS
 
 from .conftest import Reader, gguf, gguf_file, head_of, text
 

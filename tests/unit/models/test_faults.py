@@ -9,8 +9,8 @@ from typing import get_args
 import pytest
 
 from gesso.errors import FetchError, GessoError, VerifyError
+from gesso.models.download.limits import Limits, what_next
 from gesso.models.faults import ContentError, LocalError, SourceError, SourceWhy, cut_off, of_disk, sum_up
-from gesso.models.limits import Limits, what_next
 
 DISK = {
     "disk-full": [errno.ENOSPC, errno.EDQUOT, errno.EFBIG],

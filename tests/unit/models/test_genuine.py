@@ -16,9 +16,9 @@ from typing import Any, get_args
 import pytest
 
 from gesso.manifest.schema import Kind
-from gesso.models.family import CHANNELS, UNKNOWN, Identity, identify, mismatch
-from gesso.models.header import FIRST, read_header
-from gesso.models.tensors import Header, Tensor
+from gesso.models.identify.family import CHANNELS, UNKNOWN, Identity, identify, mismatch
+from gesso.models.identify.header import FIRST, read_header
+from gesso.models.identify.tensors import Header, Tensor
 
 from .conftest import Reader, head_of
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gesso.errors import VerifyError
-from gesso.models import gguf as gguf_format
-from gesso.models.family import identify, mismatch
-from gesso.models.header import FIRST, HeaderError, Tensor, read_header
+from gesso.models.identify import gguf as gguf_format
+from gesso.models.identify.family import identify, mismatch
+from gesso.models.identify.header import FIRST, HeaderError, Tensor, read_header
 
 from .conftest import Reader, gguf, gguf_file, head_of, raw, text
 

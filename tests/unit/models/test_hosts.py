@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gesso.models import hosts
 from gesso.models.faults import SourceError, SourceWhy
+from gesso.models.net import hosts
 
 HF = "https://huggingface.co/org/repo/resolve/main/vae/file.safetensors"
 CIVITAI = "https://civitai.com/api/download/models/1"

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gesso import proc
-from gesso.models import hosts, hub
-from gesso.models.client import Client
+from gesso.models.download import hub
 from gesso.models.faults import ContentError, SourceError
 from gesso.models.folder import Folder
+from gesso.models.net import hosts
+from gesso.models.net.client import Client
 from gesso.models.verify import check
 
 from .making import NAME, VAE, wanted
@@ -85,7 +86,7 @@ def test_the_file_is_put_at_the_target_and_nothing_else_is_left(
     assert (tmp_path / "target").read_bytes() == VAE
     assert left(tmp_path) == ["target"]
     command = child.commands[0]
-    assert command[:3] == [sys.executable, "-m", "gesso.models.hub"]
+    assert command[:3] == [sys.executable, "-m", "gesso.models.download.hub"]
     assert command[3:6] == ["org/repo", "sub folder/file.safetensors", "abc123"]
     assert Path(command[6]).parent == tmp_path  # on the same disk: a rename is enough
     assert "HF_HUB_DISABLE_XET" not in child.envs[0]

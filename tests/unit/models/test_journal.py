@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gesso.models import journal
-from gesso.models.hashing import Follower
-from gesso.models.journal import BLOCK, Partial, left_behind, set_aside
+from gesso.models.download import journal
+from gesso.models.download.hashing import Follower
+from gesso.models.download.journal import BLOCK, Partial, left_behind, set_aside
 
 from .making import descriptors, wanted
 

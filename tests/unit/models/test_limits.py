@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gesso.models.download.limits import Limits, what_next
+from gesso.models.download.pace import MOST
 from gesso.models.faults import ContentError, Fault, SourceError
-from gesso.models.limits import Limits, what_next
-from gesso.models.pace import MOST
 
 LIMITS = Limits(retries=3, patience=60)
 LATER = SourceError("server-error", "m", transient=True)

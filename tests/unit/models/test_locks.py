@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 from filelock import FileLock
 
-from gesso.models import locks
+from gesso.models.download import locks
+from gesso.models.download.locks import Busy, hold
 from gesso.models.faults import LocalError
-from gesso.models.locks import Busy, hold
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gesso.models.pace import FIRST, MOST, Pace
+from gesso.models.download.pace import FIRST, MOST, Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

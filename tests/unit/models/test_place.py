@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gesso.models import place, receipts
+from gesso.models import receipts
+from gesso.models.download import place
+from gesso.models.download.place import put_in_place, sync
 from gesso.models.folder import Folder
-from gesso.models.place import put_in_place, sync
 from gesso.models.verify import check
 
 from .making import NAME, VAE, descriptors, put, wanted

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gesso.models import room
-from gesso.models.room import RESERVE, Disk, plan
+from gesso.models.download import room
+from gesso.models.download.room import RESERVE, Disk, plan
 from gesso.models.wanted import TIERS, in_order
 
 from .making import wanted

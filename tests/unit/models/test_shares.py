@@ -7,7 +7,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gesso.models.shares import LARGEST, SMALLEST, Shares
+from gesso.models.download.shares import LARGEST, SMALLEST, Shares
 
 
 @st.composite

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gesso.models.identity import CHANNELS
+from gesso.models.identify.identity import CHANNELS
 from gesso.workflow.families import latents_of
 from gesso.workflow.findings import CODES, Finding, shown
 from gesso.workflow.nodes import RULES

@@ -12,13 +12,13 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from gesso.models.download.journal import BLOCK
 from gesso.models.faults import cut_off
-from gesso.models.journal import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gesso.models.journal import Partial
+    from gesso.models.download.journal import Partial
 
 _CHUNK = 512 << 10
 _FLUSH = 32 << 20  # bytes after which the kernel is asked to begin writing them out

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gesso.models.identity import Tensors
+    from gesso.models.identify.identity import Tensors
 
 _MAGE_TEXT = 2560  # Mage-Flow has Qwen-Image's tensors, for another text encoder
 # family -> tensors that are all there, after the checkpoint's prefix

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from gesso import __version__
-from gesso.models import hosts
-from gesso.models.addresses import Reach, allowed, connect_to, proxy_for, reach_of
-from gesso.models.answer import Answer, Response, retry_after
 from gesso.models.faults import SourceError, cut_off
+from gesso.models.net import hosts
+from gesso.models.net.addresses import Reach, allowed, connect_to, proxy_for, reach_of
+from gesso.models.net.answer import Answer, Response, retry_after
 
 if TYPE_CHECKING:
-    from gesso.models.client import Client
+    from gesso.models.net.client import Client
 
 AGENT = f"gesso/{__version__}"
 _HOPS = 8

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from gesso.models import foreign
-from gesso.models.identity import EVERY, UNETS, UNKNOWN, Identity, dim, first_of
+from gesso.models.identify import foreign
+from gesso.models.identify.identity import EVERY, UNETS, UNKNOWN, Identity, dim, first_of
 
 if TYPE_CHECKING:
-    from gesso.models.identity import Tensors
-    from gesso.models.tensors import Header
+    from gesso.models.identify.identity import Tensors
+    from gesso.models.identify.tensors import Header
 
 _LLM = (
     "model.layers.0.post_attention_layernorm.weight",

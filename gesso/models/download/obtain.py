@@ -10,24 +10,24 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gesso.models import hub
+from gesso.models.download import hub
+from gesso.models.download.hashing import Follower
+from gesso.models.download.journal import BLOCK, Partial
+from gesso.models.download.limits import Limits, what_next
+from gesso.models.download.place import put_in_place
+from gesso.models.download.transfer import Transfer
+from gesso.models.download.unmeasured import receive_unmeasured
 from gesso.models.events import Event, Kind
 from gesso.models.faults import ContentError, SourceError, of_disk, sum_up, wrong_hash
-from gesso.models.hashing import Follower
-from gesso.models.journal import BLOCK, Partial
-from gesso.models.limits import Limits, what_next
-from gesso.models.place import put_in_place
-from gesso.models.source import Source, examine, host_of, open_source
-from gesso.models.transfer import Transfer
-from gesso.models.unmeasured import receive_unmeasured
+from gesso.models.net.source import Source, examine, host_of, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gesso.manifest.schema import Model
-    from gesso.models.client import Client
     from gesso.models.faults import Fault
     from gesso.models.folder import Folder
+    from gesso.models.net.client import Client
 
 _SAY_EVERY = 0.25  # seconds between two progress events of a file
 

@@ -5,13 +5,24 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from gesso.models import foreign
-from gesso.models.identity import CHANNELS, CONTEXTS, DITS, EVERY, UNETS, UNKNOWN, Identity, context, dim, first_of
+from gesso.models.identify import foreign
+from gesso.models.identify.identity import (
+    CHANNELS,
+    CONTEXTS,
+    DITS,
+    EVERY,
+    UNETS,
+    UNKNOWN,
+    Identity,
+    context,
+    dim,
+    first_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gesso.models.identity import Tensors
+    from gesso.models.identify.identity import Tensors
 
     Family = tuple[str, frozenset[str]]  # the family, and which it can't be where that is unknown
     Found = tuple[str, int | None, str, frozenset[str]]  # family, latent channels, evidence, which it can't be

@@ -15,7 +15,7 @@ from gesso.models.faults import SourceError
 if TYPE_CHECKING:
     import socket
 
-    from gesso.models.hosts import Announced
+    from gesso.models.net.hosts import Announced
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from gesso.models.identity import CONTEXTS, DITS, EVERY, UNETS, UNKNOWN, Identity, context, dim
+from gesso.models.identify.identity import CONTEXTS, DITS, EVERY, UNETS, UNKNOWN, Identity, context, dim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gesso.models.identity import Tensors
+    from gesso.models.identify.identity import Tensors
 
     Verdict = tuple[str, frozenset[str], str]  # family, the ones that it can't be, evidence
 

@@ -6,14 +6,14 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
+from gesso.models.download.journal import BLOCK
 from gesso.models.faults import ContentError
-from gesso.models.journal import BLOCK
-from gesso.models.source import Pulse
+from gesso.models.net.source import Pulse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gesso.models.source import Source
+    from gesso.models.net.source import Source
 
 MOST = 1 << 30  # bytes; what is larger has a size in its lock
 _LEAVE_FREE = 64 << 20

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from gesso.models.tensors import Tensor
+    from gesso.models.identify.tensors import Tensor
 
     Tensors = Mapping[str, Tensor]
 

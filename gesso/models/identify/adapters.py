@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gesso.models.identity import CONTEXTS, DITS, UNETS, UNKNOWN, Identity, context, dim, first_of
-from gesso.models.trunks import diffusers_family, unet_family
+from gesso.models.identify.identity import CONTEXTS, DITS, UNETS, UNKNOWN, Identity, context, dim, first_of
+from gesso.models.identify.trunks import diffusers_family, unet_family
 
 if TYPE_CHECKING:
-    from gesso.models.identity import Tensors
+    from gesso.models.identify.identity import Tensors
 
 _KOLORS = 2048  # the width inside Kolors' own IP-Adapter, whose text is as wide as SDXL's
 _T2I_SDXL = {256, 768}  # channels that T2I-Adapters for SDXL take in: 1 or 3 of the image, 16 x 16 pixels each

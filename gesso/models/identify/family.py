@@ -10,12 +10,12 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gesso.models import adapters, loras, parts, trunks
-from gesso.models.identity import CHANNELS, UNKNOWN, Identity
-from gesso.models.tensors import short
+from gesso.models.identify import adapters, loras, parts, trunks
+from gesso.models.identify.identity import CHANNELS, UNKNOWN, Identity
+from gesso.models.identify.tensors import short
 
 if TYPE_CHECKING:
-    from gesso.models.tensors import Header
+    from gesso.models.identify.tensors import Header
 
 __all__ = ["CHANNELS", "UNKNOWN", "Identity", "identify", "mismatch"]
 

@@ -15,12 +15,12 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from gesso.models.tensors import Header, HeaderError, Tensor, cut_off, short
+from gesso.models.identify.tensors import Header, HeaderError, Tensor, cut_off, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gesso.models.tensors import Read
+    from gesso.models.identify.tensors import Read
 
 # Bytes of JSON. The format allows 100 MB. Of real files a checkpoint's header has 0.4 MB and LTX-2's, of 3,568 tensors,
 # 0.5 MB; but a LoRA's metadata can hold all captions of its training, a merged model's its whole workflow: several MB.

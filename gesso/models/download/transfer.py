@@ -13,21 +13,21 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from gesso.models.download.journal import BLOCK
+from gesso.models.download.pace import FIRST, Pace
+from gesso.models.download.shares import Shares
 from gesso.models.faults import ContentError, SourceError, cut_off
-from gesso.models.journal import BLOCK
-from gesso.models.pace import FIRST, Pace
-from gesso.models.shares import Shares
-from gesso.models.source import check_part
-from gesso.models.wire import Wire, stalled
+from gesso.models.net.source import check_part
+from gesso.models.net.wire import Wire, stalled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gesso.models.client import Client
-    from gesso.models.hashing import Follower
-    from gesso.models.journal import Partial
-    from gesso.models.limits import Limits
-    from gesso.models.source import Source
+    from gesso.models.download.hashing import Follower
+    from gesso.models.download.journal import Partial
+    from gesso.models.download.limits import Limits
+    from gesso.models.net.client import Client
+    from gesso.models.net.source import Source
 
 _TICK = 0.1  # seconds between two looks at how it goes
 _BACKLOG = 16 << 20  # bytes that wait to be hashed before those who bring more let the hash have the processor

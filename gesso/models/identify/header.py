@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from gesso.models import gguf, safetensors
-from gesso.models.tensors import Header, HeaderError, Tensor, short
+from gesso.models.identify import gguf, safetensors
+from gesso.models.identify.tensors import Header, HeaderError, Tensor, short
 
 if TYPE_CHECKING:
-    from gesso.models.tensors import Read
+    from gesso.models.identify.tensors import Read
 
 __all__ = ["FIRST", "Header", "HeaderError", "Tensor", "impostor", "read_header"]
 

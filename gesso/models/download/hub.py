@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from gesso import proc
-from gesso.models import hosts
 from gesso.models.content import judge
+from gesso.models.download.place import put_in_place
 from gesso.models.faults import ContentError, SourceError, wrong_hash
-from gesso.models.place import put_in_place
+from gesso.models.net import hosts
 from gesso.models.verify import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gesso.manifest.schema import Model
-    from gesso.models.client import Client
     from gesso.models.folder import Folder
+    from gesso.models.net.client import Client
 
 # After these refusals of plain HTTP its own protocol may still do; a missing token or file is missing there too.
 WORTH_A_TRY = {"refused-request", "forbidden", "bad-range", "not-http", "bad-answer", "encoded", "bad-redirect"}

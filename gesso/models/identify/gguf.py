@@ -12,12 +12,12 @@ import math
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from gesso.models.tensors import Header, HeaderError, Tensor, cut_off, short
+from gesso.models.identify.tensors import Header, HeaderError, Tensor, cut_off, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gesso.models.tensors import Read
+    from gesso.models.identify.tensors import Read
 
 # Bytes of header that are read at most: T5's, of 32,000 words, has 1 MB; the largest that is in use here, a language
 # model's of 260,000 words, 15 MB.

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gesso.models import hosts
 from gesso.models.content import judge
+from gesso.models.download.journal import BLOCK
+from gesso.models.download.limits import Limits
 from gesso.models.faults import ContentError, SourceError
-from gesso.models.journal import BLOCK
-from gesso.models.limits import Limits
-from gesso.models.wire import Wire, stalled
+from gesso.models.net import hosts
+from gesso.models.net.wire import Wire, stalled
 
 if TYPE_CHECKING:
     from gesso.manifest.schema import Model
-    from gesso.models.answer import Answer
-    from gesso.models.client import Client
+    from gesso.models.net.answer import Answer
+    from gesso.models.net.client import Client
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""From sources to the final path: partial file and journal, many connections, hash, rename."""
