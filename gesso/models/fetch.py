@@ -24,7 +24,7 @@ from gesso.models.events import Event
 from gesso.models.faults import LocalError, of_disk
 from gesso.models.net.client import Client
 from gesso.models.verify import Verdict, audit, check
-from gesso.models.wanted import in_order
+from gesso.models.wanted import TIERS, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -88,8 +88,9 @@ def fetch(
     todo = in_order(model for model in todo if model.name not in done)
     for model in todo:
         tell(Event(kind="planned", name=model.name, tier=model.tier, size=model.size))
-    if todo:
-        done |= {outcome.model.name: outcome for outcome in _side_by_side(work, todo, chosen.files)}
+    for tier in TIERS:  # an optional model must not take the line from one that Krita waits for
+        if batch := [model for model in todo if model.tier == tier]:
+            done |= {outcome.model.name: outcome for outcome in _side_by_side(work, batch, chosen.files)}
     return [done[model.name] for model in models]
 
 

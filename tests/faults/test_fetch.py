@@ -23,6 +23,7 @@ from gesso.models.download import unmeasured
 from gesso.models.download.journal import BLOCK, Partial
 from gesso.models.download.obtain import Stopped
 from gesso.models.faults import ContentError, LocalError, SourceError
+from gesso.models.fetch import fetch
 from gesso.models.folder import Folder
 from gesso.models.verify import check
 
@@ -934,3 +935,24 @@ def test_what_is_no_tls(mirror: Mirror, bench: Bench) -> None:
 def test_the_folder_of_a_bench_is_a_models_folder(bench: Bench) -> None:
     assert isinstance(bench.folder, Folder)
     assert bench.folder.path(NAME).name == "sdxl_vae_fp16.safetensors"
+
+
+def test_no_model_of_a_lower_tier_is_asked_for_before_the_required_ones_have_come(
+    mirror: Mirror, tmp_path: Path
+) -> None:
+    """And within a tier the smallest come first: what Krita waits for gets the whole line."""
+    sizes = {"optional": (1, 2), "recommended": (1,), "required": (3, 2, 4)}
+    models = []
+    for tier, blocks in sizes.items():
+        for count in blocks:
+            name = f"/{tier}-{count}.safetensors"
+            data = vae(count * BLOCK, seed=count)
+            mirror.files[name] = data
+            models.append(wanted(data, mirror.url(name), name=f"vae{name}", tier=tier))
+    mirror.behave("*", behaviour("slow", rate=20_000_000))
+    outcomes = fetch(models, Folder.at(tmp_path), env={}, options=replace(options(), files=2))
+    assert [outcome.state for outcome in outcomes] == ["fetched"] * len(models)
+    first = list(dict.fromkeys(record.path.removesuffix(".safetensors")[1:] for record in mirror.requests))
+    tiers = [name.rsplit("-", 1)[0] for name in first]
+    assert tiers == sorted(tiers, key=["required", "recommended", "optional"].index)
+    assert set(first[:2]) == {"required-2", "required-3"}
