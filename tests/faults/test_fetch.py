@@ -950,9 +950,12 @@ def test_no_model_of_a_lower_tier_is_asked_for_before_the_required_ones_have_com
             mirror.files[name] = data
             models.append(wanted(data, mirror.url(name), name=f"vae{name}", tier=tier))
     mirror.behave("*", behaviour("slow", rate=20_000_000))
-    outcomes = fetch(models, Folder.at(tmp_path), env={}, options=replace(options(), files=2))
+    events: list[Event] = []
+    outcomes = fetch(models, Folder.at(tmp_path), env={}, options=replace(options(), files=2), on_event=events.append)
     assert [outcome.state for outcome in outcomes] == ["fetched"] * len(models)
-    first = list(dict.fromkeys(record.path.removesuffix(".safetensors")[1:] for record in mirror.requests))
-    tiers = [name.rsplit("-", 1)[0] for name in first]
-    assert tiers == sorted(tiers, key=["required", "recommended", "optional"].index)
-    assert set(first[:2]) == {"required-2", "required-3"}
+    turns = [(event.kind, event.tier) for event in events if event.kind in {"started", "done"}]
+    for tier, before in (("recommended", "required"), ("optional", "recommended")):
+        begun = turns.index(("started", tier))
+        assert turns[:begun].count(("done", before)) == len(sizes[before])
+    assert {event.name for event in events if event.kind == "started"} == {model.name for model in models}
+    assert [event.name for event in events if event.kind == "started"][2] == "vae/required-4.safetensors"
