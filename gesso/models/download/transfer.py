@@ -33,7 +33,7 @@ _TICK = 0.1  # seconds between two looks at how it goes
 _BACKLOG = 16 << 20  # bytes that wait to be hashed before those who bring more let the hash have the processor
 _BREATH = 0.002  # seconds
 _NICE = 5
-_PART_SECONDS = 3.0  # how long a part should take: long enough that asking for it costs nothing
+_ASKING = 20  # a part takes so many times as long as asking for it: asking costs a twentieth, and the front moves on
 
 
 class Transfer:
@@ -59,6 +59,7 @@ class Transfer:
         self._received: list[int] = []  # bytes, by worker
         self._resting = 0  # workers that wait before a retry
         self._held = 0.0  # when a worker last waited for the hash
+        self._latency = 0.0  # seconds from a request to its answer, lately
         self._rate = 0.0  # bytes a second of the last part
         self._failed: Exception | None = None
         self._most = limits.connections if source.ranged else 1
@@ -212,7 +213,7 @@ class Transfer:
         return True
 
     def _ask(self, wire: Wire, start: int, end: int) -> None:
-        source = self._source
+        source, begun = self._source, time.monotonic()
         try:
             answer = wire.get(source.url, start=start, end=end, source=source.source)
         except SourceError as fault:
@@ -222,6 +223,8 @@ class Transfer:
             answer = wire.get(source.source, start=start, end=end)
             source.url = answer.url
         wire.limit(check_part(answer, start, end, source))
+        elapsed = time.monotonic() - begun
+        self._latency = elapsed if not self._latency else 0.7 * self._latency + 0.3 * elapsed
 
     def _next(self) -> tuple[int, int] | None:
         """Give the next part; None where there is none, or one worker too many."""
@@ -229,7 +232,7 @@ class Transfer:
             wanted = self._pace.connections
             if self._failed is not None or (self._active > wanted and self._active > 1):
                 return None
-        return self._shares.take(int(self._rate * _PART_SECONDS / BLOCK), min(wanted, self._most))
+        return self._shares.take(int(self._rate * self._latency * _ASKING / BLOCK), min(wanted, self._most))
 
     def _may_retry(self, fault: SourceError, failures: int) -> bool:
         return (
