@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from gesso import __version__, models_cli, report
-from gesso.runtime import boot, comfy, gate, guard, health
+from gesso.runtime import boot, comfy, gate, guard, health, show
 from gesso.runtime.layout import Layout, read_record
 
 if TYPE_CHECKING:
@@ -48,9 +48,14 @@ def _parser() -> argparse.ArgumentParser:
 
     add("boot", _boot, "prepare the instance and start everything; a second start does nothing")
     add("run-comfyui", _run_comfyui, "check the environment, then become ComfyUI (the supervisor calls this)")
+    add("agent", _agent, "fetch models, watch ComfyUI, serve the page (the supervisor calls this)")
     add("guard", _guard, "check the Python environment against the lock, repair SQLAlchemy offline", json=True)
     add("health", _health, "tell whether Krita could work with this instance", json=True)
+    add("status", _status, "tell the state, why it is so, and what to do next", json=True)
     add("url", _url, "print the URL to paste into Krita")
+    command = add("logs", _logs, "print the end of the logs")
+    command.add_argument("name", nargs="?", metavar="NAME", help="one of them (comfyui, agent, gate, ...); else all")
+    command.add_argument("-f", "--follow", action="store_true", help="go on as they grow")
     command = add("fetch", models_cli.run_fetch, "have every model in place, proven; put bad files aside", json=True)
     command.add_argument("--events", action="store_true", help="print what happens, a line of JSON each, as it happens")
     models_cli.options_of_both(command)
@@ -70,6 +75,26 @@ def _boot(_: argparse.Namespace) -> int:
 def _run_comfyui(_: argparse.Namespace) -> int:
     layout = Layout()
     comfy.start(layout, read_record(layout), os.environ, report.say)
+
+
+def _agent(_: argparse.Namespace) -> int:
+    from gesso.runtime import agent  # noqa: PLC0415 - the web framework costs time and memory that others need not pay
+
+    layout = Layout()
+    return agent.run(layout, read_record(layout), os.environ, report.say)
+
+
+def _status(options: argparse.Namespace) -> int:
+    found = health.status()
+    if options.json:
+        report.result_json(found)
+    else:
+        report.result(show.text(found))
+    return 1 if found["state"] == "failed" else 0
+
+
+def _logs(options: argparse.Namespace) -> int:
+    return show.logs(show.log_files(Layout(), options.name), follow=options.follow, say=report.result)
 
 
 def _guard(options: argparse.Namespace) -> int:
