@@ -79,6 +79,11 @@ _CADDYFILE = """\
 \t\t\trespond "ComfyUI is starting; look at /gesso/ below this address, or try again in a few seconds." 503
 \t\t}}
 \t\t@token path_regexp ^/{token}/
+\t\t@restarting path_regexp ^/{token}/(gesso(/|$)|metrics$)
+\t\thandle @restarting {{
+\t\t\theader Content-Type "text/plain; charset=utf-8"
+\t\t\trespond "The page is restarting; try again in a few seconds." 503
+\t\t}}
 \t\thandle @token {{
 \t\t\turi strip_prefix /{token}
 \t\t\timport comfyui

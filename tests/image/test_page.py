@@ -64,7 +64,7 @@ def slow(instances: Instances, image: Image, manifest: Manifest) -> Instance:
 
 def _picture(page: Page, name: str) -> None:
     if folder := os.environ.get("GESSO_SCREENSHOTS"):
-        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+        page.screenshot(path=f"{folder}/{name}.png")
 
 
 def test_from_booting_to_ready(browser: Browser, slow: Instance) -> None:
@@ -149,7 +149,7 @@ def test_for_a_screen_reader(browser: Browser, address: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_phone(browser: Browser, address: str, scheme: Any) -> None:
-    context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme, device_scale_factor=2)
+    context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
     page = context.new_page()
     page.goto(f"{address}/gesso/")
     expect(page.locator("#connect")).to_be_visible()
