@@ -41,7 +41,7 @@ class ModelFact:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the agent knows. `looked`: the models were looked at once; `missing`: classes, None until asked."""
+    """What the agent knows. `looked`: something is known of the models; `missing`: classes, None until asked."""
 
     looked: bool = False
     models: tuple[ModelFact, ...] = ()
@@ -76,7 +76,7 @@ def judge(facts: Facts) -> Verdict:
     if failed is not None:
         return Verdict("failed", failed.why, failed.next_step)
     wanting = [m for m in facts.models if m.tier == "required" and m.stage != "verified"]
-    if not facts.looked and not wanting:
+    if not facts.looked:
         return Verdict("booting", "looking at what is here")
     if wanting:
         return Verdict("fetching", _progress(facts, wanting))

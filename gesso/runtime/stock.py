@@ -83,7 +83,7 @@ class Stock:
         self.tries = 0
 
     def facts(self) -> tuple[bool, tuple[ModelFact, ...], Trouble | None]:
-        """Give whether the models were looked at, each of them, and what kept all of them from being fetched."""
+        """Give whether anything is known, each model, and what kept all of them from being fetched."""
         with self._guard:
             return self._looked, tuple(self._fact(model) for model in self._models), self._fault
 
@@ -154,6 +154,7 @@ class Stock:
         with self._guard:
             before = self._board.rows.get(event.name)
             had = before.done if before is not None else 0
+            self._looked = True
             row = self._board.feed(event, self._clock())
             if event.kind == "failed":
                 self._troubles[event.name] = trouble_of(event.message)

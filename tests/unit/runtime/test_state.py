@@ -33,7 +33,7 @@ TABLE: dict[str, tuple[Facts, Name, str, str]] = {
     "all is well": (READY, "ready", "Krita can work", ""),
     # models
     "not looked at yet": (
-        replace(READY, looked=False, models=(_model("waiting"),)), "fetching", "1 required model to come", "",
+        replace(READY, looked=False, models=(_model("waiting"),)), "booting", "looking at what is here", "",
     ),
     "one is fetched": (_with(_model("fetching", done=40)), "fetching", "1 required model to come, 40 %", ""),
     "all but the last byte": (_with(_model("fetching", size=1000, done=999)), "fetching", "99 %", ""),
