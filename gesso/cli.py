@@ -122,15 +122,21 @@ def _logs(options: argparse.Namespace) -> int:
 
 
 def _guard(options: argparse.Namespace) -> int:
-    from gesso.runtime import guard
+    from gesso.runtime import guard, packs
 
     layout = Layout()
-    remaining = guard.ensure(layout, read_record(layout), report.say)
+    record = read_record(layout)
+    remaining = guard.ensure(layout, record, report.say)
+    changed = packs.changed(layout, record)
+    ok = not remaining and not changed
     if options.json:
-        report.result_json({"ok": not remaining, "different": [asdict(finding) for finding in remaining]})
-    elif not remaining:
-        report.result("ok: Python is as locked")
-    return 1 if remaining else 0
+        different = [asdict(finding) for finding in remaining]
+        report.result_json({"ok": ok, "different": different, "packs": list(changed)})
+    elif ok:
+        report.result("ok: Python and the node packs are as locked")
+    for text in () if options.json else changed:
+        report.say(f"guard: note: {text}")
+    return 0 if ok else 1
 
 
 def _health(options: argparse.Namespace) -> int:

@@ -5,8 +5,11 @@ The guard is not here: it runs before every start of ComfyUI, and where it says 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +45,25 @@ def boot(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[[
         environment.keep(env, say)
     words = [str(supervisord), "--configuration", str(layout.gesso / "etc" / "supervisord.conf")]
     say(f"gesso: starting ComfyUI behind the gate on port 8188{' in the background' * background}")
+    _hurry(layout.run / "supervisor.sock")
     return os.execve(words[0], words if background else [*words, "--nodaemon"], dict(env))  # noqa: S606
+
+
+def _hurry(path: Path, patience: float = 5.0) -> None:
+    """Leave a child that knocks at supervisord's door once: it begins with a second of waiting for somebody to come."""
+    path.unlink(missing_ok=True)
+    if os.fork():
+        return
+    try:
+        os.closerange(3, 64)  # the lock is not this child's
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as door:
+                door.connect(str(path))
+                break
+            time.sleep(0.01)
+    finally:
+        os._exit(0)
 
 
 def runs(layout: Layout) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gesso.errors import CheckError
-from gesso.runtime import guard
+from gesso.runtime import guard, packs
 from gesso.runtime.layout import COMFY_PORT, Layout, Record
 
 if TYPE_CHECKING:
@@ -50,20 +50,30 @@ def fault_file(layout: Layout) -> Path:
     return layout.run / "comfyui.refused.json"
 
 
+def notes_file(layout: Layout) -> Path:
+    """Where a start leaves what is not as locked and stands in nobody's way."""
+    return layout.run / "comfyui.notes.json"
+
+
 def start(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[[str], None]) -> NoReturn:
     """Check the environment, then become ComfyUI.
 
     Raises CheckError where it must not be started like this.
     """
+    layout.run.mkdir(parents=True, exist_ok=True)
     fault = fault_file(layout)
     gpu = has_gpu()
     try:
-        guard.ensure(layout, record, say)
+        findings = guard.ensure(layout, record, say)
         argv = command(layout, env, gpu=gpu)
     except CheckError as error:
         fault.write_text(json.dumps({"why": error.message, "next": error.next_step}), encoding="utf-8")
         raise
     fault.unlink(missing_ok=True)
+    changed = packs.changed(layout, record)
+    for text in changed:
+        say(f"guard: note: {text}")
+    notes_file(layout).write_text(json.dumps([*map(str, findings), *changed]), encoding="utf-8")
     if not gpu:
         say("comfyui: no NVIDIA GPU in this container: running on the CPU, which is very slow")
     os.chdir(layout.comfyui)

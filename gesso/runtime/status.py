@@ -59,7 +59,8 @@ class Status:
         self._remember(verdict)
         seen, record = self._watch.seen, self._record
         return {
-            "state": verdict.state, "why": verdict.why, "next": verdict.next_step, "notes": list(verdict.notes),
+            "state": verdict.state, "why": verdict.why, "next": verdict.next_step,
+            "notes": [*verdict.notes, *self._watch.notes()],
             "since": round(self._since), "ready_after": self._ready_after,
             "title": record.title, "arch": record.arch, "trial": record.trial,
             "url": gate.address(self._layout, self._env), "public": bool(self._env.get("PUBLIC_IPADDR")),

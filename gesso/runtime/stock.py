@@ -55,7 +55,7 @@ def pause(tries: int) -> float:
 def command(layout: Layout) -> list[str]:
     """Give the command that fetches: it ends when the agent does, and lets ComfyUI's start go first."""
     gesso = str(layout.gesso / "venv" / "bin" / "gesso")
-    return ["setpriv", "--pdeathsig", "TERM", "nice", "-n", "10", gesso, "fetch", "--events"]
+    return ["setpriv", "--pdeathsig", "TERM", "nice", "-n", "19", gesso, "fetch", "--events"]
 
 
 def trouble_of(said: str) -> Trouble:

@@ -81,6 +81,14 @@ class Watch:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def notes(self) -> tuple[str, ...]:
+        """Give what is not as locked and stands in nobody's way, as the last start found it."""
+        try:
+            found = json.loads(comfy.notes_file(self._layout).read_bytes())
+            return tuple(str(text) for text in found)
+        except (OSError, ValueError, TypeError):
+            return ()
+
     def look(self) -> None:
         """Take one look, and do what it calls for."""
         try:

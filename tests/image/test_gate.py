@@ -83,11 +83,33 @@ def test_prometheus_reads_behind_the_gate(instance: Instance) -> None:
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
 
 
-def test_comfyui_is_told_neither_token_nor_cookie(instance: Instance) -> None:
-    """By what the stand-in, or ComfyUI, could have logged: the gate strips them before."""
-    text = instance.run("cat /run/gesso/Caddyfile").stdout
-    assert "header_up -Authorization" in text
-    assert "header_up Cookie" in text
+def test_comfyui_is_told_neither_token_nor_cookie(image: Image, instances: Instances) -> None:
+    """Node packs see what ComfyUI sees: here a server in its place that says what it was told."""
+    mine = instances.start(image)
+    mine.wait_until_healthy()
+    mine.supervisor("stop comfyui")
+    echo = (
+        "from http.server import *\n"
+        "class H(BaseHTTPRequestHandler):\n"
+        " def do_GET(s): s.send_response(200); s.end_headers(); s.wfile.write((s.path + str(s.headers)).encode())\n"
+        "HTTPServer(('127.0.0.1', 18188), H).serve_forever()"
+    )
+    mine.container.exec_run(["/opt/gesso/venv/bin/python", "-c", echo], detach=True)
+    mine.run("for i in $(seq 50); do grep -q :470C /proc/net/tcp && break; sleep 0.1; done")
+    welcome = requests.get(f"{mine.url}/?token={mine.token}", timeout=30)
+    cookie = welcome.headers["Set-Cookie"].partition(";")[0]
+    for path, headers in (
+        (f"/{mine.token}/x?a=b", {}),
+        ("/x?a=b", {"Authorization": f"Bearer {mine.token}"}),
+        ("/x?a=b", {"Cookie": f"other=1; {cookie}; more=2"}),
+    ):
+        said = requests.get(f"{mine.url}{path}", headers=headers, timeout=30).text
+        assert said.startswith("/x?a=b")
+        assert mine.token not in said
+        assert cookie.partition("=")[2] not in said
+        assert ("other=1" in said and "more=2" in said) == ("Cookie" in headers)
+        assert "X-Gesso-Door" not in said
+    mine.container.remove(force=True, v=True)
 
 
 def test_a_large_upload_passes(instance: Instance) -> None:

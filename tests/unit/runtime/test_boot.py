@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(workspace, "lay_out", lambda *_: done.append("workspace"))
     monkeypatch.setattr(gate, "configure", lambda *_: done.append("gate"))
     monkeypatch.setattr(environment, "keep", lambda *_: done.append("environment"))
+    monkeypatch.setattr(boot, "_hurry", lambda path: done.append(path.name))
     monkeypatch.setattr("os.execve", lambda _, argv, env: done.append((argv, env)))
     return done
 
@@ -107,10 +109,32 @@ def test_in_order(
         *([] if by_vast else ["--nodaemon"]),
     ]  # fmt: skip
     kept = ["environment"] * by_vast
-    assert steps == ["boot.lock", "sweep", "workspace", "gate", *kept, (argv, {"A": "b"})]
+    assert steps == ["boot.lock", "sweep", "workspace", "gate", *kept, "supervisor.sock", (argv, {"A": "b"})]
     assert layout.run.is_dir()
     assert layout.logs.is_dir()
     assert "TRIAL" not in said[0]
+
+
+KNOCK = """
+import os, sys
+from pathlib import Path
+from gesso.runtime import boot
+boot._hurry(Path(sys.argv[1]))
+print("begun", flush=True)
+os.wait()
+"""
+
+
+def test_somebody_knocks_at_supervisords_door(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with subprocess.Popen([sys.executable, "-c", KNOCK, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert _said(process) == "begun"
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(10)
+            door.bind(str(path))
+            door.listen()
+            door.accept()[0].close()
+        assert process.wait(10) == 0
 
 
 def test_a_trial_says_so(layout: Layout, record: Callable[..., Record], steps: list[Any]) -> None:

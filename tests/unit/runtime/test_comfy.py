@@ -80,7 +80,12 @@ def test_start_guards_first_and_becomes_comfyui(
     layout: Layout, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[Any] = []
-    monkeypatch.setattr(guard, "ensure", lambda *_: done.append("guard"))
+
+    def ensure(*_: Any) -> list[guard.Finding]:
+        done.append("guard")
+        return [NOTE]
+
+    monkeypatch.setattr(guard, "ensure", ensure)
     monkeypatch.setattr(comfy, "has_gpu", lambda: False)
     monkeypatch.setattr("os.chdir", done.append)
 
@@ -102,13 +107,12 @@ def test_start_guards_first_and_becomes_comfyui(
     assert env["A"] == "b"
     assert len(said) == 1
     assert "very slow" in said[0]
+    assert json.loads(comfy.notes_file(layout).read_bytes()) == ["torch is 1, the lock says 2"]
 
 
 def test_a_start_that_is_refused_says_why_where_the_page_looks(
     layout: Layout, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layout.run.mkdir()
-
     def refuse(*_: Any) -> None:
         raise CheckError("guard: no", "start a fresh instance")
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gesso.errors import ManifestError
-from gesso.runtime import environment, show, sweep
+from gesso.runtime import environment, packs, show, sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from gesso.runtime.layout import Layout
+    from gesso.runtime.layout import Layout, Record
 
 ENV = {
     "PATH": "/opt/venv/bin:/usr/bin", "PIP_CONSTRAINT": "/c.txt", "UV_CONSTRAINT": "/c.txt",
@@ -57,6 +58,44 @@ def test_where_it_cannot_be_written_that_is_said(tmp_path: Path) -> None:
     said: list[str] = []
     environment.keep(ENV, said.append, tmp_path / "none" / "environment")
     assert "not written" in said[0]
+
+
+# --- node packs
+
+
+def test_a_folders_id_is_gits(tmp_path: Path) -> None:
+    (tmp_path / "a-b").mkdir()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a" / "run.sh").write_text("x")
+    (tmp_path / "a" / "run.sh").chmod(0o755)
+    (tmp_path / "a-b" / "ä.py").write_bytes(b"")
+    (tmp_path / "a.py").write_text("y")
+    (tmp_path / "link").symlink_to("a.py")
+    for words in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True, capture_output=True)
+    written = subprocess.run(["git", "-C", str(tmp_path), "write-tree"], check=True, capture_output=True, text=True)
+    (tmp_path / "a" / "__pycache__").mkdir()
+    (tmp_path / "a" / "__pycache__" / "x.pyc").write_text("bytecode is no change")
+    found = packs.tree_of(tmp_path)
+    assert found is not None
+    assert found.hex() == written.stdout.strip()
+
+
+def test_a_pack_that_was_changed_is_named(layout: Layout, record: Callable[..., Record]) -> None:
+    folder = layout.comfyui / "custom_nodes" / "comfyui_controlnet_aux"
+    folder.mkdir(parents=True)
+    (folder / "x.py").write_text("x")
+    tree = packs.tree_of(folder)
+    assert tree is not None
+    made = record(raw={"nodes": {folder.name: {"tree": tree.hex()}}})
+    assert packs.changed(layout, made) == ()
+    (folder / "ckpts").mkdir()
+    (folder / "ckpts" / "downloaded.pth").write_text("what the pack itself keeps there is no change")
+    assert packs.changed(layout, made) == ()
+    (folder / "x.py").write_text("y")
+    assert packs.changed(layout, made) == (f"{folder.name}: is not as locked; somebody changed or added files",)
+    assert packs.changed(layout, record(raw={"nodes": {"gone": {}}})) == ("gone: is not there or cannot be read",)
 
 
 # --- what was left over

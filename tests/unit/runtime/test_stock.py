@@ -201,7 +201,7 @@ def test_how_long_until_the_next_try(
 def test_the_command_ends_with_the_agent_and_is_polite(layout: Layout) -> None:
     words = stock.command(layout)
     assert words[:3] == ["setpriv", "--pdeathsig", "TERM"]
-    assert words[3:6] == ["nice", "-n", "10"]
+    assert words[3:6] == ["nice", "-n", "19"]
     assert words[-2:] == ["fetch", "--events"]
 
 

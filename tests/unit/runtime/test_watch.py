@@ -187,6 +187,15 @@ def test_a_refusal_is_read(watch: Watch, layout: Layout) -> None:
     assert watch.refused() is None
 
 
+def test_notes_of_the_last_start_are_read(watch: Watch, layout: Layout) -> None:
+    assert watch.notes() == ()
+    layout.run.mkdir()
+    comfy.notes_file(layout).write_text('["torch is 1, the lock says 2"]')
+    assert watch.notes() == ("torch is 1, the lock says 2",)
+    comfy.notes_file(layout).write_text("7")
+    assert watch.notes() == ()
+
+
 # --- the door to supervisord
 
 
