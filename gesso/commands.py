@@ -183,7 +183,7 @@ def _generated() -> dict[Path, str]:
     return texts
 
 
-def test(arch: str | None, overlays: Sequence[str], *, trial: bool, image: str | None, only: str | None = None) -> None:
+def test(arch: str | None, overlays: Sequence[str], *, trial: bool, image: str | None, only: str | None) -> None:
     """Run the project's own tests, or with `arch` the contract of a built image (`only` a part of it)."""
     os.chdir(PROJECT.root)
     if arch is None and image is None and only is None:
