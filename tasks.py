@@ -63,12 +63,13 @@ def render(_, arch, out, overlay=None, trial=False):
     iterable=["overlay"],
     help={"arch": f"test a built image of it; without it, the project's own tests. {_ARCH}", "overlay": _OVERLAY,
           "trial": _TRIAL, "image": "the image's name, where it is not the one that build gave it",
+          "only": "with --arch: those tests whose name or file has this in it (pytest -k)",
           "real": "run the gold graphs with the real ComfyUI, on a CPU (docs/maintainer.md)"},
 )  # fmt: skip
-def test(_, arch=None, overlay=None, trial=False, image=None, real=False):
+def test(_, arch=None, overlay=None, trial=False, image=None, real=False, only=None):
     """Run the project's own tests, or with --arch testinfra on that built image, or with --real the gold graphs."""
     with report.exit_codes():
-        commands.real_run() if real else commands.test(arch, overlay, trial=trial, image=image)
+        commands.real_run() if real else commands.test(arch, overlay, trial=trial, image=image, only=only)
 
 
 @task

@@ -1,4 +1,8 @@
-"""The `gesso` command, as it is inside an image. Builder commands are invoke tasks (tasks.py)."""
+"""The `gesso` command, as it is inside an image. Builder commands are invoke tasks (tasks.py).
+
+Each command imports what it needs when it runs: the guard goes before every start of ComfyUI, health runs for ever, and
+neither should pay for the others' libraries.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,9 @@ import argparse
 import os
 import sys
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING
 
-from gesso import __version__, models_cli, report
-from gesso.runtime import boot, comfy, gate, guard, health, krita, workflow
+from gesso import __version__, report
 from gesso.runtime.layout import Layout, read_record
 
 if TYPE_CHECKING:
@@ -20,16 +22,19 @@ _EXIT_CODES = """\
 exit codes: 0 done, 1 something is wrong with what was checked, 2 usage, 3 lock, 4 fetch, 5 verify, 70 unexpected,
 130 interrupted"""
 
+_WITHOUT_MODELS = {"boot", "run-comfyui", "agent", "guard", "health", "status", "url", "logs"}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
-    options = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    options = _parser(models=not words or words[0] not in _WITHOUT_MODELS).parse_args(words)
     with report.exit_codes():
         command: Callable[[argparse.Namespace], int] = options.run
         return command(options)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, models: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gesso",
         description="Serve Krita from this instance, and see that it stays right.",
@@ -49,9 +54,25 @@ def _parser() -> argparse.ArgumentParser:
 
     add("boot", _boot, "prepare the instance and start everything; a second start does nothing")
     add("run-comfyui", _run_comfyui, "check the environment, then become ComfyUI (the supervisor calls this)")
+    add("agent", _agent, "fetch models, watch ComfyUI, serve the page (the supervisor calls this)")
     add("guard", _guard, "check the Python environment against the lock, repair SQLAlchemy offline", json=True)
     add("health", _health, "tell whether Krita could work with this instance", json=True)
+    add("status", _status, "tell the state, why it is so, and what to do next", json=True)
     add("url", _url, "print the URL to paste into Krita")
+    command = add("logs", _logs, "print the end of the logs")
+    command.add_argument("name", nargs="?", metavar="NAME", help="one of them (comfyui, agent, gate, ...); else all")
+    command.add_argument("-f", "--follow", action="store_true", help="go on as they grow")
+    if models:
+        from gesso.runtime import workflow
+
+        _add_models(add)
+        workflow.add_command(commands, _EXIT_CODES)
+    return parser
+
+
+def _add_models(add: Callable[..., argparse.ArgumentParser]) -> None:
+    from gesso import models_cli
+
     command = add("fetch", models_cli.run_fetch, "have every model in place, proven; put bad files aside", json=True)
     command.add_argument("--events", action="store_true", help="print what happens, a line of JSON each, as it happens")
     models_cli.options_of_both(command)
@@ -60,33 +81,67 @@ def _parser() -> argparse.ArgumentParser:
     level.add_argument("--full", action="store_true", help="hash every file, whatever its receipt says")
     level.add_argument("--header", action="store_true", help="only look at sizes and headers: proves nothing")
     models_cli.options_of_both(command)
-    workflow.add_command(commands, _EXIT_CODES)
-    return parser
 
 
 def _boot(_: argparse.Namespace) -> int:
+    from gesso.runtime import boot
+
     layout = Layout()
     return boot.boot(layout, read_record(layout), os.environ, report.say)
 
 
 def _run_comfyui(_: argparse.Namespace) -> int:
+    from gesso.runtime import comfy
+
     layout = Layout()
-    record = read_record(layout)
-    before = partial(krita.publish_beside, layout, record, report.say)
-    comfy.start(layout, record, os.environ, report.say, before)
+    comfy.start(layout, read_record(layout), os.environ, report.say)
+
+
+def _agent(_: argparse.Namespace) -> int:
+    from gesso.runtime import agent
+
+    layout = Layout()
+    return agent.run(layout, read_record(layout), os.environ, report.say)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from gesso.runtime import health, show
+
+    found = health.status()
+    if options.json:
+        report.result_json(found)
+    else:
+        report.result(show.text(found))
+    return 1 if found["state"] == "failed" else 0
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from gesso.runtime import show
+
+    return show.logs(show.log_files(Layout(), options.name), follow=options.follow, say=report.result)
 
 
 def _guard(options: argparse.Namespace) -> int:
+    from gesso.runtime import guard, packs
+
     layout = Layout()
-    remaining = guard.ensure(layout, read_record(layout), report.say)
+    record = read_record(layout)
+    remaining = guard.ensure(layout, record, report.say)
+    changed = packs.changed(layout, record)
+    ok = not remaining and not changed
     if options.json:
-        report.result_json({"ok": not remaining, "different": [asdict(finding) for finding in remaining]})
-    elif not remaining:
-        report.result("ok: Python is as locked")
-    return 1 if remaining else 0
+        different = [asdict(finding) for finding in remaining]
+        report.result_json({"ok": ok, "different": different, "packs": list(changed)})
+    elif ok:
+        report.result("ok: Python and the node packs are as locked")
+    for text in () if options.json else changed:
+        report.say(f"guard: note: {text}")
+    return 0 if ok else 1
 
 
 def _health(options: argparse.Namespace) -> int:
+    from gesso.runtime import health
+
     layout = Layout()
     found = health.problems(layout, read_record(layout))
     if options.json:
@@ -97,6 +152,8 @@ def _health(options: argparse.Namespace) -> int:
 
 
 def _url(_: argparse.Namespace) -> int:
+    from gesso.runtime import gate
+
     report.result(gate.address(Layout(), os.environ))
     return 0
 

@@ -183,18 +183,19 @@ def _generated() -> dict[Path, str]:
     return texts
 
 
-def test(arch: str | None, overlays: Sequence[str], *, trial: bool, image: str | None) -> None:
-    """Run the project's own tests, or with `arch` the contract of a built image."""
+def test(arch: str | None, overlays: Sequence[str], *, trial: bool, image: str | None, only: str | None) -> None:
+    """Run the project's own tests, or with `arch` the contract of a built image (`only` a part of it)."""
     os.chdir(PROJECT.root)
-    if arch is None and image is None:
+    if arch is None and image is None and only is None:
         _own_tests()
         return
     if arch is None:
-        raise ManifestError("--image needs --arch: what the image should be", "add --arch NAME")
+        raise ManifestError("--image and --only need --arch: what the image should be", "add --arch NAME")
     selection = select(PROJECT, arch, overlays, trial=trial)
     words = ["tests/image", "-p", "no:cacheprovider", f"--gesso-arch={arch}", *["--gesso-trial"] * trial]
     words += [f"--gesso-overlay={path.resolve()}" for path in selection.overlays]
     words += [f"--gesso-image={image}"] if image else []
+    words += ["-k", only] if only else []
     _run("image tests", [sys.executable, "-m", "pytest", *words])
 
 

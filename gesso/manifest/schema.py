@@ -17,6 +17,8 @@ from pydantic import (
     model_validator,
 )
 
+from gesso.manifest.folders import FOLDERS
+
 SHA256 = r"^[0-9a-f]{64}$"
 PICKLE_SUFFIXES = (
     ".pt",
@@ -51,21 +53,6 @@ Kind = Literal[
     "checkpoint", "clip_vision", "controlnet", "diffusion_model", "inpaint", "ipadapter", "lora", "style_model",
     "text_encoder", "upscale_model", "vae",
 ]  # fmt: skip
-
-# Where ComfyUI 0.33 and the five node packs look for each kind: a file elsewhere is never listed.
-FOLDERS: dict[Kind, tuple[str, ...]] = {
-    "checkpoint": ("checkpoints",),
-    "clip_vision": ("clip_vision",),
-    "controlnet": ("controlnet", "model_patches"),
-    "diffusion_model": ("diffusion_models", "unet"),
-    "inpaint": ("inpaint",),
-    "ipadapter": ("ipadapter",),
-    "lora": ("loras",),
-    "style_model": ("style_models",),
-    "text_encoder": ("text_encoders", "clip"),
-    "upscale_model": ("upscale_models",),
-    "vae": ("vae",),
-}
 
 
 def _safe_name(name: str) -> str:
@@ -132,7 +119,7 @@ def _python_of_debian(version: str) -> str:
 class Strict(BaseModel):
     """Frozen, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, defer_build=True)
 
 
 class Base(Strict):

@@ -1,14 +1,20 @@
-"""The boot, idempotent: guard, workspace, gate, then everything under supervision. A second start does nothing."""
+"""The boot, idempotent: workspace, gate, then everything under supervision. A second start does nothing.
+
+The guard is not here: it runs before every start of ComfyUI, and where it says no there must be a page that tells why.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gesso.errors import CheckError
-from gesso.runtime import gate, guard, workspace
+from gesso.runtime import environment, gate, sweep, workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,14 +36,49 @@ def boot(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[[
         say("gesso runs already; nothing to do")
         return 0
     say(f"gesso: {record.title}{' -- a TRIAL image: no real ComfyUI, no real models' * record.trial}")
-    guard.ensure(layout, record, say)
+    sweep.sweep(layout, say)
     workspace.lay_out(layout, record, say)
     gate.configure(layout, env)
     supervisord = layout.gesso / "venv" / "bin" / "supervisord"
     background = LAUNCHED_BY_VAST.exists()
+    if background:
+        environment.keep(env, say)
     words = [str(supervisord), "--configuration", str(layout.gesso / "etc" / "supervisord.conf")]
     say(f"gesso: starting ComfyUI behind the gate on port 8188{' in the background' * background}")
+    _hurry(layout.run / "supervisor.sock")
     return os.execve(words[0], words if background else [*words, "--nodaemon"], dict(env))  # noqa: S606
+
+
+def _hurry(path: Path, patience: float = 5.0) -> None:
+    """Leave a child that knocks at supervisord's door once: it begins with a second of waiting for somebody to come."""
+    path.unlink(missing_ok=True)
+    if os.fork():
+        return
+    try:
+        os.closerange(3, 64)  # the lock is not this child's
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as door:
+                door.connect(str(path))
+                break
+            time.sleep(0.01)
+    finally:
+        os._exit(0)
+
+
+def runs(layout: Layout) -> bool:
+    """Tell whether a supervisor is alive: it holds the lock for as long as it is."""
+    try:
+        handle = os.open(layout.run / "boot.lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def _lock(path: Path) -> bool:

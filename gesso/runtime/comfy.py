@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gesso.errors import CheckError
-from gesso.runtime import guard
+from gesso.runtime import guard, packs
 from gesso.runtime.layout import COMFY_PORT, Layout, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 
 def command(layout: Layout, env: Mapping[str, str], *, gpu: bool) -> list[str]:
@@ -45,23 +45,37 @@ def has_gpu(devices: Path = Path("/dev")) -> bool:
     return any(entry.name[6:].isdigit() for entry in devices.glob("nvidia*"))
 
 
-def start(
-    layout: Layout,
-    record: Record,
-    env: Mapping[str, str],
-    say: Callable[[str], None],
-    before: Callable[[], None] = lambda: None,
-) -> NoReturn:
-    """Check the environment, do what comes `before`, then become ComfyUI.
+def fault_file(layout: Layout) -> Path:
+    """Where a start that was refused says why: the page shows it."""
+    return layout.run / "comfyui.refused.json"
+
+
+def notes_file(layout: Layout) -> Path:
+    """Where a start leaves what is not as locked and stands in nobody's way."""
+    return layout.run / "comfyui.notes.json"
+
+
+def start(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[[str], None]) -> NoReturn:
+    """Check the environment, then become ComfyUI.
 
     Raises CheckError where it must not be started like this.
     """
-    guard.ensure(layout, record, say)
+    layout.run.mkdir(parents=True, exist_ok=True)
+    fault = fault_file(layout)
     gpu = has_gpu()
+    try:
+        findings = guard.ensure(layout, record, say)
+        argv = command(layout, env, gpu=gpu)
+    except CheckError as error:
+        fault.write_text(json.dumps({"why": error.message, "next": error.next_step}), encoding="utf-8")
+        raise
+    fault.unlink(missing_ok=True)
+    changed = packs.changed(layout, record)
+    for text in changed:
+        say(f"guard: note: {text}")
+    notes_file(layout).write_text(json.dumps([*map(str, findings), *changed]), encoding="utf-8")
     if not gpu:
         say("comfyui: no NVIDIA GPU in this container: running on the CPU, which is very slow")
-    argv = command(layout, env, gpu=gpu)
-    before()
     os.chdir(layout.comfyui)
     # Unbuffered, so that the log shows what node packs print when they print it.
     os.execve(argv[0], argv, {**env, "PYTHONUNBUFFERED": "1"})  # noqa: S606 - it becomes ComfyUI: signals reach it
@@ -87,3 +101,11 @@ def ask(path: str, *, timeout: float = 8.0, port: int = COMFY_PORT) -> Any:
         return json.loads(body)
     except ValueError:
         raise CheckError(f"ComfyUI answers {path} with no JSON", "look at /var/log/gesso/comfyui.log") from None
+
+
+def missing(classes: Iterable[str], *, timeout: float = 8.0, port: int = COMFY_PORT) -> tuple[str, ...]:
+    """Name the node classes that ComfyUI does not have. Each is asked for by itself: the whole list is megabytes.
+
+    Raises CheckError where it does not answer.
+    """
+    return tuple(name for name in classes if name not in ask(f"/object_info/{name}", timeout=timeout, port=port))

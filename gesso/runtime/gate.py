@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gesso.errors import CheckError
-from gesso.runtime.layout import COMFY_PORT, PUBLIC_PORT, Layout
+from gesso.runtime.layout import AGENT_PORT, COMFY_PORT, PUBLIC_PORT, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}\Z")
+_CERT, _KEY = "GESSO_TLS_CERT", "GESSO_TLS_KEY"
 
-# `path_regexp`: Caddy's `path` ignores case. `redir *`: a bare first word with a slash would be taken for a matcher.
-# `exclude http`: Caddy's own error lines carry the request's address, and the token is part of it.
+# Caddy asks the agent about every request (docs/adr/0021): the doors are in gesso.runtime.door. Where the agent does
+# not answer, whoever has the token in the path or as Bearer still reaches ComfyUI; strangers stay out.
+# `path_regexp`: Caddy's `path` ignores case. `exclude http`: its own error lines carry the request's address, and the
+# token is part of it. `request_header -X-Gesso-Door` comes first: nobody may bring that header along.
 _CADDYFILE = """\
 {{
 \tadmin off
@@ -28,35 +32,71 @@ _CADDYFILE = """\
 \t}}
 }}
 
-:{public} {{
+(comfyui) {{
+\treverse_proxy 127.0.0.1:{comfy} {{
+\t\theader_up -Authorization
+\t\theader_up -X-Gesso-Door
+\t\theader_up Cookie "(^|; *)gesso-[0-9a-f]+=[^;]*" ""
+\t}}
+}}
+
+{scheme}:{public} {{{tls}
 \theader {{
 \t\tReferrer-Policy no-referrer
+\t\tX-Frame-Options SAMEORIGIN
 \t\t-Server
 \t\tdefer
 \t}}
-\t@bare path_regexp ^/{token}$
-\thandle @bare {{
-\t\tredir * /{token}/ 308
-\t}}
-\t@path path_regexp ^/{token}/
-\thandle @path {{
-\t\turi strip_prefix /{token}
-\t\treverse_proxy 127.0.0.1:{comfy}
-\t}}
-\t@bearer header Authorization "Bearer {token}"
-\thandle @bearer {{
-\t\treverse_proxy 127.0.0.1:{comfy} {{
-\t\t\theader_up -Authorization
+\troute {{
+\t\trequest_header -X-Gesso-Door
+\t\tforward_auth 127.0.0.1:{agent} {{
+\t\t\turi /gate
+\t\t\tcopy_headers X-Gesso-Door
+\t\t\theader_up -Upgrade-Insecure-Requests
+\t\t\ttransport http {{
+\t\t\t\tdial_timeout 1s
+\t\t\t\tresponse_header_timeout 5s
+\t\t\t}}
 \t\t}}
-\t}}
-\thandle {{
-\t\theader WWW-Authenticate `Bearer realm="gesso"`
-\t\theader Content-Type "text/plain; charset=utf-8"
-\t\trespond "401: this server wants its token. Use the address that `gesso url` prints on the instance." 401
+\t\t@welcome header X-Gesso-Door welcome
+\t\treverse_proxy @welcome 127.0.0.1:{agent} {{
+\t\t\trewrite /gate/welcome
+\t\t\theader_up X-Forwarded-Method {{method}}
+\t\t\theader_up X-Forwarded-Uri {{http.request.orig_uri}}
+\t\t}}
+\t\t@path header X-Gesso-Door path
+\t\turi @path strip_prefix /{token}
+\t\t@agent path_regexp ^/(gesso(/|$)|metrics$)
+\t\treverse_proxy @agent 127.0.0.1:{agent}
+\t\timport comfyui
 \t}}
 \thandle_errors {{
 \t\theader Retry-After 5
-\t\trespond "ComfyUI is starting; try again in a few seconds." 503
+\t\theader Cache-Control no-store
+\t\t@passed header_regexp X-Gesso-Door .
+\t\thandle @passed {{
+\t\t\theader Content-Type "text/plain; charset=utf-8"
+\t\t\trespond "ComfyUI is starting; look at /gesso/ below this address, or try again in a few seconds." 503
+\t\t}}
+\t\t@token path_regexp ^/{token}/
+\t\t@restarting path_regexp ^/{token}/(gesso(/|$)|metrics$)
+\t\thandle @restarting {{
+\t\t\theader Content-Type "text/plain; charset=utf-8"
+\t\t\trespond "The page is restarting; try again in a few seconds." 503
+\t\t}}
+\t\thandle @token {{
+\t\t\turi strip_prefix /{token}
+\t\t\timport comfyui
+\t\t}}
+\t\t@bearer header Authorization "Bearer {token}"
+\t\thandle @bearer {{
+\t\t\timport comfyui
+\t\t}}
+\t\thandle {{
+\t\t\theader Content-Type "text/plain; charset=utf-8"
+\t\t\theader WWW-Authenticate `Bearer realm="gesso"`
+\t\t\trespond "401: this server wants its token. Use the address that `gesso url` prints on the instance." 401
+\t\t}}
 \t}}
 }}
 """
@@ -82,22 +122,65 @@ def token(layout: Layout, env: Mapping[str, str]) -> str:
 
 
 def configure(layout: Layout, env: Mapping[str, str]) -> None:
-    """Write Caddy's configuration, readable by its owner alone."""
+    """Write Caddy's configuration, readable by its owner alone.
+
+    Raises CheckError for a token that keeps nobody out and a certificate that cannot be used.
+    """
     effective = token(layout, env)
-    text = _CADDYFILE.format(public=PUBLIC_PORT, comfy=COMFY_PORT, token=effective)
+    pair = certificate(layout, env)
+    text = _CADDYFILE.format(
+        public=PUBLIC_PORT, comfy=COMFY_PORT, agent=AGENT_PORT, token=effective,
+        scheme="https://" if pair else "", tls=f"\n\ttls {pair[0]} {pair[1]}" if pair else "",
+    )  # fmt: skip
     layout.run.mkdir(parents=True, exist_ok=True)
     _write_private(layout.run / "token", effective + "\n")
     _write_private(layout.run / "Caddyfile", text)
 
 
+def certificate(layout: Layout, env: Mapping[str, str]) -> tuple[Path, Path] | None:
+    """Give the files of certificate and key that the environment names, or holds as PEM text; None where it has none.
+
+    Raises CheckError where they do not fit together.
+    """
+    given = {name: env.get(name, "") for name in (_CERT, _KEY)}
+    if not any(given.values()):
+        return None
+    if not all(given.values()):
+        raise CheckError(f"{_CERT} and {_KEY}: only one of them is set", "set both, or neither")
+    paths: list[Path] = []
+    for name, value in given.items():
+        path = Path(value)
+        if value.lstrip().startswith("-----BEGIN"):
+            path = layout.run / f"{name.lower()}.pem"
+            layout.run.mkdir(parents=True, exist_ok=True)
+            _write_private(path, f"{value.strip()}\n")
+        paths.append(path)
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(paths[0], paths[1])
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise CheckError(f"{_CERT}, {_KEY}: {said}", "give a PEM certificate (with its chain) and its key") from None
+    return paths[0], paths[1]
+
+
 def address(layout: Layout, env: Mapping[str, str]) -> str:
     """Give the URL to paste into Krita: public on Vast.ai, else for this machine."""
     host = env.get("PUBLIC_IPADDR") or "127.0.0.1"
+    if ":" in host:
+        host = f"[{host}]"
     port = env.get(f"VAST_TCP_PORT_{PUBLIC_PORT}") or str(PUBLIC_PORT)
-    return f"http://{host}:{port}/{_in_force(layout, env)}"
+    return f"http{'s' * _speaks_tls(layout)}://{host}:{port}/{in_force(layout, env)}"
 
 
-def _in_force(layout: Layout, env: Mapping[str, str]) -> str:
+def _speaks_tls(layout: Layout) -> bool:
+    """Tell whether the gate was started with a certificate: a later session does not have the environment."""
+    try:
+        return "\n\ttls " in (layout.run / "Caddyfile").read_text(encoding="ascii")
+    except OSError:
+        return False
+
+
+def in_force(layout: Layout, env: Mapping[str, str]) -> str:
     """Give the token that the gate was started with: a later SSH session does not have the container's environment."""
     try:
         return (layout.run / "token").read_text(encoding="ascii").strip()

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gesso.errors import CheckError, GessoError
-from gesso.runtime import comfy
+from gesso.errors import CheckError
 from gesso.runtime.layout import COMFY_PORT
 
 if TYPE_CHECKING:
@@ -26,8 +23,6 @@ PATH = "/api/etn/workflow/publish"
 SUFFIX = ".api.json"
 _GOLD = "krita_gold_standard_"
 _CAPITALS = {"sdxl": "SDXL", "flux": "FLUX", "sd15": "SD 1.5", "sd3": "SD3", "flux2": "FLUX.2"}
-_PATIENCE = 1800.0  # seconds until ComfyUI has to answer: a slow disk and many node packs
-_STEP = 1.0
 
 
 @dataclass(frozen=True)
@@ -80,44 +75,3 @@ def _post(body: object, port: int) -> None:
         connection.close()
     if answer.status != http.client.OK:
         raise ValueError(f"ComfyUI answers {answer.status}: {said.decode(errors='replace')}")
-
-
-def publish_when_up(
-    layout: Layout, record: Record, say: Callable[[str], None], port: int = COMFY_PORT, patience: float = _PATIENCE
-) -> bool:
-    """Wait until ComfyUI answers, then publish. False where that did not work; the reason is said."""
-    end = time.monotonic() + patience
-    while True:
-        try:
-            comfy.ask("/system_stats", port=port)
-            break
-        except CheckError as error:
-            if time.monotonic() >= end:
-                say(f"krita: nothing published: {error.message}")
-                return False
-        time.sleep(min(_STEP, patience))
-    try:
-        publish(layout, record, say, port)
-    except CheckError as error:
-        say(f"krita: {error.message}")
-        return False
-    return True
-
-
-def publish_beside(layout: Layout, record: Record, say: Callable[[str], None]) -> None:
-    """Leave a process behind that publishes once ComfyUI is up: this one becomes ComfyUI, at each of its starts.
-
-    It is in ComfyUI's process group and ends with it. It is nobody's child but the supervisor's, for ComfyUI would
-    never ask how it ended.
-    """
-    first = os.fork()
-    if first:
-        os.waitpid(first, 0)
-        return
-    try:
-        if not os.fork():
-            publish_when_up(layout, record, say)
-    except (OSError, GessoError) as error:
-        say(f"krita: {error}")
-    finally:
-        os._exit(0)

@@ -11,6 +11,7 @@ from gesso.errors import CheckError
 
 PUBLIC_PORT = 8188
 COMFY_PORT = 18188
+AGENT_PORT = 18189
 
 
 @dataclass(frozen=True)

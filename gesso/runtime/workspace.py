@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gesso.errors import CheckError
-from gesso.manifest.schema import FOLDERS
+from gesso.manifest.folders import FOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

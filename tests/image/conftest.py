@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +24,11 @@ from gesso.image.plan import tags_of
 from gesso.settings import Project, Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from docker.models.containers import Container
     from docker.models.images import Image
+    from docker.models.volumes import Volume
 
     from gesso.image.locking import Locked
     from gesso.manifest.schema import Manifest
@@ -87,6 +88,7 @@ class Instance:
 
     container: Container
     token: str
+    with_models: bool = True  # a trial serves them to itself; the real ones are out of reach of a test
 
     @property
     def host(self) -> Any:
@@ -105,7 +107,17 @@ class Instance:
     def json(self, path: str) -> Any:
         return requests.get(f"{self.url}/{self.token}{path}", timeout=60).json()
 
+    def status(self) -> dict[str, Any]:
+        """Give what the agent knows; nothing where it does not answer."""
+        said = self.run("gesso status --json").stdout
+        found: dict[str, Any] = json.loads(said) if said.startswith("{") else {}
+        return found
+
     def wait_until_healthy(self) -> None:
+        """Wait until Krita could work; without models, until it could but for them."""
+        if not self.with_models:
+            self.wait_for(lambda s: s["comfyui"]["up"] and s["comfyui"]["published"], "ComfyUI with its workflows")
+            return
         deadline = time.monotonic() + START_WITHIN
         while True:
             self.container.reload()
@@ -119,6 +131,35 @@ class Instance:
                 pytest.fail(f"not healthy after {START_WITHIN} s: {said}", pytrace=False)
             time.sleep(0.3)
 
+    def wait_for(
+        self, true: Callable[[dict[str, Any]], bool], what: str, within: float = START_WITHIN
+    ) -> dict[str, Any]:
+        """Wait until the agent's status is so, and give it."""
+        deadline = time.monotonic() + within
+        while True:
+            found = self.status()
+            if found and true(found):
+                return found
+            if time.monotonic() > deadline:
+                pytest.fail(f"no {what} after {within} s: {json.dumps(found)[:3000]}\n{self.logs()}", pytrace=False)
+            time.sleep(0.2)
+
+    def wait_for_state(self, *states: str, within: float = START_WITHIN) -> dict[str, Any]:
+        """Wait for one of these states."""
+        return self.wait_for(lambda status: status["state"] in states, " or ".join(states), within)
+
+    def supervisor(self, words: str) -> str:
+        """Say something to supervisord."""
+        return str(self.run(f"/opt/gesso/venv/bin/supervisorctl -c /opt/gesso/etc/supervisord.conf {words}").stdout)
+
+    def mirror(self, path: str, behaviour: str, **more: Any) -> None:
+        """Have the trial's mirror misbehave; "healthy" ends it."""
+        body = json.dumps({"path": path, "behaviour": behaviour, **more})
+        code = "import sys, urllib.request as r; r.urlopen(r.Request(sys.argv[1], sys.argv[2].encode(), method='POST'))"
+        words = ["/opt/gesso/venv/bin/python", "-c", code, "http://127.0.0.1:18190/_mirror/behave", body]
+        answer: Any = self.container.exec_run(words)
+        assert answer.exit_code == 0, answer.output
+
     def logs(self) -> str:
         logs: Any = self.container.logs(tail=80)
         return str(logs.decode("utf-8", "replace"))
@@ -127,18 +168,26 @@ class Instance:
 class Instances:
     """Starts containers and removes those that it started."""
 
-    def __init__(self, client: docker.DockerClient) -> None:
+    def __init__(self, client: docker.DockerClient, *, with_models: bool) -> None:
         self._client = client
+        self._with_models = with_models
+        self._volumes: list[Volume] = []
         self._mine: list[Container] = []
 
     def start(self, image: Image | str, env: dict[str, str] | None = None, **options: Any) -> Instance:
         token = (env or {}).get("GESSO_TOKEN") or secrets.token_urlsafe(24)
         if "network_mode" not in options:
-            options["ports"] = {"8188/tcp": ("127.0.0.1", None)}
+            options.setdefault("ports", {"8188/tcp": ("127.0.0.1", None)})
         environment = {"GESSO_TOKEN": token, **(env or {})}
         container = self._client.containers.run(image, detach=True, environment=environment, **options)
         self._mine.append(container)
-        return Instance(container, token)
+        return Instance(container, token, self._with_models)
+
+    def volume(self) -> str:
+        """Make a volume and give its name."""
+        volume = self._client.volumes.create()
+        self._volumes.append(volume)
+        return str(volume.name)
 
     def forget(self, removed: Iterable[Instance]) -> None:
         gone = {each.container.id for each in removed}
@@ -146,12 +195,15 @@ class Instances:
 
     def remove(self) -> None:
         for container in self._mine:
-            container.remove(force=True, v=True)
+            with suppress(docker.errors.NotFound):
+                container.remove(force=True, v=True)
+        for volume in self._volumes:
+            volume.remove(force=True)
 
 
 @pytest.fixture(scope="session")
-def instances(client: docker.DockerClient) -> Iterator[Instances]:
-    mine = Instances(client)
+def instances(client: docker.DockerClient, manifest: Manifest) -> Iterator[Instances]:
+    mine = Instances(client, with_models=manifest.trial)
     yield mine
     mine.remove()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +16,9 @@ if TYPE_CHECKING:
     from .conftest import Instance, Instances
 
 
+MIRROR_LOG = 'import urllib.request as u; print(u.urlopen("http://127.0.0.1:18190/_mirror/log").read().decode())'
+
+
 @pytest.fixture(scope="module")
 def stocked(instances: Instances, image: Image, manifest: Manifest) -> Instance:
     """An instance of its own that has fetched all of its models; a trial serves them to itself."""
@@ -24,6 +26,7 @@ def stocked(instances: Instances, image: Image, manifest: Manifest) -> Instance:
         pytest.skip("the real models are out of reach of a test: this was not run")
     started = instances.start(image)
     started.wait_until_healthy()
+    started.supervisor("stop agent")  # it would put right what these tests break
     done = started.run("gesso fetch")
     assert done.rc == 0, done.stdout + done.stderr
     return started
@@ -40,6 +43,17 @@ def test_every_model_is_fetched_and_proven(stocked: Instance, manifest: Manifest
     assert found.keys() == {model.name for model in manifest.models}
     assert {row["status"] for row in found.values()} == {"ok"}
     assert stocked.run("gesso verify --full").rc == 0
+
+
+def test_baked_models_are_in_the_image_and_led_to_from_an_empty_volume(
+    stocked: Instance, record: dict[str, Any], manifest: Manifest
+) -> None:
+    if not record["baked"]:
+        pytest.skip("nothing is baked into this image: this was not run")
+    digests = {model.name: model.sha256 for model in manifest.models}
+    for name in record["baked"]:
+        assert stocked.run(f"sha256sum /opt/gesso/models/{name}").stdout.startswith(digests[name])
+        assert stocked.run(f"readlink /workspace/models/{name}").stdout.strip() == f"/opt/gesso/models/{name}"
 
 
 def test_comfyui_lists_what_was_fetched_without_a_restart(stocked: Instance, manifest: Manifest) -> None:
@@ -80,12 +94,17 @@ def test_two_containers_on_one_volume_do_the_work_once(
         both = [instances.start(image, volumes=mounts) for _ in range(2)]
         for each in both:
             each.wait_until_healthy()
-        with ThreadPoolExecutor() as pool:
-            answers = list(pool.map(lambda each: each.run("gesso fetch --json"), both))
-        assert [answer.rc for answer in answers] == [0, 0], [answer.stderr for answer in answers]
-        states = [{row["name"]: row["state"] for row in json.loads(answer.stdout)["models"]} for answer in answers]
-        for name in states[0]:
-            assert sorted(found[name] for found in states) == ["fetched", "there"], name
+        for each in both:
+            each.wait_for_state("ready", within=150)
+        # Each serves the models to itself: what both mirrors sent together is each file once.
+        sent: dict[str, int] = {}
+        for each in both:
+            for row in json.loads(each.run(f"/opt/gesso/venv/bin/python -c '{MIRROR_LOG}'").stdout):
+                sent[row["path"][1:]] = sent.get(row["path"][1:], 0) + row["sent"]
+        baked = set(json.loads(both[0].run("cat /opt/gesso/build.json").stdout)["baked"])
+        wanted = {model.name: model.size for model in manifest.models if model.name not in baked}
+        assert {name: sent.get(name, 0) for name in wanted} == wanted
+        assert both[0].run("ls /workspace/models/.gesso/quarantine").stdout == ""
         assert both[0].run("gesso verify --full").rc == 0
     finally:
         for each in both:

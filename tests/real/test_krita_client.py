@@ -32,7 +32,7 @@ def published(url: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, 
     (place / "workflows").symlink_to(PROJECT.workflows)
     record = Record(arch="all", title="All", trial=False, classes=(), pins={}, raw={},
                     workflows={f"{name}{krita.SUFFIX}": "" for name in GOLD})  # fmt: skip
-    assert krita.publish_when_up(Layout(gesso=place), record, report.say, port=int(url.rpartition(":")[2]))
+    krita.publish(Layout(gesso=place), record, report.say, int(url.rpartition(":")[2]))
     return tuple(f"{graph.name} ({graph.client_id})" for graph in krita.listed(record.workflows))
 
 

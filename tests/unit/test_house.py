@@ -37,7 +37,7 @@ MAY = {
     "gesso.publish": (*GROUND, *SHARED, "gesso.image"),
     "gesso.commands": (*GROUND, *SHARED, "gesso.image", "gesso.publish"),
 }
-RUNTIME_DEPENDENCIES = {"filelock", "huggingface_hub", "pydantic", "rich", "yaml"}
+RUNTIME_DEPENDENCIES = {"filelock", "huggingface_hub", "pydantic", "rich", "starlette", "uvicorn", "yaml"}
 
 
 def _imports(name: str, *, typing_only: bool = True) -> set[str]:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from gesso.manifest.folders import FOLDERS
 from gesso.manifest.load import load
 from gesso.manifest.lock import read_lock, stale_inputs
-from gesso.manifest.schema import FOLDERS, Manifest, editor_schema
+from gesso.manifest.schema import Manifest, editor_schema
 from gesso.manifest.wording import PATTERNS_IN_WORDS
 from gesso.settings import Project, select
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gesso.errors import CheckError
-from gesso.runtime import boot, gate, guard, workspace
+from gesso.runtime import boot, environment, gate, sweep, workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,18 @@ def test_the_lock_is_the_first_ones_while_it_lives(tmp_path: Path, descriptor: s
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_whether_one_runs(layout: Layout) -> None:
+    assert not boot.runs(layout)
+    layout.run.mkdir()
+    path = layout.run / "boot.lock"
+    with _starter(path) as first:
+        assert _taken(first) == "True"
+        assert boot.runs(layout)
+        first.communicate("\n")
+    assert path.exists()
+    assert not boot.runs(layout)
+
+
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every step of a boot only writes down that it was taken."""
@@ -71,9 +84,11 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return True
 
     monkeypatch.setattr(boot, "_lock", lock)
-    monkeypatch.setattr(guard, "ensure", lambda *_: done.append("guard"))
+    monkeypatch.setattr(sweep, "sweep", lambda *_: done.append("sweep"))
     monkeypatch.setattr(workspace, "lay_out", lambda *_: done.append("workspace"))
     monkeypatch.setattr(gate, "configure", lambda *_: done.append("gate"))
+    monkeypatch.setattr(environment, "keep", lambda *_: done.append("environment"))
+    monkeypatch.setattr(boot, "_hurry", lambda path: done.append(path.name))
     monkeypatch.setattr("os.execve", lambda _, argv, env: done.append((argv, env)))
     return done
 
@@ -93,10 +108,33 @@ def test_in_order(
         str(layout.gesso / "venv/bin/supervisord"), "--configuration", str(layout.gesso / "etc/supervisord.conf"),
         *([] if by_vast else ["--nodaemon"]),
     ]  # fmt: skip
-    assert steps == ["boot.lock", "guard", "workspace", "gate", (argv, {"A": "b"})]
+    kept = ["environment"] * by_vast
+    assert steps == ["boot.lock", "sweep", "workspace", "gate", *kept, "supervisor.sock", (argv, {"A": "b"})]
     assert layout.run.is_dir()
     assert layout.logs.is_dir()
     assert "TRIAL" not in said[0]
+
+
+KNOCK = """
+import os, sys
+from pathlib import Path
+from gesso.runtime import boot
+boot._hurry(Path(sys.argv[1]))
+print("begun", flush=True)
+os.wait()
+"""
+
+
+def test_somebody_knocks_at_supervisords_door(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with subprocess.Popen([sys.executable, "-c", KNOCK, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert _said(process) == "begun"
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(10)
+            door.bind(str(path))
+            door.listen()
+            door.accept()[0].close()
+        assert process.wait(10) == 0
 
 
 def test_a_trial_says_so(layout: Layout, record: Callable[..., Record], steps: list[Any]) -> None:
@@ -115,7 +153,7 @@ def test_a_second_start_does_nothing(
     assert said == ["gesso runs already; nothing to do"]
 
 
-@pytest.mark.parametrize(("module", "step"), [(guard, "ensure"), (workspace, "lay_out"), (gate, "configure")])
+@pytest.mark.parametrize(("module", "step"), [(workspace, "lay_out"), (gate, "configure")])
 def test_nothing_starts_where_a_step_fails(
     layout: Layout, record: Callable[..., Record], steps: list[Any], monkeypatch: pytest.MonkeyPatch, module: Any,
     step: str,

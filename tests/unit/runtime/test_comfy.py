@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,12 @@ def test_start_guards_first_and_becomes_comfyui(
     layout: Layout, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[Any] = []
-    monkeypatch.setattr(guard, "ensure", lambda *_: done.append("guard"))
+
+    def ensure(*_: Any) -> list[guard.Finding]:
+        done.append("guard")
+        return [NOTE]
+
+    monkeypatch.setattr(guard, "ensure", ensure)
     monkeypatch.setattr(comfy, "has_gpu", lambda: False)
     monkeypatch.setattr("os.chdir", done.append)
 
@@ -101,6 +107,30 @@ def test_start_guards_first_and_becomes_comfyui(
     assert env["A"] == "b"
     assert len(said) == 1
     assert "very slow" in said[0]
+    assert json.loads(comfy.notes_file(layout).read_bytes()) == ["torch is 1, the lock says 2"]
+
+
+def test_a_start_that_is_refused_says_why_where_the_page_looks(
+    layout: Layout, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise CheckError("guard: no", "start a fresh instance")
+
+    monkeypatch.setattr(guard, "ensure", refuse)
+    with pytest.raises(CheckError):
+        comfy.start(layout, record(), {}, lambda _: None)
+    path = comfy.fault_file(layout)
+    assert json.loads(path.read_bytes()) == {"why": "guard: no", "next": "start a fresh instance"}
+    monkeypatch.setattr(guard, "ensure", lambda *_: [])
+    monkeypatch.setattr("os.chdir", lambda _: None)
+
+    def became(*_: Any) -> None:
+        assert not path.exists()
+        raise InterruptedError
+
+    monkeypatch.setattr("os.execve", became)
+    with pytest.raises(InterruptedError):
+        comfy.start(layout, record(), {}, lambda _: None)
 
 
 # --- ask
@@ -169,6 +199,14 @@ def test_ask_nobody() -> None:
         comfy.ask("/x", port=port)
 
 
+def test_what_is_missing(serving: Serving) -> None:
+    answers = {"/object_info/A": (200, b'{"A": {}}'), "/object_info/B": (200, b"{}")}
+    with serving(answers) as port:
+        assert comfy.missing(("A", "B"), port=port) == ("B",)
+    with serving({}) as port, pytest.raises(CheckError, match="404"):
+        comfy.missing(("A",), port=port)
+
+
 # --- health
 
 
@@ -177,34 +215,54 @@ def problems(
     layout: Layout, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[int, list[guard.Finding]], list[str]]:
     def run(port: int, findings: list[guard.Finding]) -> list[str]:
-        real = comfy.ask
+        ask, status = comfy.ask, health.status
         with monkeypatch.context() as patch:
-            patch.setattr(comfy, "ask", lambda path: real(path, port=port))
+            patch.setattr(comfy, "ask", lambda path, **_: ask(path, port=port))
+            patch.setattr(health, "status", lambda: status(port))
             patch.setattr(guard, "check", lambda *_: findings)
             return health.problems(layout, record())
 
     return run
 
 
-KNOWN = (200, b'{"IPAdapter": {}, "ETN_Translate": {}, "KSampler": {}}')
+STATS, ONE = {"/system_stats": (200, b"{}")}, {"/object_info/IPAdapter": (200, b'{"IPAdapter": {}}')}
+BOTH = ONE | {"/object_info/ETN_Translate": (200, b'{"ETN_Translate": {}}')}
+READY = {"/gesso/status.json": (200, b'{"state": "ready", "why": "Krita can work"}')}
 NOTE = guard.Finding("torch", "1", "2", broken=False)
 BROKEN = guard.Finding("sqlalchemy", "1.4.54", "2.0.58", broken=True)
 
 
-def test_healthy(serving: Serving, problems: Callable[[int, list[guard.Finding]], list[str]]) -> None:
-    with serving({"/system_stats": (200, b"{}"), "/object_info": KNOWN}) as port:
+@pytest.mark.parametrize("state", [b"ready", b"degraded"])
+def test_healthy(
+    serving: Serving, problems: Callable[[int, list[guard.Finding]], list[str]], state: bytes
+) -> None:  # fmt: skip
+    told = {"/gesso/status.json": (200, b'{"state": "%s", "why": "."}' % state)}
+    with serving(STATS | BOTH | told) as port:
         assert problems(port, [NOTE]) == []
 
 
 def test_a_port_that_is_open_is_not_health(
     serving: Serving, problems: Callable[[int, list[guard.Finding]], list[str]]
 ) -> None:
-    with serving({"/system_stats": (200, b"{}"), "/object_info": (200, b'{"IPAdapter": {}}')}) as port:
+    lacks = ONE | {"/object_info/ETN_Translate": (200, b"{}")}
+    with serving(STATS | lacks | READY) as port:
         assert problems(port, [BROKEN]) == [
             "sqlalchemy is 1.4.54, the lock says 2.0.58",
             "ComfyUI lacks node classes that Krita needs: ETN_Translate",
         ]
-    with serving({"/system_stats": (200, b"{}")}) as port:
-        assert problems(port, []) == ["ComfyUI answers /object_info with 404"]
-    with serving({"/object_info": KNOWN}) as port:
+    with serving(STATS | READY) as port:
+        assert problems(port, []) == ["ComfyUI answers /object_info/IPAdapter with 404"]
+    with serving(BOTH | READY) as port:
         assert problems(port, []) == ["ComfyUI answers /system_stats with 404"]
+
+
+def test_models_and_workflows_are_the_agents_to_know(
+    serving: Serving, problems: Callable[[int, list[guard.Finding]], list[str]]
+) -> None:
+    told = {"/gesso/status.json": (200, b'{"state": "fetching", "why": "1 required model to come"}')}
+    with serving(STATS | BOTH | told) as port:
+        assert problems(port, []) == ["fetching: 1 required model to come"]
+    for nothing in (404, b""), (200, b"[]"), (200, b"<html>"):
+        with serving(STATS | BOTH | {"/gesso/status.json": nothing}) as port:
+            (said,) = problems(port, [])
+            assert said.startswith("the agent ")

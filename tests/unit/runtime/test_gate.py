@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,10 +14,9 @@ from gesso.errors import CheckError
 from gesso.runtime import gate
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from gesso.runtime.layout import Layout
 
+GOLDEN = Path(__file__).with_name("Caddyfile.golden")
 OWN, VAST, KEPT = "own-token-0123456789", "vast-token-0123456789", "kept-token-0123456789"
 
 
@@ -89,36 +91,77 @@ def test_a_good_token(layout: Layout, value: str) -> None:
 
 
 def test_the_configuration(layout: Layout) -> None:
+    """As it is kept beside the tests: `GESSO_GOLDEN=write` writes it anew, and the difference is to be read."""
     gate.configure(layout, {"GESSO_TOKEN": OWN})
     path = layout.run / "Caddyfile"
     assert path.stat().st_mode & 0o777 == 0o600
     assert sorted(p.name for p in layout.run.iterdir()) == ["Caddyfile", "token"]
     assert (layout.run / "token").stat().st_mode & 0o777 == 0o600
     text = path.read_text()
-    assert "\tadmin off\n" in text
-    assert "\tauto_https off\n" in text
-    assert "\texclude http\n" in text.replace("\t\t", "\t")
-    assert re.findall(r"^[^\t\n]*\{$", text, re.MULTILINE) == ["{", ":8188 {"]  # one public port
-    assert set(re.findall(r"reverse_proxy (\S+)", text)) == {"127.0.0.1:18188"}
+    if os.environ.get("GESSO_GOLDEN") == "write":
+        GOLDEN.write_text(text)
+    assert text == GOLDEN.read_text()
+    assert re.findall(r"^[^\t\n]*\{$", text, re.MULTILINE) == ["{", "(comfyui) {", ":8188 {"]  # one public port
+    assert set(re.findall(r"reverse_proxy (?:@\w+ )?(\S+)", text)) == {"127.0.0.1:18188", "127.0.0.1:18189"}
     assert text.count("{") == text.count("}")
     assert "{token}" not in text
 
 
 def test_whoever_has_no_token_gets_401(layout: Layout) -> None:
-    """The last `handle` of the site has no matcher, says 401 and reaches nothing; all others want the token."""
+    """First the agent is asked; where it does not answer, all ways on want the token, and the last says 401."""
     gate.configure(layout, {"GESSO_TOKEN": OWN})
     text = (layout.run / "Caddyfile").read_text()
-    handles = re.findall(r"^\thandle(?: (@\w+))? \{\n(.*?)^\t\}", text, re.MULTILINE | re.DOTALL)
-    assert [name for name, _ in handles][-1] == ""
-    assert [name for name, _ in handles].count("") == 1
-    default = handles[-1][1]
-    assert re.search(r'respond ".*" 401$', default, re.MULTILINE)
-    assert "reverse_proxy" not in default
-    for name, body in handles[:-1]:
-        (matcher,) = re.findall(rf"^\t{name} (.*)$", text, re.MULTILINE)
-        assert OWN in matcher, name
-        assert body
-    assert len(handles) >= 4
+    site = text[text.index(":8188 {") :]
+    (route,) = re.findall(r"^\troute \{\n(.*?)^\t\}", site, re.MULTILINE | re.DOTALL)
+    steps = [line.strip() for line in route.splitlines() if re.match(r"\t\t\S", line) and line.strip() != "}"]
+    assert steps[:2] == ["request_header -X-Gesso-Door", "forward_auth 127.0.0.1:18189 {"]
+    (errors,) = re.findall(r"^\thandle_errors \{\n(.*?)^\t\}", site, re.MULTILINE | re.DOTALL)
+    handles = re.findall(r"^\t\thandle(?: (@\w+))? \{\n(.*?)^\t\t\}", errors, re.MULTILINE | re.DOTALL)
+    assert [name for name, _ in handles] == ["@passed", "@restarting", "@token", "@bearer", ""]
+    for name, body in handles:
+        (matcher,) = re.findall(rf"^\t\t{name} (.*)$", errors, re.MULTILINE) if name else [""]
+        assert ("import comfyui" in body) <= (OWN in matcher), name
+    assert all(re.search(r'respond ".*" 503$', body, re.MULTILINE) for _, body in handles[:2])
+    assert re.search(r'respond ".*" 401$', handles[-1][1], re.MULTILINE)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    more = ["-subj", "/CN=gesso", "-days", "2", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run([*words, *more], check=True, capture_output=True)
+    return cert, key
+
+
+def test_tls_by_files(layout: Layout, pair: tuple[Path, Path]) -> None:
+    env = {"GESSO_TOKEN": OWN, "GESSO_TLS_CERT": str(pair[0]), "GESSO_TLS_KEY": str(pair[1])}
+    gate.configure(layout, env)
+    text = (layout.run / "Caddyfile").read_text()
+    assert f"https://:8188 {{\n\ttls {pair[0]} {pair[1]}\n" in text
+    assert gate.address(layout, {}) == f"https://127.0.0.1:8188/{OWN}"
+
+
+def test_tls_by_text(layout: Layout, pair: tuple[Path, Path]) -> None:
+    env = {"GESSO_TOKEN": OWN, "GESSO_TLS_CERT": pair[0].read_text(), "GESSO_TLS_KEY": pair[1].read_text()}
+    gate.configure(layout, env)
+    key = layout.run / "gesso_tls_key.pem"
+    assert key.read_text() == pair[1].read_text()
+    assert key.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("wrong", ["one", "missing", "mixed", "text"])
+def test_a_certificate_that_cannot_be_used(layout: Layout, pair: tuple[Path, Path], wrong: str) -> None:
+    cert, key = map(str, pair)
+    env = {
+        "one": {"GESSO_TLS_CERT": cert}, "missing": {"GESSO_TLS_CERT": "/none.pem", "GESSO_TLS_KEY": key},
+        "mixed": {"GESSO_TLS_CERT": key, "GESSO_TLS_KEY": cert},
+        "text": {"GESSO_TLS_CERT": "-----BEGIN X", "GESSO_TLS_KEY": "-----BEGIN Y"},
+    }[wrong]  # fmt: skip
+    with pytest.raises(CheckError, match="GESSO_TLS_CERT") as raised:
+        gate.configure(layout, {"GESSO_TOKEN": OWN, **env})
+    assert raised.value.next_step
+    assert not (layout.run / "Caddyfile").exists()
 
 
 def test_a_file_that_was_left_over_gives_nothing_away(layout: Layout) -> None:
@@ -138,6 +181,7 @@ def test_a_file_that_was_left_over_gives_nothing_away(layout: Layout) -> None:
         ({}, f"http://127.0.0.1:8188/{OWN}"),
         ({"PUBLIC_IPADDR": "203.0.113.9", "VAST_TCP_PORT_8188": "40123"}, f"http://203.0.113.9:40123/{OWN}"),
         ({"PUBLIC_IPADDR": "", "VAST_TCP_PORT_8188": ""}, f"http://127.0.0.1:8188/{OWN}"),
+        ({"PUBLIC_IPADDR": "2001:db8::9"}, f"http://[2001:db8::9]:8188/{OWN}"),
         ({"PUBLIC_IPADDR": "203.0.113.9", "VAST_TCP_PORT_18188": "1"}, f"http://203.0.113.9:8188/{OWN}"),
     ],
 )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
-import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -90,7 +88,7 @@ def test_all_are_posted(layout: Layout, record: Callable[..., Record]) -> None:
     bake(layout)
     said: list[str] = []
     with comfyui() as (port, kept):
-        assert krita.publish_when_up(layout, record(workflows=FILES), said.append, port)
+        krita.publish(layout, record(workflows=FILES), said.append, port)
     assert {item["path"] for item in kept} == {"/api/etn/workflow/publish"}
     assert [item["client_id"] for item in kept] == ["gesso-my-own", "gesso-sdxl", "gesso-sdxl-inpaint"]
     assert kept[1]["workflow"] == {"1": {"class_type": "krita_gold_standard_sdxl.api.json", "inputs": {}}}
@@ -108,39 +106,5 @@ def test_one_that_is_missing_does_not_keep_the_others_back(layout: Layout, recor
 
 def test_a_refusal_is_said(layout: Layout, record: Callable[..., Record]) -> None:
     bake(layout)
-    said: list[str] = []
-    with comfyui(500) as (port, _):
-        assert not krita.publish_when_up(layout, record(workflows=FILES), said.append, port)
-    assert "ComfyUI answers 500: said why" in said[-1]
-
-
-def test_a_comfyui_that_never_comes_is_waited_for_only_so_long(layout: Layout, record: Callable[..., Record]) -> None:
-    said: list[str] = []
-    with comfyui() as (port, _):
-        pass
-    assert not krita.publish_when_up(layout, record(workflows=FILES), said.append, port, patience=0.05)
-    assert "nothing published" in said[0]
-
-
-def test_the_process_beside_comfyui_is_left_alone_and_is_no_zombie(
-    layout: Layout, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    mark = tmp_path / "mark"
-
-    def waits_a_little(*_: object) -> bool:
-        time.sleep(0.2)
-        mark.write_text(f"{os.getpgrp()} {os.getppid()}")
-        return True
-
-    monkeypatch.setattr(krita, "publish_when_up", waits_a_little)
-    started = time.monotonic()
-    krita.publish_beside(layout, record(), lambda _: None)
-    assert not mark.exists(), "it must not be waited for"
-    while not mark.exists() and time.monotonic() - started < 20:
-        time.sleep(0.01)
-    time.sleep(0.05)
-    group, parent = map(int, mark.read_text().split())
-    assert group == os.getpgrp(), "it must end with ComfyUI"
-    assert parent != os.getpid()
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    with comfyui(500) as (port, _), pytest.raises(CheckError, match="ComfyUI answers 500: said why"):
+        krita.publish(layout, record(workflows=FILES), lambda _: None, port)

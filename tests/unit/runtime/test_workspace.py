@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gesso.errors import CheckError
-from gesso.manifest.schema import FOLDERS
+from gesso.manifest.folders import FOLDERS
 from gesso.runtime import workspace
 
 if TYPE_CHECKING:

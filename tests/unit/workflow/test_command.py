@@ -141,7 +141,9 @@ def _instance(tmp_path: Path) -> Layout:
 
 
 def _options(file: Path, **more: Any) -> argparse.Namespace:
-    return cli._parser().parse_args(["workflow", "check", str(file), *(f"--{k}={v}" for k, v in more.items())])
+    return cli._parser(models=True).parse_args(
+        ["workflow", "check", str(file), *(f"--{k}={v}" for k, v in more.items())]
+    )
 
 
 @pytest.fixture

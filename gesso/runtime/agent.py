@@ -1,0 +1,68 @@
+"""The agent: fetches models, watches ComfyUI, hands Krita its workflows, answers the gate and serves the page.
+
+Under the supervisor, on loopback. Two threads do the work; the web server has the main one.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from gesso import proc
+from gesso.models import wanted
+from gesso.runtime import boot, gate, stock
+from gesso.runtime.layout import AGENT_PORT
+from gesso.runtime.status import Status
+from gesso.runtime.supervisor import Supervisor
+from gesso.runtime.watch import Watch
+from gesso.runtime.web.app import application
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from gesso.runtime.layout import Layout, Record
+
+_SUPERVISORS = "SUPERVISOR_"  # what supervisord adds to the environment of its children
+
+
+class _Server(uvicorn.Server):
+    """Told to go, it tells the streams to end, which would else keep it."""
+
+    def __init__(self, config: uvicorn.Config, stop: threading.Event) -> None:
+        super().__init__(config)
+        self._stop = stop
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self._stop.set()
+        super().handle_exit(sig, frame)
+
+
+def run(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[[str], None]) -> int:
+    """Work until a signal comes."""
+    models = wanted.from_record(record.raw["models"], layout.gesso / "build.json")
+    goods = stock.Stock(wanted.in_order(models), stock.folder_of(layout), stock.command(layout))
+    watch = Watch(layout, record, Supervisor(layout.run / "supervisor.sock"), lambda: revive(layout, env, say))
+    status = Status(layout, record, env, goods, watch)
+    stop = threading.Event()
+    for name, work in (("stock", goods.run), ("watch", watch.run)):
+        threading.Thread(target=work, args=(stop,), name=name, daemon=True).start()
+    secure = gate.certificate(layout, env) is not None
+    config = uvicorn.Config(
+        application(status, gate.in_force(layout, env), secure=secure, ended=stop.is_set),
+        host="127.0.0.1", port=AGENT_PORT, ws="none", lifespan="off", access_log=False, log_level="warning",
+        server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=1, loop="asyncio",
+    )  # fmt: skip
+    say(f"agent: {record.arch}: watching ComfyUI and {len(models)} models")
+    _Server(config, stop).run()
+    return 0
+
+
+def revive(layout: Layout, env: Mapping[str, str], say: Callable[[str], None]) -> None:
+    """Start everything anew where the supervisor is gone: it can be killed where it is not the first process."""
+    if boot.runs(layout):
+        return
+    say("agent: the supervisor is gone; starting everything anew")
+    unset = [word for name in env if name.startswith(_SUPERVISORS) for word in ("-u", name)]
+    proc.detach(["env", *unset, str(layout.gesso / "venv" / "bin" / "gesso"), "boot"], layout.logs / "boot.log")

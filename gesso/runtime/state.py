@@ -1,0 +1,130 @@
+"""What state an instance is in, why, and what to do next: a pure function of plain facts.
+
+`ready` means that Krita could really work: its node classes are there, the required models are verified, the workflows
+are published. `degraded` is ready without a model that Krita can do without and that is not on its way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Name = Literal["booting", "fetching", "starting", "ready", "degraded", "failed"]
+Stage = Literal["verified", "checking", "fetching", "waiting", "failed", "left-out"]
+PATIENCE = 3  # starts of ComfyUI in a row that came to nothing, until that is called a failure
+_GIVEN_UP = {"FATAL", "STOPPED", "UNKNOWN"}
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that is wrong, in words, and what a person can do about it."""
+
+    why: str
+    next_step: str = ""
+
+
+@dataclass(frozen=True)
+class ModelFact:
+    """One model as it is now: bytes, bytes a second, seconds left; `trouble` where its last try failed."""
+
+    name: str
+    tier: str
+    stage: Stage
+    size: int | None = None
+    done: int = 0
+    rate: float = 0.0
+    left: float | None = None
+    source: str = ""
+    message: str = ""
+    trouble: Trouble | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the agent knows. `looked`: something is known of the models; `missing`: classes, None until asked."""
+
+    looked: bool = False
+    models: tuple[ModelFact, ...] = ()
+    fetch_trouble: Trouble | None = None
+    process: str = ""
+    refused: Trouble | None = None
+    idle_starts: int = 0
+    up: bool = False
+    missing: tuple[str, ...] | None = None
+    published: bool = False
+    publish_trouble: Trouble | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The state; `why` and `next_step` for people, `notes` for what does not stand in Krita's way."""
+
+    state: Name
+    why: str
+    next_step: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """True where Krita can work."""
+        return self.state in {"ready", "degraded"}
+
+
+def judge(facts: Facts) -> Verdict:
+    """Decide."""
+    failed = _failure(facts)
+    if failed is not None:
+        return Verdict("failed", failed.why, failed.next_step)
+    wanting = [m for m in facts.models if m.tier == "required" and m.stage != "verified"]
+    if not facts.looked:
+        return Verdict("booting", "looking at what is here")
+    if wanting:
+        return Verdict("fetching", _progress(facts, wanting))
+    if not facts.up or facts.missing is None:
+        return Verdict("starting", "ComfyUI is starting; every required model is here and verified")
+    if not facts.published:
+        return Verdict("starting", "handing the workflows to Krita")
+    return _usable(facts)
+
+
+def _failure(facts: Facts) -> Trouble | None:
+    """Name the first thing that stands in Krita's way and does not go away by waiting a little."""
+    if facts.refused is not None and not facts.up:
+        return facts.refused
+    if not facts.up and (facts.process in _GIVEN_UP or facts.idle_starts >= PATIENCE):
+        how = {"STOPPED": "is stopped", "UNKNOWN": "is in an unknown state"}.get(facts.process, "does not stay up")
+        return Trouble(f"ComfyUI {how}", "`gesso logs comfyui` says why; it is started again by itself")
+    if facts.missing:
+        names = ", ".join(facts.missing)
+        return Trouble(f"ComfyUI lacks node classes that Krita needs: {names}",
+                       "`gesso logs comfyui` says which node pack did not import")  # fmt: skip
+    required = [m for m in facts.models if m.tier == "required"]
+    for model in required:
+        if model.stage != "verified" and model.trouble is not None:
+            more = sum(m.trouble is not None and m.stage != "verified" for m in required) - 1
+            others = f" (and {more} more)" if more else ""
+            return Trouble(f"{model.name} is not here: {model.trouble.why}{others}", model.trouble.next_step)
+    if facts.fetch_trouble is not None and (not facts.looked or any(m.stage != "verified" for m in required)):
+        return facts.fetch_trouble
+    return facts.publish_trouble if facts.up and not facts.published else None
+
+
+def _progress(facts: Facts, wanting: list[ModelFact]) -> str:
+    done, size = sum(m.done for m in wanting), sum(m.size or 0 for m in wanting)
+    share = f", {min(99, 100 * done // size)} %" if size else ""
+    comfyui = "ComfyUI is up" if facts.up else "ComfyUI is starting meanwhile"
+    return f"{len(wanting)} required model{'s' * (len(wanting) != 1)} to come{share}; {comfyui}"
+
+
+def _usable(facts: Facts) -> Verdict:
+    others = [m for m in facts.models if m.tier != "required" and m.stage != "verified"]
+    absent = [m for m in others if m.stage in {"failed", "left-out"} or m.trouble is not None]
+    coming = [m for m in others if m not in absent]
+    notes = [f"{m.name}: {m.trouble.why if m.trouble else m.message or 'left out'}" for m in absent]
+    if coming:
+        notes.append(f"{len(coming)} more model{'s' * (len(coming) != 1)} on the way; Krita can work without")
+    if absent:
+        step = next((m.trouble.next_step for m in absent if m.trouble), "make room, or take a larger disk")
+        why = f"Krita can work; not here: {', '.join(m.name for m in absent)}"
+        return Verdict("degraded", why, step, tuple(notes))
+    return Verdict("ready", "Krita can work", notes=tuple(notes))

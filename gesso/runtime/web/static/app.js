@@ -1,0 +1,141 @@
+"use strict";
+// Draws what the agent says (events), with text nodes only: nothing that comes over the wire is ever HTML.
+
+const STAGES = {
+  verified: "verified", checking: "being checked", fetching: "fetching", waiting: "waits its turn",
+  failed: "failed; tried again by itself", "left-out": "left out",
+};
+const $ = (id) => document.getElementById(id);
+let spoken = "";
+
+function size(n) {
+  for (const [unit, step] of [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]]) if (n >= step) return `${(n / step).toFixed(1)} ${unit}`;
+  return `${Math.round(n)} B`;
+}
+
+function time(seconds) {
+  const s = Math.round(seconds);
+  if (s < 60) return `${s} s`;
+  return s < 3600 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+}
+
+function make(tag, text, properties = {}) {
+  const element = Object.assign(document.createElement(tag), properties);
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+function put(id, text) {
+  const element = $(id);
+  if (element.textContent !== text) element.textContent = text;
+  element.hidden = text === "";
+}
+
+// Lists are drawn anew only where they changed: focus and selection stay.
+function list(id, items, draw) {
+  const parent = $(id), key = JSON.stringify(items);
+  if (parent.dataset.drawn === key) return;
+  parent.dataset.drawn = key;
+  parent.replaceChildren(...items.flatMap(draw));
+}
+
+function model(m) {
+  const item = make("li"), row = make("div", undefined, { className: "row" });
+  const name = make("span", m.name);
+  if (m.tier !== "required") name.append(" ", make("small", `(${m.tier})`));
+  const stage = make("span", STAGES[m.stage], { className: "stage" });
+  stage.dataset.stage = m.stage;
+  row.append(name, stage);
+  item.append(row);
+  const moving = m.stage === "fetching" || m.stage === "checking";
+  if (moving && m.size) {
+    const bar = make("progress", undefined, { max: m.size, value: m.done });
+    bar.setAttribute("aria-label", `${m.name}: ${Math.floor((100 * m.done) / m.size)} percent`);
+    item.append(bar);
+  }
+  const said = [m.size ? (moving ? `${size(m.done)} of ${size(m.size)}` : size(m.size)) : ""];
+  if (m.rate) said.push(`${size(m.rate)}/s`);
+  if (m.left !== null) said.push(`${time(m.left)} left`);
+  if (m.source) said.push(`from ${m.source}`);
+  if (m.stage !== "verified" && m.trouble) said.push(m.trouble.why, m.trouble.next_step);
+  else if (m.stage !== "verified" && m.message) said.push(m.message);
+  item.append(make("small", said.filter(Boolean).join(" · ")));
+  return [item];
+}
+
+function address(status) {
+  // Without a public address from outside, the one that led here is better than the container's own.
+  const own = new URL(status.url);
+  return status.public ? status.url : `${location.origin}${own.pathname}`;
+}
+
+function show(status) {
+  document.title = `${status.state}: ${status.title}`;
+  put("title", status.title);
+  $("trial").hidden = !status.trial;
+  put("state", status.state);
+  $("state").dataset.state = status.state;
+  put("why", status.why);
+  put("next", status.next ? `What to do: ${status.next}` : "");
+  list("notes", status.notes, (note) => [make("li", note)]);
+  $("notes").hidden = status.notes.length === 0;
+  if (spoken !== status.state) {
+    spoken = status.state;
+    $("said").textContent = `${status.state}: ${status.why}`;
+  }
+  const usable = status.state === "ready" || status.state === "degraded";
+  $("connect").hidden = !usable;
+  if (usable && $("url").value !== address(status)) $("url").value = address(status);
+  const t = status.totals;
+  const parts = [`${t.verified} of ${status.models.length} verified`, `${size(t.done)} of ${size(t.size)}`];
+  if (t.rate) parts.push(`${size(t.rate)}/s`);
+  if (t.left !== null) parts.push(`${time(t.left)} left`);
+  put("totals", parts.join(", "));
+  list("models", status.models, model);
+  $("editor").hidden = !status.comfyui.up;
+  list("workflows", status.workflows, (w) => {
+    const file = w.file.replace(/\.api\.json$/, ".json");
+    const item = make("li");
+    item.append(make("a", w.name, { href: `../userdata/workflows%2F${encodeURIComponent(file)}`, download: file }));
+    item.append(make("small", ` in Krita: ${w.name} (${w.client_id})`, { className: "quiet" }));
+    return [item];
+  });
+  const rows = [["ComfyUI", status.comfyui.up ? "answers" : status.comfyui.process]];
+  for (const gpu of status.gpus) {
+    const cpu = gpu.kind === "cpu";
+    rows.push([cpu ? "GPU" : gpu.kind, cpu ? "none: running on the CPU, which is very slow" : `${gpu.name}, ${size(gpu.free)} of ${size(gpu.total)} free`]);
+  }
+  rows.push(["Disk", `${size(status.disk.free)} of ${size(status.disk.total)} free`]);
+  rows.push(["Workflows", status.comfyui.published ? "handed to Krita" : "not yet handed to Krita"]);
+  const pairs = (found) => found.flatMap(([term, text]) => [make("dt", term), make("dd", text)]);
+  list("machine", rows, (row) => pairs([row]));
+  list("versions", Object.entries(status.versions), (row) => pairs([row]));
+  list("errors", status.errors, (e) => [make("li", `${new Date(e.at * 1000).toLocaleTimeString()}: ${e.text}`)]);
+  $("errors-card").hidden = status.errors.length === 0;
+}
+
+$("copy").addEventListener("click", async () => {
+  const field = $("url");
+  field.select();
+  let done = false;
+  try {
+    await navigator.clipboard.writeText(field.value);
+    done = true;
+  } catch {
+    done = document.execCommand("copy"); // the clipboard API wants HTTPS
+  }
+  $("copy").textContent = done ? "Copied" : "Press Ctrl+C";
+  $("said").textContent = done ? "The address was copied." : "The address is selected: press Control and C.";
+  setTimeout(() => { $("copy").textContent = "Copy"; }, 2500);
+});
+
+// EventSource gives up for good on an answer that is not 200, such as the gate's while the agent restarts.
+function connect() {
+  const source = new EventSource("events");
+  source.addEventListener("status", (event) => { $("lost").hidden = true; show(JSON.parse(event.data)); });
+  source.addEventListener("error", () => {
+    $("lost").hidden = false;
+    if (source.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
+  });
+}
+connect();

@@ -1,0 +1,262 @@
+"""The page, in a headless Chromium as people use it: from the first boot to the copy button, by each door.
+
+`GESSO_SCREENSHOTS=DIR` keeps pictures of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from docker.models.images import Image
+
+    from gesso.manifest.schema import Manifest
+
+    from .conftest import Instance, Instances
+
+STATES = ["booting", "fetching", "starting", "ready"]
+PROBE = """
+const seen = []; window.seenStates = seen;
+new MutationObserver(() => {
+  const said = document.getElementById('state').dataset.state;
+  if (seen.at(-1) !== said) seen.push(said);
+}).observe(document.getElementById('state'), {attributes: true, childList: true});
+"""
+
+
+def _chromium() -> str | None:
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = _chromium()
+    if path is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        words = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"]
+        subprocess.run(words, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, capture_output=True, check=False)
+        path = _chromium()
+    if path is None:
+        pytest.skip("no Chromium here (Debian: apt-get install chromium): the page was not run in a browser")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def slow(instances: Instances, image: Image, manifest: Manifest) -> Instance:
+    """An instance whose mirror is slow from its first byte on: it is made so before anything else starts."""
+    if not manifest.trial:
+        pytest.skip("the real models are out of reach of a test: this was not run")
+    conf, python = "/opt/gesso/mirror/supervisor.conf", "/opt/gesso/venv/bin/python"
+    mine = instances.start(image, entrypoint=["sleep", "infinity"])
+    mine.run(
+        f"sed -i s/autostart=true/autostart=false/ {conf}; grep -q autostart {conf} || echo autostart=false >> {conf}"
+    )
+    mirror = f"{python} /opt/gesso/mirror/mirror --root /opt/gesso/mirror/files"
+    mine.container.exec_run(["sh", "-c", mirror], detach=True)
+    mine.run("for i in $(seq 100); do grep -q :470E /proc/net/tcp && break; sleep 0.1; done")
+    mine.mirror("*", "slow", rate=400_000)
+    return mine
+
+
+def _picture(page: Page, name: str) -> None:
+    if folder := os.environ.get("GESSO_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/{name}.png")
+
+
+def test_from_booting_to_ready(browser: Browser, slow: Instance) -> None:
+    slow.container.exec_run(["entrypoint.sh"], detach=True)
+    deadline = 200
+    for _ in range(deadline):
+        try:
+            if requests.get(f"{slow.url}/{slow.token}/gesso/", timeout=5).status_code == 200:
+                break
+        except requests.RequestException:
+            pass
+        slow.run("sleep 0.1")
+    page = browser.new_page(viewport={"width": 900, "height": 900})
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    page.goto(f"{slow.url}/{slow.token}/gesso/")
+    page.evaluate(PROBE)
+    state = page.locator("#state")
+    expect(state).to_have_text("fetching", timeout=60_000)
+    expect(page.locator("#why")).to_contain_text("to come")
+    expect(page.locator("progress").first).to_be_visible(timeout=20_000)
+    expect(page.locator("#models")).to_contain_text("/s", timeout=20_000)
+    expect(page.locator("#models")).to_contain_text("from 127.0.0.1")
+    expect(page.locator("#connect")).to_be_hidden()
+    _picture(page, "page-fetching")
+    slow.mirror("*", "healthy")
+    expect(state).to_have_text("ready", timeout=120_000)
+    seen = page.evaluate("window.seenStates")
+    assert [name for name in STATES if name in seen] == [name for name in seen if name in STATES], seen
+    expect(page.locator("#said")).to_contain_text("ready: Krita can work")
+    expect(page.locator("#models .stage").first).to_have_text("verified")
+    assert problems == []
+    _picture(page, "page-ready")
+
+
+@pytest.fixture
+def address(slow: Instance) -> str:
+    slow.wait_for_state("ready", "degraded")
+    return f"{slow.url}/{slow.token}"
+
+
+def test_the_copy_button(browser: Browser, address: str) -> None:
+    context = browser.new_context()
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(f"{address}/gesso/")
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == address
+    expect(page.locator("#said")).to_contain_text("copied")
+    assert "system" in requests.get(f"{address}/system_stats", timeout=30).json()
+    context.close()
+
+
+def test_with_the_keyboard(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}/gesso/")
+    expect(page.locator("#connect")).to_be_visible()
+    reached = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
+    assert reached[0] == "To the content"
+    assert {"url", "copy", "The ComfyUI editor"} <= set(reached)
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline != "none"
+    page.close()
+
+
+def test_for_a_screen_reader(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}/gesso/")
+    expect(page.locator("#connect")).to_be_visible()
+    for name in ("State", "Connect Krita", "Models", "Open", "Machine"):
+        expect(page.get_by_role("region", name=name)).to_be_visible()
+    expect(page.get_by_label("The address to paste into Krita")).to_have_value(address)
+    expect(page.get_by_role("status")).to_have_attribute("aria-live", "polite")
+    assert page.locator("html").get_attribute("lang") == "en"
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone(browser: Browser, address: str, scheme: Any) -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(f"{address}/gesso/")
+    expect(page.locator("#connect")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, ground[4:-1].split(","))) < 200) == (scheme == "dark")
+    button = page.get_by_role("button", name="Copy").bounding_box()
+    assert button is not None
+    assert button["height"] >= 36
+    _picture(page, f"page-phone-{scheme}")
+    context.close()
+
+
+def test_the_links_lead_somewhere(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}/gesso/")
+    expect(page.locator("#workflows a").first).to_be_visible()
+    for link in page.locator("main a[href], footer a[href]").all():
+        target = str(link.evaluate("element => element.href"))
+        assert requests.get(target, timeout=30).status_code == 200, target
+    with page.expect_download() as download:
+        page.locator("#workflows a").first.click()
+    assert download.value.suggested_filename.endswith(".json")
+    page.close()
+
+
+def test_the_cookie_door(browser: Browser, slow: Instance, address: str) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    refused = page.goto(f"{slow.url}/gesso/")
+    assert refused is not None
+    assert refused.status == 401
+    expect(page.locator("h1")).to_contain_text("401")
+    _picture(page, "page-401")
+    page.get_by_label("Or give the token here").fill("wrong-token-0123456789")
+    page.get_by_role("button", name="Let me in").click()
+    expect(page.locator("h1")).to_contain_text("401")
+    page.get_by_label("Or give the token here").fill(slow.token)
+    page.get_by_role("button", name="Let me in").click()
+    expect(page.locator("#state")).to_have_text("ready")
+    assert page.url == f"{slow.url}/gesso/"
+    assert slow.token not in page.url
+    (cookie,) = context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/")
+    assert slow.token not in cookie["value"]
+    assert page.evaluate("document.cookie") == ""
+    page.goto(f"{slow.url}/")
+    expect(page.locator("body")).not_to_contain_text("401")
+    posted = page.evaluate("fetch('queue', {method: 'POST', body: '{\"delete\": []}'}).then(a => a.status)")
+    assert posted == 200
+    context.close()
+
+
+@pytest.fixture
+def neighbour() -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<h1>neighbour</h1>")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def test_another_site_cannot_act_with_the_cookie(
+    browser: Browser, slow: Instance, address: str, neighbour: str
+) -> None:  # fmt: skip
+    """A page on another port of the same host: browsers send it the cookie, SameSite=Strict or not."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{slow.url}/?token={slow.token}")
+    expect(page.locator("#state")).to_have_text("ready")
+    assert page.url == f"{slow.url}/gesso/"
+    page.goto(neighbour)
+    answers: list[int] = []
+    page.on("response", lambda answer: answers.append(answer.status))
+    page.evaluate(
+        f"fetch('{slow.url}/queue', {{method: 'POST', mode: 'no-cors', credentials: 'include', body: '{{}}'}})"
+    )
+    page.evaluate(f"fetch('{slow.url}/queue', {{mode: 'no-cors', credentials: 'include'}})")
+    assert answers == [403, 403]
+    opened = page.evaluate(
+        f"new Promise(done => {{ const s = new WebSocket('{slow.url.replace('http', 'ws')}/ws');"
+        "s.onopen = () => done('open'); s.onerror = () => done('refused'); })"
+    )
+    assert opened == "refused"
+    context.close()
+
+
+def test_what_a_browser_did_left_the_token_in_no_log(slow: Instance, address: str) -> None:
+    log = slow.run("cat /var/log/gesso/*").stdout + slow.logs()
+    assert slow.token not in log
