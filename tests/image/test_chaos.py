@@ -28,7 +28,7 @@ import json, os, signal, sys, time
 from pathlib import Path
 from gesso.runtime.supervisor import Supervisor
 from gesso.errors import CheckError
-supervisor, killed, end = Supervisor(Path("/run/gesso/supervisor.sock")), {}, time.monotonic() + 60
+supervisor, killed, end = Supervisor(Path("/run/gesso/supervisor.sock")), {}, time.monotonic() + 150
 while time.monotonic() < end and min(killed.get(n, 0) for n in ("agent", "gate", "comfyui")) < int(sys.argv[1]):
     for program in supervisor.programs().values():
         if program.pid and killed.get(program.name, 0) < int(sys.argv[1]):

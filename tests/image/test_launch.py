@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from docker.models.images import Image
 
+    from gesso.manifest.schema import Manifest
+
     from .conftest import Instance, Instances
 
 VAST = {
@@ -158,6 +160,21 @@ def test_without_a_network(launcher: Launcher) -> None:
     mine.wait_until_healthy()
     assert mine.run("gesso health").rc == 0 or not mine.with_models
     mine.container.remove(force=True, v=True)
+
+
+def test_a_models_folder_that_cannot_be_written(image: Image, instances: Instances, manifest: Manifest) -> None:
+    """As a shared library of models may be mounted: what gesso keeps about it then lies in the workspace."""
+    if not manifest.trial:
+        pytest.skip("the real models are out of reach of a test: this was not run")
+    library = instances.volume()
+    first = instances.start(image, volumes={library: {"bind": "/workspace/models", "mode": "rw"}})
+    first.wait_until_healthy()
+    first.container.remove(force=True)
+    mine = instances.start(image, volumes={library: {"bind": "/workspace/models", "mode": "ro"}})
+    mine.wait_for_state("ready")
+    assert mine.run("touch /workspace/models/x").rc != 0
+    assert mine.run("ls /workspace/gesso/models").stdout
+    mine.container.remove(force=True)
 
 
 # --- a real ssh session
