@@ -219,5 +219,5 @@ def test_started_from_a_session_it_survives_the_sessions_end(
     mine.wait_until_healthy()
     assert len(after) == 1
     assert after != [before]
-    assert "starting everything anew" in mine.run("cat /var/log/gesso/agent.log*").stdout
+    assert "left over from before" in mine.run("cat /var/log/gesso/boot.log").stdout
     mine.container.remove(force=True, v=True)
