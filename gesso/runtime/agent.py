@@ -5,6 +5,7 @@ Under the supervisor, on loopback. Two threads do the work; the web server has t
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,7 @@ def revive(layout: Layout, env: Mapping[str, str], say: Callable[[str], None]) -
     """Start everything anew where the supervisor is gone: it can be killed where it is not the first process."""
     if boot.runs(layout):
         return
-    say("agent: the supervisor is gone; starting everything anew")
     unset = [word for name in env if name.startswith(_SUPERVISORS) for word in ("-u", name)]
     proc.detach(["env", *unset, str(layout.gesso / "venv" / "bin" / "gesso"), "boot"], layout.logs / "boot.log")
+    with contextlib.suppress(OSError):  # what we say went through the supervisor
+        say("agent: the supervisor is gone; starting everything anew")

@@ -20,6 +20,7 @@ _CERT, _KEY = "GESSO_TLS_CERT", "GESSO_TLS_KEY"
 
 # Caddy asks the agent about every request (docs/adr/0021): the doors are in gesso.runtime.door. Where the agent does
 # not answer, whoever has the token in the path or as Bearer still reaches ComfyUI; strangers stay out.
+# `gesso=0`: Caddy takes an empty replacement for none, and would set the cookie to the pattern.
 # `path_regexp`: Caddy's `path` ignores case. `exclude http`: its own error lines carry the request's address, and the
 # token is part of it. `request_header -X-Gesso-Door` comes first: nobody may bring that header along.
 _CADDYFILE = """\
@@ -36,7 +37,7 @@ _CADDYFILE = """\
 \treverse_proxy 127.0.0.1:{comfy} {{
 \t\theader_up -Authorization
 \t\theader_up -X-Gesso-Door
-\t\theader_up Cookie "(^|; *)gesso-[0-9a-f]+=[^;]*" ""
+\t\theader_up Cookie "gesso-[0-9a-f]+=[^;]*" "gesso=0"
 \t}}
 }}
 

@@ -99,7 +99,11 @@ class Stock:
     def run(self, stop: threading.Event) -> None:
         """Fetch what lacks, then watch; for ever."""
         while not stop.is_set():
-            self.fetch_once()
+            try:
+                self.fetch_once()
+            except Exception as error:  # noqa: BLE001 - what puts things right outlives what goes wrong in one round
+                with self._guard:
+                    self._note(f"gesso itself: {type(error).__name__}: {error}")
             again = self._clock() + self._patience()
             while not stop.wait(LOOK_EVERY) and self._clock() < again and not self._changed():
                 pass
@@ -177,7 +181,7 @@ class Stock:
 
     def _changed(self) -> bool:
         """Tell whether a verified file is not what it was, and say so of each: it must be checked again."""
-        changed = [model for model in self._models if self._look(model) != self._seen[model.name]]
+        changed = [model for model in self._models if self._look(model) != self._seen.get(model.name)]
         for model in changed:
             gone = self._look(model) is None
             self.feed(Event(kind="planned", name=model.name, tier=model.tier, size=model.size,

@@ -69,7 +69,10 @@ class Watch:
     def run(self, stop: threading.Event) -> None:
         """Look, until told to stop."""
         while True:
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # noqa: BLE001 - what puts things right outlives what goes wrong in one round
+                self._note(f"gesso itself: {type(error).__name__}: {error}")
             if stop.wait(STEP):
                 return
 

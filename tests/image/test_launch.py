@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from docker.models.images import Image
 
+    from gesso.manifest.schema import Manifest
+
     from .conftest import Instance, Instances
 
 VAST = {
@@ -160,6 +162,21 @@ def test_without_a_network(launcher: Launcher) -> None:
     mine.container.remove(force=True, v=True)
 
 
+def test_a_models_folder_that_cannot_be_written(image: Image, instances: Instances, manifest: Manifest) -> None:
+    """As a shared library of models may be mounted: what gesso keeps about it then lies in the workspace."""
+    if not manifest.trial:
+        pytest.skip("the real models are out of reach of a test: this was not run")
+    library = instances.volume()
+    first = instances.start(image, volumes={library: {"bind": "/workspace/models", "mode": "rw"}})
+    first.wait_until_healthy()
+    first.container.remove(force=True)
+    mine = instances.start(image, volumes={library: {"bind": "/workspace/models", "mode": "ro"}})
+    mine.wait_for_state("ready")
+    assert mine.run("touch /workspace/models/x").rc != 0
+    assert mine.run("ls /workspace/gesso/models").stdout
+    mine.container.remove(force=True)
+
+
 # --- a real ssh session
 
 
@@ -202,5 +219,5 @@ def test_started_from_a_session_it_survives_the_sessions_end(
     mine.wait_until_healthy()
     assert len(after) == 1
     assert after != [before]
-    assert "starting everything anew" in mine.run("cat /var/log/gesso/agent.log*").stdout
+    assert "left over from before" in mine.run("cat /var/log/gesso/boot.log").stdout
     mine.container.remove(force=True, v=True)

@@ -177,6 +177,25 @@ def test_without_a_supervisor_it_is_revived_once(world: World, watch: Watch) -> 
     assert watch.seen.up  # ComfyUI itself is still asked
 
 
+def test_the_loop_outlives_what_goes_wrong_in_a_round(
+    world: World, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    stop = threading.Event()
+    rounds = []
+
+    def look() -> None:
+        rounds.append(1)
+        if len(rounds) == 3:
+            stop.set()
+        raise BrokenPipeError("nobody listens")
+
+    monkeypatch.setattr(watch, "look", look)
+    monkeypatch.setattr("gesso.runtime.watch.STEP", 0.01)
+    watch.run(stop)
+    assert len(rounds) == 3
+    assert [text for _, text in watch.errors] == ["gesso itself: BrokenPipeError: nobody listens"]
+
+
 def test_a_refusal_is_read(watch: Watch, layout: Layout) -> None:
     assert watch.refused() is None
     layout.run.mkdir()
