@@ -5,16 +5,14 @@ Workers only take parts, read and write; the thread that calls `run` watches, ad
 
 from __future__ import annotations
 
-import contextlib
-import os
 import random
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from gesso.models.download.journal import BLOCK
 from gesso.models.download.pace import FIRST, Pace
+from gesso.models.download.priority import step_back
 from gesso.models.download.shares import Shares
 from gesso.models.faults import ContentError, SourceError, cut_off
 from gesso.models.net.source import check_part
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 _TICK = 0.1  # seconds between two looks at how it goes
 _BACKLOG = 16 << 20  # bytes that wait to be hashed before those who bring more let the hash have the processor
 _BREATH = 0.002  # seconds
-_NICE = 5
 _ASKING = 20  # a part takes so many times as long as asking for it: asking costs a twentieth, and the front moves on
 
 
@@ -158,7 +155,7 @@ class Transfer:
 
     def _work(self, wire: Wire, me: int) -> None:
         """Take parts until none is left; a failure gives the rest of the part back."""
-        _step_back()
+        step_back()
         buffer = memoryview(bytearray(BLOCK))
         failures, marked_then = 0, -1
         try:
@@ -290,13 +287,3 @@ class Transfer:
             with self._guard:
                 self._active -= 1
                 self._guard.notify_all()
-
-
-def _step_back() -> None:
-    """Let this thread have the processor after others: the hash, which all wait for in the end, and ComfyUI's start.
-
-    Linux alone knows priorities of threads.
-    """
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
