@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -32,6 +32,7 @@ Status = Literal[
     "oversized", "malformed", "wrong-family", "wrong-hash",
 ]  # fmt: skip
 _CHUNK = 1 << 20  # bytes a read: larger ones leave the processor's cache before they are hashed
+_POLL = 0.1  # seconds
 _FETCH = "run `gesso fetch`"
 
 
@@ -188,8 +189,11 @@ def audit(
         ordered = sorted(pending, key=lambda model: -_size_of(folder.path(model.name)))
         with ThreadPoolExecutor(min(workers or cores(), len(ordered)), "verify") as pool:
             try:
-                for _ in pool.map(one, ordered):
-                    pass
+                waiting = {pool.submit(one, model) for model in ordered}
+                while waiting:  # woken again and again: a Ctrl-C that comes as a wait begins may be lost in it
+                    finished, waiting = wait(waiting, _POLL, FIRST_COMPLETED)
+                    for future in finished:
+                        future.result()
             except BaseException:
                 stop.set()
                 pool.shutdown(cancel_futures=True)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-# Whoever starts the tests in the background may have had SIGINT ignored, which children inherit: then no Ctrl-C is one.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "images" / "standin"))
 
-from mirror import Mirror  # noqa: E402 - its folder is on the path only now
+from mirror import Mirror
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
