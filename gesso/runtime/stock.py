@@ -140,7 +140,9 @@ class Stock:
             self._fault = self._fault_of(code, list(said))
             if self._fault is not None:
                 self._note(self._fault.why)
-            self._seen = {model.name: self._look(model) for model in self._models}
+            for model in self._models:
+                if not self._verified(model.name):
+                    self._seen[model.name] = self._look(model)
 
     def _fault_of(self, code: int, said: list[str]) -> Trouble | None:
         """Tell what kept the fetch from being one: where single models failed, those have said it themselves."""
@@ -167,21 +169,34 @@ class Stock:
                 self._note(f"{event.name}: {event.message}")
             elif event.kind in {"done", "there"} or (event.kind == "progress" and row.done > had):
                 self._moved |= event.kind != "there"
+                if event.kind != "progress":  # now, not when all are done: what happens to it meanwhile must be noticed
+                    self._seen[event.name] = self._look_at(event.name)
                 self._troubles.pop(event.name, None)
 
     def _note(self, text: str) -> None:
         if not self.errors or self.errors[-1][1] != text:
             self.errors.append((time.time(), text))
 
+    def _verified(self, name: str) -> bool:
+        row = self._board.rows.get(name)
+        return row is not None and _STAGES.get(row.kind) == "verified"
+
     def _look(self, model: Model) -> dict[str, int] | None:
+        return self._look_at(model.name)
+
+    def _look_at(self, name: str) -> dict[str, int] | None:
         try:
-            return receipts.looks(self._folder.path(model.name).stat())
+            return receipts.looks(self._folder.path(name).stat())
         except OSError:
             return None
 
     def _changed(self) -> bool:
         """Tell whether a verified file is not what it was, and say so of each: it must be checked again."""
-        changed = [model for model in self._models if self._look(model) != self._seen.get(model.name)]
+        changed = [
+            model
+            for model in self._models
+            if (now := self._look(model)) != self._seen.get(model.name) or (now is None and self._verified(model.name))
+        ]
         for model in changed:
             gone = self._look(model) is None
             self.feed(Event(kind="planned", name=model.name, tier=model.tier, size=model.size,

@@ -181,6 +181,25 @@ def test_a_changed_file_is_not_called_verified(make: Callable[[Runs], stock.Stoc
     assert [model.stage for model in goods.facts()[1]] == ["waiting", "verified"]
 
 
+def test_a_file_that_changes_before_the_fetch_has_ended_is_noticed(
+    make: Callable[[Runs], stock.Stock], tmp_path: Path
+) -> None:
+    """All are verified one by one, and shown as ready, a moment before the program that did it ends."""
+    goods = make(Runs(ALL))
+
+    def run(_: Sequence[str], on_line: Callable[[str], None]) -> proc.Result:
+        for line in ALL[1]:
+            on_line(line)
+        (tmp_path / FIRST).unlink()
+        (tmp_path / SECOND).write_bytes(b"abX")
+        return proc.Result(command="", code=0, stdout="", output="")
+
+    goods._run = run
+    goods.fetch_once()
+    assert goods._changed()
+    assert [model.stage for model in goods.facts()[1]] == ["waiting", "waiting"]
+
+
 @pytest.mark.parametrize(
     ("stages", "tries", "patience"),
     [
