@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 MOST = 16
-FIRST = 4
+FIRST = 2
 _GAIN = 0.5  # of what proportional growth would bring: below that, more connections are not worth it
+_PLENTY = 200e6  # bytes a second of one connection: nobody caps it, and more of them only get in each other's way
 _SETTLE = 0.6  # seconds at a number of connections before it is judged
 _AGAIN = 8.0  # seconds until more are tried once more
 
@@ -37,7 +38,7 @@ class Pace:
             due = slower * (1 + _GAIN * (self.connections - fewer) / fewer)
             if rate <= due:
                 return Pace(fewer, self.most, now, total, None, settled=True)
-        if self.connections >= self.most:
+        if self.connections >= self.most or rate >= _PLENTY * self.connections:
             return replace(self, since=now, counted=total, before=None, settled=True)
         more = min(self.most, self.connections * 2)
         return Pace(more, self.most, now, total, (self.connections, rate), settled=False)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from gesso.models.download.journal import BLOCK
 from gesso.models.download.pace import FIRST, Pace
-from gesso.models.download.priority import step_back
 from gesso.models.download.shares import Shares
 from gesso.models.faults import ContentError, SourceError, cut_off
 from gesso.models.net.source import check_part
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from gesso.models.net.source import Source
 
 _TICK = 0.1  # seconds between two looks at how it goes
-_BACKLOG = 16 << 20  # bytes that wait to be hashed before those who bring more let the hash have the processor
+_BACKLOG = 64 << 20  # bytes that wait to be hashed before those who bring more let the hash have the processor
 _BREATH = 0.002  # seconds
 _ASKING = 20  # a part takes so many times as long as asking for it: asking costs a twentieth, and the front moves on
 
@@ -155,7 +154,6 @@ class Transfer:
 
     def _work(self, wire: Wire, me: int) -> None:
         """Take parts until none is left; a failure gives the rest of the part back."""
-        step_back()
         buffer = memoryview(bytearray(BLOCK))
         failures, marked_then = 0, -1
         try:

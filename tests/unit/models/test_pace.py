@@ -30,11 +30,17 @@ def run(rate: Callable[[int], float], seconds: float, pace: Pace | None = None) 
 MB = 1e6
 
 
-@given(st.floats(0.05 * MB, 1_000 * MB), st.integers(1, 64))
+@given(st.floats(0.05 * MB, 199 * MB), st.integers(1, 64))
 def test_where_each_connection_is_capped_it_reaches_the_most(cap: float, most: int) -> None:
     paces = run(lambda n: n * cap, 10, Pace(connections=min(FIRST, most), most=most))
     assert paces[-1].connections == most
     assert paces[-1].settled
+
+
+@given(st.floats(200 * MB, 10_000 * MB))
+def test_connections_that_nobody_caps_are_enough_as_they_are(each: float) -> None:
+    """On such a link it is this machine's processors that they would take from each other."""
+    assert {pace.connections for pace in run(lambda n: n * each, 30)} == {FIRST}
 
 
 def test_a_capped_link_is_full_within_two_seconds() -> None:
@@ -54,7 +60,7 @@ def test_on_a_shared_link_it_stays_at_few(rate: float, more: float) -> None:
 @pytest.mark.parametrize(("share", "reached"), [(0.45, FIRST), (0.6, MOST)])
 def test_half_of_what_growth_should_bring_is_enough_and_less_is_not(share: float, reached: int) -> None:
     """`share` of what proportional growth would bring, at each doubling."""
-    rates = {4: 1.0, 8: 1 + share, 16: (1 + share) ** 2}
+    rates = {FIRST * 2**n: (1 + share) ** n for n in range(4)}
     assert run(lambda n: rates[n] * MB, 6)[-1].connections == reached
 
 
