@@ -37,7 +37,7 @@ def test_where_each_connection_is_capped_it_reaches_the_most(cap: float, most: i
     assert paces[-1].settled
 
 
-@given(st.floats(200 * MB, 10_000 * MB))
+@given(st.floats(210 * MB, 10_000 * MB))
 def test_connections_that_nobody_caps_are_enough_as_they_are(each: float) -> None:
     """On such a link it is this machine's processors that they would take from each other."""
     assert {pace.connections for pace in run(lambda n: n * each, 30)} == {FIRST}
