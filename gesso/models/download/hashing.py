@@ -44,11 +44,6 @@ class Follower:
         """Say that there may be more to hash."""
         self._news.set()
 
-    @property
-    def backlog(self) -> int:
-        """Bytes that could be hashed and are not yet; 0 where it has ended."""
-        return self._front() - self.hashed if self._thread.is_alive() else 0
-
     def digest(self, stopped: Callable[[], bool] = lambda: False) -> str:
         """Wait until the whole file is hashed. Raises OSError where it cannot be read, SourceError where `stopped`."""
         self.nudge()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-SMALLEST, LARGEST = 4, 128  # blocks of a part: 2 MiB, 64 MiB
+SMALLEST, LARGEST = 32, 128  # blocks of a part: 16 MiB, 64 MiB
 
 
 class Shares:

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from gesso.models.net.source import Source
 
 _TICK = 0.1  # seconds between two looks at how it goes
-_BACKLOG = 64 << 20  # bytes that wait to be hashed before those who bring more let the hash have the processor
-_BREATH = 0.002  # seconds
-_ASKING = 20  # a part takes so many times as long as asking for it: asking costs a twentieth, and the front moves on
+_ASKING = 20  # a part takes at least so many times as long as asking for it
 
 
 class Transfer:
@@ -54,7 +52,6 @@ class Transfer:
         self._marked = 0  # blocks that came in
         self._received: list[int] = []  # bytes, by worker
         self._resting = 0  # workers that wait before a retry
-        self._held = 0.0  # when a worker last waited for the hash
         self._latency = 0.0  # seconds from a request to its answer, lately
         self._rate = 0.0  # bytes a second of the last part
         self._failed: Exception | None = None
@@ -100,8 +97,7 @@ class Transfer:
             elif now - quiet_since > self._client.stall * 2:
                 self._fail(stalled(now - quiet_since))
             if self._source.ranged:
-                if now - self._held > 1:  # else it is we who are slow: more connections would not help
-                    self._pace = self._pace.after(now, total)
+                self._pace = self._pace.after(now, total)
                 self._hire()
 
     def _hire(self, wire: Wire | None = None) -> None:
@@ -202,9 +198,6 @@ class Transfer:
         self._partial.mark(block)
         self._marked += 1
         self._follower.nudge()
-        while self._follower.backlog > _BACKLOG and self._failed is None and not self._client.stopped:
-            self._held = time.monotonic()
-            time.sleep(_BREATH)
         return True
 
     def _ask(self, wire: Wire, start: int, end: int) -> None:
