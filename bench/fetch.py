@@ -178,6 +178,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "--only", default="", metavar="NAMES", help=f"tables ({', '.join(TABLES)}) and contenders, with commas between"
     )
     parser.add_argument("--folder", type=Path, help="on the disk to measure (default: gesso-bench in the user's cache)")
+    parser.add_argument("--keep", action="store_true", help="write the results although they are of a part")
     asked = parser.parse_args(words)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended, and files go
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -191,7 +192,7 @@ def main(words: Sequence[str] | None = None) -> None:
         bench = Bench(Path(scratch) / "work", peers, asked.size, asked.rounds, skipped=peers.skipped)
         bench.run(tables)
     report = fetch_report.Report(bench.found, bench.sizes, bench.receipts, bench.skipped, peers.all)
-    fetch_report.write(report, keep=not names)
+    fetch_report.write(report, keep=asked.keep or not names)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def _markdown(report: Report) -> list[str]:
         "# gesso's fetch beside what people use instead",
         "",
         (
-            "Made by `invoke bench --what fetch`: the same file from the same nginx on loopback, in memory at the"
+            "Made by `invoke bench fetch`: the same file from the same nginx on loopback, in memory at the"
             " server's side, to the same disk; interleaved runs in one session, medians (min to max), whole processes,"
             " each with an empty target folder. gesso also writes its bytes out (fsync) within its time, the others do"
             f" not. Machine: {_machine_line()}."
