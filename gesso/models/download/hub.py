@@ -99,9 +99,15 @@ def download(
             if done.ok:
                 break
             if more:
-                said = done.tail(1)[:200] or "no file"
+                said = _last_word(done.output) or "no file"
                 raise SourceError("hub", f"huggingface_hub: {said}", "see the file's page; it may want HF_TOKEN")
         Path(scratch, words[1]).replace(target)
+
+
+def _last_word(output: str) -> str:
+    """Give the last line that is no count of bytes: the counting goes on beside the error."""
+    words = [line.strip() for line in output.splitlines() if line.strip() and not line.strip().isdigit()]
+    return proc.redact(words[-1])[:200] if words else ""
 
 
 class _Watch:
