@@ -42,6 +42,16 @@ class Layout:
         return self.workspace / "gesso"
 
     @property
+    def reports(self) -> Path:
+        """The journals and reports of heals."""
+        return self.state / "reports"
+
+    @property
+    def heal_lock(self) -> Path:
+        """Who holds it heals."""
+        return self.state / "heal.lock"
+
+    @property
     def models(self) -> Path:
         """The model files, by ComfyUI's folder names."""
         return self.workspace / "models"

@@ -1,0 +1,115 @@
+"""The journal of a heal and its report: files that the terminal, the page and other programs read (docs/adr/0022)."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEEP = 50  # reports
+_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}\Z")
+
+
+def new_id(now: float) -> str:
+    """Give a name for a heal that begins now: they sort by time."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(3)}"
+
+
+def is_id(text: str) -> bool:
+    """Tell whether this can be the name of a heal: what comes from outside is checked before it becomes a path."""
+    return _ID.match(text) is not None
+
+
+class Journal:
+    """What happens, a line of JSON each. A full disk keeps a heal from telling, never from healing."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._path, self._folder, self.name = folder / f"{name}.jsonl", folder, name
+
+    def tell(self, event: str, **facts: Any) -> dict[str, Any]:
+        """Add a line, and give it."""
+        line = {"at": round(time.time(), 3), "event": event, **facts}
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            try:
+                os.write(handle, f"{json.dumps(line)}\n".encode())
+            finally:
+                os.close(handle)
+        return line
+
+    def end(self, report: dict[str, Any]) -> None:
+        """Write the report, whole or not at all, and let the oldest go."""
+        with contextlib.suppress(OSError):
+            new = self._folder / f".{self.name}.new"
+            new.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            new.replace(self._folder / f"{self.name}.json")
+        trim(self._folder)
+
+
+def trim(folder: Path, keep: int = KEEP) -> None:
+    """Let the oldest reports go."""
+    for name in names(folder)[keep:]:
+        for suffix in (".json", ".jsonl"):
+            with contextlib.suppress(OSError):
+                (folder / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def names(folder: Path) -> list[str]:
+    """Name the heals that there are, the latest first."""
+    with contextlib.suppress(OSError):
+        return sorted({path.stem for path in folder.iterdir() if is_id(path.stem)}, reverse=True)
+    return []
+
+
+def read(folder: Path, name: str) -> dict[str, Any] | None:
+    """Give a report; None where there is none (yet)."""
+    try:
+        found = json.loads((folder / f"{name}.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def lines(folder: Path, name: str, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """Give the events that the journal has from `offset` (bytes) on, and the offset to go on from.
+
+    A last line without its end is left for the next time.
+    """
+    try:
+        with (folder / f"{name}.jsonl").open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except OSError:
+        return [], offset
+    whole = data[: data.rfind(b"\n") + 1]
+    found = []
+    for line in whole.splitlines():
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict):
+                found.append(event)
+    return found, offset + len(whole)
+
+
+def busy(lock: Path) -> bool:
+    """Tell whether a heal is at work: it holds the lock for as long as it lives."""
+    try:
+        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
