@@ -37,9 +37,10 @@ OTHER_VAE = """
 import json, math, struct, sys
 path, channels = sys.argv[1], int(sys.argv[2])
 shape = [512, channels, 3, 3]
-head = json.dumps({"decoder.conv_in.weight": {"dtype": "F16", "shape": shape, "data_offsets": [0, 2 * math.prod(shape)]}})
+size = 2 * math.prod(shape)
+head = json.dumps({"decoder.conv_in.weight": {"dtype": "F16", "shape": shape, "data_offsets": [0, size]}}).encode()
 with open(path, "wb") as file:
-    file.write(struct.pack("<Q", len(head)) + head.encode() + bytes(2 * math.prod(shape)))
+    file.write(struct.pack("<Q", len(head)) + head + bytes(size))
 """
 
 
@@ -69,13 +70,13 @@ def incident(manifest: Manifest) -> str:
     """Give the commands that do it all; the models last, for the agent looks at them every few seconds."""
     vae, checkpoint = _required(manifest, "vae"), _required(manifest, "checkpoint", "diffusion_model")
     channels = 4 if manifest.arch == "flux" else 16
-    graph = next(path for path in ("gold_standard",))
+    graph = f"/workspace/ComfyUI/workflows/krita_gold_standard_{manifest.arch}.json"
     unset = "env -u PIP_CONSTRAINT -u UV_CONSTRAINT"
     return "; ".join([
         "set -e",
         f"{unset} {PYTHON} -m pip install -q --no-index /tmp/SQLAlchemy-1.4.54-py3-none-any.whl",
         f"rm -r {TOOLING}",
-        f"echo '{{\"1\": {{\"class_type\": \"LoadImage\"}}}}' > /workspace/ComfyUI/workflows/krita_{graph}_{manifest.arch}.json",
+        f"echo '{{\"1\": {{\"class_type\": \"LoadImage\"}}}}' > {graph}",
         f"truncate -s 7100 /workspace/models/{checkpoint.name}",
         f"rm /workspace/models/{vae.name}",
         f"python3 /tmp/vae.py /workspace/models/{vae.name} {channels}",
