@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from gesso import proc
 from gesso.errors import CheckError, FetchError, GessoError, VerifyError
-from gesso.runtime import guard
+from gesso.runtime import guard, wheels
 from gesso.runtime.heal import hashing, place, shadows
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def repair(
     VerifyError where it gives something else.
     """
     todo = list(findings)
-    pinned = [finding for finding in todo if finding.name in record.pins]
-    _clear_away(layout, [finding.name for finding in todo if finding.name not in record.pins], say)
+    pinned = [finding for finding in todo if finding.locked]
+    _clear_away(layout, [finding.name for finding in todo if not finding.locked], say)
     failed: GessoError | None = None
     if any(finding.name == guard.GUARDED for finding in pinned):
         try:
@@ -186,10 +186,13 @@ def _install(
         files = [path for path in folder.iterdir() if path != wanted]
         if not _can_be_uninstalled(layout, name):
             guard.forget(layout.site_packages, name)
+        for wheel in files:
+            wheels.make_way(wheel, layout)
         flags = ("--force-reinstall", "--no-warn-script-location", "--root-user-action", "ignore")
         done = proc.run([*pip, "install", *quiet, *flags, *files], env=dict(env))
         if not done.ok:
             raise CheckError(f"{finding.name}: pip could not install it: {done.tail()}", "make room, then heal again")
+        guard.forget(layout.site_packages, name, but=finding.locked)  # what pip took no notice of
     except OSError as error:
         raise place.refused(error, folder) from None
     finally:
@@ -205,8 +208,10 @@ def _why(finding: Finding, result: proc.Result) -> Exception:
     if match := _AWAY.search(result.output):
         cause = _CAUSE.search(result.output)
         return _AwayError(cause[1] if cause else match[0])
+    absent = re.search(r"No matching distribution|ResolutionImpossible", result.output)  # the latter: so says the lock
     return FetchError(
-        f"{finding.name} {finding.locked}: the package index does not give it: {result.tail(2)}",
+        f"{finding.name} {finding.locked}: the package index does not {'have' if absent else 'give'} it"
+        f"{'' if absent else f': {result.tail(2)}'}",
         "name another index in PIP_INDEX_URL, then heal again; or start a fresh instance of this image",
     )
 
@@ -223,9 +228,9 @@ def _pip(layout: Layout) -> list[str | Path]:
     Raises CheckError where there is none.
     """
     python = layout.venv / shadows.PYTHON
-    wheels = sorted((layout.root / "usr/share/python-wheels").glob("pip-*.whl"))
+    kept = sorted((layout.root / "usr/share/python-wheels").glob("pip-*.whl"))
     ways: list[list[str | Path]] = [[python, "-m", "pip"]]
-    ways += [[python, wheel / "pip"] for wheel in wheels]
+    ways += [[python, wheel / "pip"] for wheel in kept]
     for way in ways:
         try:
             if proc.run([*way, "--version"], timeout=60).ok:
