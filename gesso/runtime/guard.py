@@ -67,7 +67,10 @@ def repair(layout: Layout, findings: list[Finding]) -> None:
     wheel = wheel_of(layout)
     if wheel is None:
         raise CheckError("the SQLAlchemy wheel is not in the image any more", "start a fresh instance of this image")
+    if wheels.is_damaged(wheel):
+        raise CheckError("the SQLAlchemy wheel in the image is damaged", "start a fresh instance of this image")
     forget(layout.site_packages, GUARDED)
+    wheels.make_way(wheel, layout)
     pip: list[str | Path] = [
         layout.venv / "bin" / "python",
         "-m",
@@ -79,19 +82,23 @@ def repair(layout: Layout, findings: list[Finding]) -> None:
     ]
     try:
         result = proc.run([*pip, "--force-reinstall", "--no-warn-script-location", wheel], timeout=120)
-        failure = "" if result.ok else result.tail() or f"pip ended with code {result.code}"
+        failure = None if result.ok else result.tail() or f"pip ended with {result.code}"
     except (GessoError, OSError) as error:  # no python in the venv, or one that hangs
         failure = str(error)
-    if failure and not wheels.unpack(wheel, layout.site_packages):  # pip may be what is broken
+    if failure is not None and not wheels.unpack(wheel, layout.site_packages):  # pip may be what is broken
         raise CheckError(f"SQLAlchemy could not be restored: {failure}", "start a fresh instance of this image")
 
 
-def forget(site: Path, name: str) -> None:
-    """Take away what says that a distribution is installed: pip then writes its files over whatever is there.
+def forget(site: Path, name: str, *, but: str = "") -> None:
+    """Take away what says that a distribution is installed, in versions `but` one.
+
+    pip then writes its files over whatever is there.
 
     Of two versions that a broken downgrade left, pip would take away one; without a RECORD it refuses to work at all.
     """
-    for _, entry in installed_in(site).get(name, []):
+    for version, entry in installed_in(site).get(name, []):
+        if version == but:
+            continue
         try:
             shutil.rmtree(entry)
         except OSError as error:

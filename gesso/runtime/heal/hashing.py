@@ -92,16 +92,17 @@ def _is_one_of(path: Path, digests: set[str], meter: _Meter) -> bool:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
         return False
-    with os.fdopen(handle, "rb", buffering=0) as file:
-        try:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                return False
-            while chunk := file.read(_CHUNK):
-                for each in hashes.values():
-                    each.update(chunk)
-                meter.add(len(chunk))
-        except OSError:
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
             return False
+        while chunk := os.read(handle, _CHUNK):
+            for each in hashes.values():
+                each.update(chunk)
+            meter.add(len(chunk))
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
     written = {
         f"{kind}={base64.urlsafe_b64encode(each.digest()).rstrip(b'=').decode()}" for kind, each in hashes.items()
     }

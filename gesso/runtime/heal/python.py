@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gesso import proc
 from gesso.errors import CheckError, FetchError, GessoError, VerifyError
-from gesso.runtime import guard
+from gesso.runtime import guard, wheels
 from gesso.runtime.heal import hashing, place, shadows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from gesso.runtime.layout import Layout, Record
 
@@ -30,13 +30,15 @@ _AWAY = re.compile(
     re.IGNORECASE,
 )
 
+_CAUSE = re.compile(r"\[Errno -?\d+\] ([^'\"()\n]+)")
+
 
 @dataclass(frozen=True)
 class Finding:
     """One thing that is not as locked; `broken` where ComfyUI must not be started like this.
 
-    `offline`: the image itself holds what is right. `files`: of a distribution, those that are altered or gone, below
-    site-packages; of anything else none.
+    `locked` is a version, or empty where it is about no distribution. `offline`: the image itself holds what is right.
+    `files`: of a distribution, those that are altered or gone, below site-packages; of anything else none.
     """
 
     name: str
@@ -47,7 +49,9 @@ class Finding:
     files: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.name} is {self.found}, the lock says {self.locked}"
+        return (
+            f"{self.name} is {self.found}, the lock says {self.locked}" if self.locked else f"{self.name} {self.found}"
+        )
 
 
 def examine(layout: Layout, record: Record, on_progress: Callable[[int, int], None]) -> list[Finding]:
@@ -77,7 +81,7 @@ def examine(layout: Layout, record: Record, on_progress: Callable[[int, int], No
         found.append(Finding(name, text, record.pins[name], broken=False, offline=False, files=tuple(files)))
     infos = [info for versions in installed.values() for _, info in versions]
     others = {**shadows.of_venv(layout), **shadows.in_site(site, infos)}
-    found += [Finding(name, text, "otherwise", broken=False, offline=True) for name, text in others.items()]
+    found += [Finding(name, text, "", broken=False, offline=True) for name, text in others.items()]
     return found
 
 
@@ -87,7 +91,7 @@ def unlocked(layout: Layout, record: Record) -> list[str]:
     return sorted(
         f"{name} {' and '.join(version for version, _ in versions)}"
         for name, versions in guard.installed_in(layout.site_packages).items()
-        if name not in known
+        if name not in known and not name.startswith("~")
     )
 
 
@@ -100,8 +104,8 @@ def repair(
     VerifyError where it gives something else.
     """
     todo = list(findings)
-    pinned = [finding for finding in todo if finding.name in record.pins]
-    _clear_away(layout, [finding.name for finding in todo if finding.name not in record.pins], say)
+    pinned = [finding for finding in todo if finding.locked]
+    _clear_away(layout, [finding.name for finding in todo if not finding.locked], say)
     failed: GessoError | None = None
     if any(finding.name == guard.GUARDED for finding in pinned):
         try:
@@ -137,6 +141,8 @@ def _from_index(
     """Install distributions again, one after the other: one that cannot be had does not stand in the others' way."""
     pins = _pins(layout)
     pip = _pip(layout)
+    if not Path(env.get("PIP_CONSTRAINT", "/")).is_file():  # pip would stop there; hashes say more than it could
+        env = {**env, "PIP_CONSTRAINT": ""}
     failed: list[GessoError] = []
     for number, finding in enumerate(findings, 1):
         say(f"{finding.name} {finding.locked}: is not in the image a second time; asking the package index")
@@ -180,10 +186,13 @@ def _install(
         files = [path for path in folder.iterdir() if path != wanted]
         if not _can_be_uninstalled(layout, name):
             guard.forget(layout.site_packages, name)
+        for wheel in files:
+            wheels.make_way(wheel, layout)
         flags = ("--force-reinstall", "--no-warn-script-location", "--root-user-action", "ignore")
         done = proc.run([*pip, "install", *quiet, *flags, *files], env=dict(env))
         if not done.ok:
             raise CheckError(f"{finding.name}: pip could not install it: {done.tail()}", "make room, then heal again")
+        guard.forget(layout.site_packages, name, but=finding.locked)  # what pip took no notice of
     except OSError as error:
         raise place.refused(error, folder) from None
     finally:
@@ -196,10 +205,13 @@ def _why(finding: Finding, result: proc.Result) -> Exception:
             f"{finding.name} {finding.locked}: what the package index gave is not what is locked",
             "name another index in PIP_INDEX_URL, then heal again",
         )
-    if _AWAY.search(result.output):
-        return _AwayError(result.tail(1))
+    if match := _AWAY.search(result.output):
+        cause = _CAUSE.search(result.output)
+        return _AwayError(cause[1] if cause else match[0])
+    absent = re.search(r"No matching distribution|ResolutionImpossible", result.output)  # the latter: so says the lock
     return FetchError(
-        f"{finding.name} {finding.locked}: the package index does not give it: {result.tail(2)}",
+        f"{finding.name} {finding.locked}: the package index does not {'have' if absent else 'give'} it"
+        f"{'' if absent else f': {result.tail(2)}'}",
         "name another index in PIP_INDEX_URL, then heal again; or start a fresh instance of this image",
     )
 
@@ -216,9 +228,9 @@ def _pip(layout: Layout) -> list[str | Path]:
     Raises CheckError where there is none.
     """
     python = layout.venv / shadows.PYTHON
-    wheels = sorted((layout.root / "usr/share/python-wheels").glob("pip-*.whl"))
+    kept = sorted((layout.root / "usr/share/python-wheels").glob("pip-*.whl"))
     ways: list[list[str | Path]] = [[python, "-m", "pip"]]
-    ways += [[python, wheel / "pip"] for wheel in wheels]
+    ways += [[python, wheel / "pip"] for wheel in kept]
     for way in ways:
         try:
             if proc.run([*way, "--version"], timeout=60).ok:

@@ -35,9 +35,11 @@ def in_site(site: Path, infos: Iterable[Path]) -> dict[str, str]:
             continue
         stem = entry.name.split(".")[0]
         if entry.suffix == ".pth":
-            found[entry.name] = "a .pth file that no distribution brought"
+            found[entry.name] = "is a .pth file that no distribution brought"
+        elif entry.name.startswith("~"):
+            found[entry.name] = "is what a pip that was killed left behind"
         elif stem in _HOOKS:
-            found[entry.name] = "code that Python runs at every start"
+            found[entry.name] = "is code that Python runs at every start"
         elif stem in modules and (entry.suffix == ".so" or (entry / "__init__.py").is_file()):
             found[entry.name] = f"would be imported instead of {stem}.py"
     return found
@@ -49,7 +51,7 @@ def of_venv(layout: Layout) -> dict[str, str]:
     home = layout.root / "usr/bin"
     settings = dict(_settings(layout))
     if settings.get("home") != str(home):
-        found[SETTINGS] = f"home is {settings.get('home', 'missing')}, not {home}"
+        found[SETTINGS] = f"says that Python is in {settings.get('home', 'no place')}, not in {home}"
     elif settings.get("include-system-site-packages", "").lower() != "false":
         found[SETTINGS] = "lets in packages from outside of the environment"
     python = layout.venv / PYTHON
