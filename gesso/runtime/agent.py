@@ -14,9 +14,10 @@ import uvicorn
 from gesso import proc
 from gesso.models import wanted
 from gesso.runtime import boot, gate, stock
+from gesso.runtime.healer import Healer
 from gesso.runtime.layout import AGENT_PORT
 from gesso.runtime.status import Status
-from gesso.runtime.supervisor import Supervisor
+from gesso.runtime.supervisor import Supervisor, unmarked
 from gesso.runtime.watch import Watch
 from gesso.runtime.web.app import application
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gesso.runtime.layout import Layout, Record
-
-_SUPERVISORS = "SUPERVISOR_"  # what supervisord adds to the environment of its children
 
 
 class _Server(uvicorn.Server):
@@ -51,7 +50,10 @@ def run(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[[s
         threading.Thread(target=work, args=(stop,), name=name, daemon=True).start()
     secure = gate.certificate(layout, env) is not None
     config = uvicorn.Config(
-        application(status, gate.in_force(layout, env), secure=secure, ended=stop.is_set),
+        application(
+            status, gate.in_force(layout, env), Healer(layout, env),
+            secure=secure, ended=stop.is_set, admin=gate.admin_origin(env),
+        ),
         host="127.0.0.1", port=AGENT_PORT, ws="none", lifespan="off", access_log=False, log_level="warning",
         server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=1, loop="asyncio",
     )  # fmt: skip
@@ -64,7 +66,6 @@ def revive(layout: Layout, env: Mapping[str, str], say: Callable[[str], None]) -
     """Start everything anew where the supervisor is gone: it can be killed where it is not the first process."""
     if boot.runs(layout):
         return
-    unset = [word for name in env if name.startswith(_SUPERVISORS) for word in ("-u", name)]
-    proc.detach(["env", *unset, str(layout.gesso / "venv" / "bin" / "gesso"), "boot"], layout.logs / "boot.log")
+    proc.detach([*unmarked(env), str(layout.gesso / "venv" / "bin" / "gesso"), "boot"], layout.logs / "boot.log")
     with contextlib.suppress(OSError):  # what we say went through the supervisor
         say("agent: the supervisor is gone; starting everything anew")
