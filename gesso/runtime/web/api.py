@@ -150,13 +150,11 @@ def _offset(request: Request) -> int:
     """Tell from which byte of the journal on: a browser that comes again says it in a header, others in the query."""
     if unknown := request.query_params.keys() - {"after"}:
         raise HTTPException(400, f"{min(unknown)[:40]!r} is no parameter of this\ngive after, or nothing")
-    given = request.query_params.get("after")
-    if given is None:
-        given = request.headers.get("last-event-id", "")
-        return int(given) if _counts(given) else 0
+    given = request.query_params.get("after", "0")
     if not _counts(given):
         raise HTTPException(400, "after is no number of bytes\ngive the id of the last event that came, or nothing")
-    return int(given)
+    last = request.headers.get("last-event-id", "")  # the later one: a browser keeps the address that it began with
+    return int(last) if _counts(last) else int(given)
 
 
 def _counts(text: str) -> bool:

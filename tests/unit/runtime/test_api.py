@@ -265,6 +265,7 @@ def test_events_from_the_beginning_live_and_to_the_end(url: str, fake_heal: Fake
     for again in (
         requests.get(f"{url}/heal/{name}/events", headers={"Last-Event-ID": last}, timeout=30),
         requests.get(f"{url}/heal/{name}/events?after={last}", timeout=30),
+        requests.get(f"{url}/heal/{name}/events?after=0", headers={"Last-Event-ID": last}, timeout=30),
     ):
         assert list(_told(again)) == rest
     whole = [e.get("event") for _, e in _told(requests.get(f"{url}/heal/{name}/events", timeout=30))]

@@ -203,6 +203,7 @@ def test_a_page_of_the_admins_origin_may_ask_ahead(way: str, path: str) -> None:
 
 AHEAD: dict[str, tuple[str, dict[str, str]]] = {
     "no origin is named": ("/gesso/api/heal", {"admin": ""}),
+    "no origin is named, and none asks": ("/gesso/api/heal", {"admin": "", "origin": ""}),
     "another origin": ("/gesso/api/heal", {"origin": "https://evil.example"}),
     "one that begins like it": ("/gesso/api/heal", {"origin": f"{ADMIN}.evil"}),
     "no origin": ("/gesso/api/heal", {"origin": ""}),

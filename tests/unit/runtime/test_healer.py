@@ -53,6 +53,14 @@ def _events(healer: Healer, name: str) -> list[str]:
     return [event["event"] for _, event in healer.lines(name, 0)]
 
 
+def test_names_sort_by_time() -> None:
+    times = [1_800_000_000 + n / 1000 for n in range(0, 3000, 7)]
+    names = [reports.new_id(now) for now in times]
+    assert names == sorted(names)
+    assert all(map(reports.is_id, names))
+    assert len({reports.new_id(times[0]) for _ in range(20)}) > 15
+
+
 def test_a_heal_from_its_start_to_its_report(healer: Healer, fake_heal: FakeHeal) -> None:
     fake_heal.finds(WRONG, hold="planned")
     started = healer.start(dry_run=True, by="page")

@@ -42,7 +42,7 @@ function item(d) {
   const next = d.next || d.next_step;
   const said = outcome === "failed" || outcome === "left" || d.repairable === false
     ? [d.why, next && `What to do: ${next}`]
-    : [outcome === "repaired" ? d.said || d.remedy : d.remedy, d.size && outcome === "planned" && `${size(d.size)} to fetch`];
+    : [outcome === "repaired" ? d.said || d.remedy : d.remedy && `Remedy: ${d.remedy}`, d.size && outcome === "planned" && `${size(d.size)} to fetch`];
   const more = said.filter(Boolean).join(" · ");
   if (more) one.append(make("br"), make("small", more));
   if (outcome === "repairing" && d.done && d.size) {
