@@ -31,8 +31,16 @@ def judge(model: Model, read: Read, size: int | None) -> ContentError | None:
     found = impostor(first)
     if found and not (pickle and found.why == "pickle"):
         return ContentError(found.why, found.message, found.next_step)
-    # Of a pickle nothing may be believed before its hash is right.
-    return _size(model, size) or (None if pickle else _header(model, read, first, size))
+    if pickle:  # of one nothing may be believed before its hash is right
+        return _size(model, size)
+    wrong = _size(model, size)
+    if wrong is None:
+        return _header(model, read, first, size)
+    # A whole file of another family says more than that its size is not the wanted one.
+    other = _header(model, read, first, size)
+    if other is None or other.why != "wrong-family":
+        return wrong
+    return ContentError(other.why, f"{other.message} ({wrong.message})", other.next_step)
 
 
 def _header(model: Model, read: Read, first: bytes, size: int | None) -> ContentError | None:

@@ -14,6 +14,7 @@ from gesso.models import wanted
 from gesso.runtime import boot, gate, stock
 from gesso.runtime.drift import Drift
 from gesso.runtime.heal import reports
+from gesso.runtime.healer import Healer
 from gesso.runtime.layout import AGENT_PORT
 from gesso.runtime.scrub import Scrub
 from gesso.runtime.state import USABLE
@@ -56,7 +57,10 @@ def run(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[[s
         threading.Thread(target=work, args=(stop,), name=name, daemon=True).start()
     secure = gate.certificate(layout, env) is not None
     config = uvicorn.Config(
-        application(status, gate.in_force(layout, env), secure=secure, ended=stop.is_set),
+        application(
+            status, gate.in_force(layout, env), Healer(layout, env),
+            secure=secure, ended=stop.is_set, admin=gate.admin_origin(env),
+        ),
         host="127.0.0.1", port=AGENT_PORT, ws="none", lifespan="off", access_log=False, log_level="warning",
         server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=1, loop="asyncio",
     )  # fmt: skip

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from gesso import proc
 from gesso.errors import CheckError
 from gesso.runtime import environment, gate, sweep, workspace
+from gesso.runtime.supervisor import unmarked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from gesso.runtime.layout import Layout, Record
 
 LAUNCHED_BY_VAST = Path("/.launch")  # there in ssh and jupyter mode only, where this script is `onstart`
-_SUPERVISORS = "SUPERVISOR_"  # what supervisord adds to the environment of its children
 _LOCK_FD = 3  # supervisord keeps inherited descriptors below 5, and no child of its gets them: it holds the lock
 
 
@@ -87,8 +87,7 @@ def revive(layout: Layout, env: Mapping[str, str], say: Callable[[str], None]) -
     """Start everything anew where the supervisor is gone: it can be killed where it is not the first process."""
     if runs(layout):
         return
-    unset = [word for name in env if name.startswith(_SUPERVISORS) for word in ("-u", name)]
-    proc.detach(["env", *unset, str(layout.gesso / "venv" / "bin" / "gesso"), "boot"], layout.logs / "boot.log")
+    proc.detach([*unmarked(env), str(layout.gesso / "venv" / "bin" / "gesso"), "boot"], layout.logs / "boot.log")
     with contextlib.suppress(OSError):  # what we say went through the supervisor
         say("gesso: the supervisor is gone; starting everything anew")
 

@@ -4,12 +4,16 @@ Doors: the token as the first part of the path (what Krita keeps on HTTP and web
 cookie that `?token=` sets. The cookie is not the token but a signature by it, with an end: browsers send cookies to
 every port of a host, and on Vast.ai other people's instances are on other ports of the same one. For the same reason
 what the cookie opens must come from this very origin: SameSite alone lets a neighbour's page act.
+
+One other origin may be named (`GESSO_ADMIN_ORIGIN`): what its pages ask of the API in advance is answered, and no more.
+A browser sends that question without the token, so that it opens nothing; the request itself comes by path or Bearer.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +24,13 @@ if TYPE_CHECKING:
 
 COOKIE_DAYS = 30
 ONWARD = "X-Gesso-Onward"
+ADMIN_HEADERS = {
+    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID",
+    "Access-Control-Max-Age": "600",
+    "Vary": "Origin",
+}
+_API = re.compile(r"/gesso/api(/[A-Za-z0-9_-]+(\.json)?)*\Z")
 _DAY = 86400
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 
@@ -52,23 +63,30 @@ class Asked:
 class Answer:
     """What the gate does: `passed` names the door, else `page` is what the client is told.
 
-    The door "welcome" leads to the page that sets the cookie, with `headers`.
+    The door "welcome" leads to the page that sets the cookie, the door "preflight" to an empty answer, with `headers`.
     """
 
     status: int
-    passed: Literal["path", "bearer", "cookie", "welcome", ""] = ""
+    passed: Literal["path", "bearer", "cookie", "welcome", "preflight", ""] = ""
     page: Literal["who", "foreign", ""] = ""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def decide(asked: Asked, token: str, now: float) -> Answer:
-    """Decide about one request at `now` (seconds since the epoch)."""
-    first, slash, _ = asked.path.removeprefix("/").partition("/")
-    if _same(first, token):
+def decide(asked: Asked, token: str, now: float, admin: str = "") -> Answer:
+    """Decide about one request at `now` (seconds since the epoch). `admin`: the one other origin, or nothing."""
+    first, slash, rest = asked.path.removeprefix("/").partition("/")
+    known = _same(first, token)
+    if admin and _preflight(asked, f"/{rest}" if known else asked.path, admin):
+        return Answer(200, "preflight", headers={"Access-Control-Allow-Origin": admin, **ADMIN_HEADERS})
+    if known:
         if slash:
             return Answer(200, "path")
         query = f"?{asked.query}" if asked.query else ""
         return Answer(308, headers={"Location": f"/{token}/{query}"})
+    return _without_the_path(asked, token, now)
+
+
+def _without_the_path(asked: Asked, token: str, now: float) -> Answer:
     scheme, _, given = asked.header("authorization").partition(" ")
     if _same(given.strip(), token) and scheme.lower() == "bearer":
         return Answer(200, "bearer")
@@ -82,6 +100,12 @@ def decide(asked: Asked, token: str, now: float) -> Answer:
 def _same(given: str, token: str) -> bool:
     """Compare without telling by the time how much of it was right."""
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
+
+
+def _preflight(asked: Asked, path: str, admin: str) -> bool:
+    """Tell whether a browser asks whether a page of that origin may use the API."""
+    asks = asked.method == "OPTIONS" and bool(asked.header("access-control-request-method"))
+    return asks and asked.header("origin") == admin and _API.match(path) is not None
 
 
 def _token_in(query: str, token: str) -> bool:

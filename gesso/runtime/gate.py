@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}\Z")
 _GIVEN = ("GESSO_TOKEN", "OPEN_BUTTON_TOKEN")
 _CERT, _KEY = "GESSO_TLS_CERT", "GESSO_TLS_KEY"
+_ADMIN = "GESSO_ADMIN_ORIGIN"
+_ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)(:[1-9]\d{0,4})?\Z", re.ASCII)
+_USUAL = {"http": ":80", "https": ":443"}  # ports that browsers leave out
 
 # Caddy asks the agent about every request (docs/adr/0021): the doors are in gesso.runtime.door. Where the agent does
 # not answer, whoever has the token in the path or as Bearer still reaches ComfyUI; strangers stay out.
@@ -63,6 +66,12 @@ _CADDYFILE = """\
 \t\t@welcome header X-Gesso-Door welcome
 \t\treverse_proxy @welcome 127.0.0.1:{agent} {{
 \t\t\trewrite /gate/welcome
+\t\t\theader_up X-Forwarded-Method {{method}}
+\t\t\theader_up X-Forwarded-Uri {{http.request.orig_uri}}
+\t\t}}
+\t\t@preflight header X-Gesso-Door preflight
+\t\treverse_proxy @preflight 127.0.0.1:{agent} {{
+\t\t\trewrite /gate/preflight
 \t\t\theader_up X-Forwarded-Method {{method}}
 \t\t\theader_up X-Forwarded-Uri {{http.request.orig_uri}}
 \t\t}}
@@ -126,8 +135,10 @@ def token(layout: Layout, env: Mapping[str, str]) -> str:
 def configure(layout: Layout, env: Mapping[str, str], effective: str | None = None) -> None:
     """Write Caddy's configuration, readable by its owner alone; for the token `effective`, where one is in force.
 
-    Raises CheckError for a token that keeps nobody out, a certificate that cannot be used, and a full disk.
+    Raises CheckError for a token that keeps nobody out, a certificate that cannot be used, an origin that is none, and a full
+    disk.
     """
+    admin_origin(env)
     try:
         effective = effective or token(layout, env)
         layout.run.mkdir(parents=True, exist_ok=True)
@@ -160,6 +171,23 @@ def _files(layout: Layout, env: Mapping[str, str], effective: str) -> dict[Path,
     found = {layout.run / "token": effective + "\n", layout.run / "Caddyfile": text}
     given = any(env.get(name) for name in _GIVEN)
     return found if given else found | {layout.state / "token": effective + "\n"}
+
+
+def admin_origin(env: Mapping[str, str]) -> str:
+    """Give the one origin whose pages may use the API, as browsers write it; nothing where none is named.
+
+    Raises CheckError for what is not exactly one origin.
+    """
+    given = env.get(_ADMIN, "")
+    if not given:
+        return ""
+    found = _ORIGIN.match(given.lower())
+    if found is None or int((found[4] or ":1")[1:]) > 65535:
+        wrong = f"{_ADMIN}: {given[:80]!r} is not exactly one origin"
+        raise CheckError(
+            wrong, "give scheme://host or scheme://host:port, without a path, such as https://admin.example"
+        )
+    return f"{found[1]}://{found[2]}{'' if found[4] == _USUAL[found[1]] else found[4] or ''}"
 
 
 def certificate(layout: Layout, env: Mapping[str, str]) -> tuple[Path, Path] | None:

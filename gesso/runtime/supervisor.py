@@ -17,10 +17,18 @@ from xml.parsers.expat import ExpatError
 from gesso.errors import CheckError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gesso.runtime.layout import Layout
 
 _TIMEOUT = 5.0  # seconds
+_MARKS = "SUPERVISOR_"  # what supervisord adds to the environment of its children
 _NEXT = "restart the instance"
+
+
+def unmarked(env: Mapping[str, str]) -> list[str]:
+    """Give the words before a command that is to outlive the supervisor: a boot ends what has its marks."""
+    return ["env", *(word for name in sorted(env) if name.startswith(_MARKS) for word in ("-u", name))]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
+import subprocess
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +21,19 @@ import docker
 import pytest
 import requests
 import testinfra
+from playwright.sync_api import sync_playwright
 
 from gesso.image.build import prepare
 from gesso.image.plan import tags_of
 from gesso.settings import Project, Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from docker.models.containers import Container
     from docker.models.images import Image
     from docker.models.volumes import Volume
+    from playwright.sync_api import Browser, Page
 
     from gesso.image.locking import Locked
     from gesso.manifest.schema import Manifest
@@ -220,6 +225,39 @@ def record(instance: Instance) -> dict[str, Any]:
     text = instance.run("cat /opt/gesso/build.json").stdout
     loaded: dict[str, Any] = json.loads(text)
     return loaded
+
+
+def _chromium() -> str | None:
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = _chromium()
+    if path is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        words = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"]
+        subprocess.run(words, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, capture_output=True, check=False)
+        path = _chromium()
+    if path is None:
+        pytest.skip("no Chromium here (Debian: apt-get install chromium): the page was not run in a browser")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+Picture = Callable[["Page", str], None]
+
+
+@pytest.fixture(scope="session")
+def picture() -> Picture:
+    """Keep a picture of a page by a name, where `GESSO_SCREENSHOTS` names a folder."""
+
+    def keep(page: Page, name: str) -> None:
+        if folder := os.environ.get("GESSO_SCREENSHOTS"):
+            page.screenshot(path=f"{folder}/{name}.png")
+
+    return keep
 
 
 def pytest_report_header() -> str:

@@ -5,25 +5,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import expect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from docker.models.images import Image
+    from playwright.sync_api import Browser
 
     from gesso.manifest.schema import Manifest
 
-    from .conftest import Instance, Instances
+    from .conftest import Instance, Instances, Picture
 
 STATES = ["booting", "fetching", "starting", "ready"]
 PROBE = """
@@ -33,25 +31,6 @@ new MutationObserver(() => {
   if (seen.at(-1) !== said) seen.push(said);
 }).observe(document.getElementById('state'), {attributes: true, childList: true});
 """
-
-
-def _chromium() -> str | None:
-    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = _chromium()
-    if path is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        words = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"]
-        subprocess.run(words, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, capture_output=True, check=False)
-        path = _chromium()
-    if path is None:
-        pytest.skip("no Chromium here (Debian: apt-get install chromium): the page was not run in a browser")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +50,7 @@ def slow(instances: Instances, image: Image, manifest: Manifest) -> Instance:
     return mine
 
 
-def _picture(page: Page, name: str) -> None:
-    if folder := os.environ.get("GESSO_SCREENSHOTS"):
-        page.screenshot(path=f"{folder}/{name}.png")
-
-
-def test_from_booting_to_ready(browser: Browser, slow: Instance) -> None:
+def test_from_booting_to_ready(browser: Browser, slow: Instance, picture: Picture) -> None:
     slow.container.exec_run(["entrypoint.sh"], detach=True)
     deadline = 200
     for _ in range(deadline):
@@ -95,11 +69,11 @@ def test_from_booting_to_ready(browser: Browser, slow: Instance) -> None:
     state = page.locator("#state")
     expect(state).to_have_text("fetching", timeout=60_000)
     expect(page.locator("#why")).to_contain_text("to come")
-    expect(page.locator("progress").first).to_be_visible(timeout=20_000)
+    expect(page.locator("#models progress").first).to_be_visible(timeout=20_000)
     expect(page.locator("#models")).to_contain_text("/s", timeout=20_000)
     expect(page.locator("#models")).to_contain_text("from 127.0.0.1")
     expect(page.locator("#connect")).to_be_hidden()
-    _picture(page, "page-fetching")
+    picture(page, "page-fetching")
     slow.mirror("*", "healthy")
     expect(state).to_have_text("ready", timeout=120_000)
     seen = page.evaluate("window.seenStates")
@@ -107,7 +81,7 @@ def test_from_booting_to_ready(browser: Browser, slow: Instance) -> None:
     expect(page.locator("#said")).to_contain_text("ready: Krita can work")
     expect(page.locator("#models .stage").first).to_have_text("verified")
     assert problems == []
-    _picture(page, "page-ready")
+    picture(page, "page-ready")
 
 
 @pytest.fixture
@@ -148,16 +122,16 @@ def test_for_a_screen_reader(browser: Browser, address: str) -> None:
     page = browser.new_page()
     page.goto(f"{address}/gesso/")
     expect(page.locator("#connect")).to_be_visible()
-    for name in ("State", "Connect Krita", "Models", "Open", "Machine"):
+    for name in ("State", "Connect Krita", "Self-Heal", "Models", "Open", "Machine"):
         expect(page.get_by_role("region", name=name)).to_be_visible()
     expect(page.get_by_label("The address to paste into Krita")).to_have_value(address)
-    expect(page.get_by_role("status")).to_have_attribute("aria-live", "polite")
+    expect(page.get_by_role("status").and_(page.locator("#said"))).to_have_attribute("aria-live", "polite")
     assert page.locator("html").get_attribute("lang") == "en"
     page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone(browser: Browser, address: str, scheme: Any) -> None:
+def test_on_a_phone(browser: Browser, address: str, scheme: Any, picture: Picture) -> None:
     context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
     page = context.new_page()
     page.goto(f"{address}/gesso/")
@@ -168,7 +142,7 @@ def test_on_a_phone(browser: Browser, address: str, scheme: Any) -> None:
     button = page.get_by_role("button", name="Copy").bounding_box()
     assert button is not None
     assert button["height"] >= 36
-    _picture(page, f"page-phone-{scheme}")
+    picture(page, f"page-phone-{scheme}")
     context.close()
 
 
@@ -185,14 +159,14 @@ def test_the_links_lead_somewhere(browser: Browser, address: str) -> None:
     page.close()
 
 
-def test_the_cookie_door(browser: Browser, slow: Instance, address: str) -> None:
+def test_the_cookie_door(browser: Browser, slow: Instance, address: str, picture: Picture) -> None:
     context = browser.new_context()
     page = context.new_page()
     refused = page.goto(f"{slow.url}/gesso/")
     assert refused is not None
     assert refused.status == 401
     expect(page.locator("h1")).to_contain_text("401")
-    _picture(page, "page-401")
+    picture(page, "page-401")
     page.get_by_label("Or give the token here").fill("wrong-token-0123456789")
     page.get_by_role("button", name="Let me in").click()
     expect(page.locator("h1")).to_contain_text("401")

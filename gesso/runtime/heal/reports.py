@@ -19,8 +19,8 @@ _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}\Z")
 
 
 def new_id(now: float) -> str:
-    """Give a name for a heal that begins now: they sort by time."""
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(3)}"
+    """Give a name for a heal that begins now: they sort by time, to a quarter of a millisecond."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{int(now % 1 * 4096):03x}{secrets.token_hex(2)[:3]}"
 
 
 def is_id(text: str) -> bool:

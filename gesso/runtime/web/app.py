@@ -8,18 +8,23 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from gesso.runtime.web import gatekeeper, metrics
+from gesso.runtime.web.api import api, refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from starlette.requests import Request
 
+    from gesso.runtime.healer import Healer
+
 _STEP = 0.4  # seconds between two looks at what a page should be told
 _BEAT = 15.0  # seconds without news after which a page is told that we live
+_FILES = ("style.css", "app.js", "draw.js", "heal.js", "icon.svg")
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _HEADERS = {
     "Cache-Control": "no-cache",
@@ -30,12 +35,20 @@ _HEADERS = {
 
 
 def application(
-    status: Callable[[], dict[str, Any]], token: str, *, secure: bool = False, ended: Callable[[], bool] = lambda: False
-) -> Starlette:
-    """Make the application; `status` gives the state as plain data, `ended` says that the agent is to go."""
+    status: Callable[[], dict[str, Any]], token: str, healer: Healer,
+    *, secure: bool = False, ended: Callable[[], bool] = lambda: False, admin: str = "",
+) -> Starlette:  # fmt: skip
+    """Make the application.
+
+    `status` gives the state as plain data, `ended` says that the agent is to go, `admin` is the one other origin whose
+    pages may use the API.
+    """
 
     async def gate(request: Request) -> Response:  # not in a thread, which would cost more than the answer
-        return gatekeeper.answer(request, token, secure=secure)
+        return gatekeeper.answer(request, token, secure=secure, admin=admin)
+
+    async def preflight(request: Request) -> Response:
+        return gatekeeper.preflight(request, token, admin=admin)
 
     async def welcome(request: Request) -> Response:
         return gatekeeper.welcome(request, token, secure=secure)
@@ -53,18 +66,23 @@ def application(
     def to_page(_: Request) -> Response:
         return RedirectResponse("gesso/", 308)
 
-    return Starlette(
+    made = Starlette(
         routes=[
             Route("/gate", gate),  # Caddy asks with GET, whatever it was asked with
             Route("/gate/welcome", welcome),
+            Route("/gate/preflight", preflight, methods=["OPTIONS"]),
             Route("/gesso", to_page),
             Route("/gesso/", _file("index.html")),
-            *[Route(f"/gesso/{name}", _file(name)) for name in ("style.css", "app.js", "icon.svg")],
+            *[Route(f"/gesso/{name}", _file(name)) for name in _FILES],
+            Mount("/gesso/api", api(status, healer, ended=ended, admin=admin)),
             Route("/gesso/status.json", status_json),
             Route("/gesso/events", events),
             Route("/metrics", prometheus),
-        ]
+        ],
+        exception_handlers={HTTPException: refused},
     )
+    made.router.redirect_slashes = False  # it would lead to an address without the token
+    return made
 
 
 def _file(name: str) -> Callable[[Request], Response]:

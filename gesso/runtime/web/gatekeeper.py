@@ -6,7 +6,7 @@ import html
 import time
 from typing import TYPE_CHECKING
 
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from gesso.runtime.door import ONWARD, Asked, decide
 
@@ -37,20 +37,32 @@ _PLAIN = {
     "who": "401: this server wants its token. Use the address that `gesso url` prints on the instance.\n",
     "foreign": "403: another site sent this request; it was refused.\n",
 }
+_FOR_PROGRAMS = {
+    "who": {
+        "error": "this server wants its token",
+        "next": "send Authorization: Bearer TOKEN, or the token as the first part of the path",
+    },
+    "foreign": {
+        "error": "another site sent this request",
+        "next": "come with the token: the cookie is for its own page",
+    },
+}
 
 
-def answer(request: Request, token: str, *, secure: bool) -> Response:
+def answer(request: Request, token: str, *, secure: bool, admin: str = "") -> Response:
     """Answer Caddy: 200 and the door, or what the client is to be told.
 
     Only who may pass gets a 2xx: Caddy takes that for a yes.
     """
     asked = _asked(request, secure=secure)
-    decided = decide(asked, token, time.time())
+    decided = decide(asked, token, time.time(), admin)
     if decided.passed:
         return Response(status_code=200, headers={DOOR: decided.passed})
     headers = {**_HEADERS, **decided.headers}
     if decided.status == 308:
         return Response(status_code=308, headers=headers)
+    if "/gesso/api/" in asked.path:
+        return JSONResponse(_FOR_PROGRAMS[decided.page], decided.status, headers)
     if "text/html" in asked.header("accept"):
         return _page(_WHO if decided.page == "who" else _FOREIGN, decided.status, headers)
     return PlainTextResponse(_PLAIN[decided.page], decided.status, headers)
@@ -65,6 +77,14 @@ def welcome(request: Request, token: str, *, secure: bool) -> Response:
     lead = f'<meta http-equiv="refresh" content="0;url={onward}">'
     headers = {**_HEADERS, "Set-Cookie": decided.headers["Set-Cookie"]}
     return _page(f'<p>Welcome. <a href="{onward}">Go on</a></p>', 200, headers, lead)
+
+
+def preflight(request: Request, token: str, *, admin: str) -> Response:
+    """Tell a browser what pages of the admin's origin may ask of the API: nothing else is in the answer."""
+    decided = decide(_asked(request, secure=False), token, time.time(), admin)
+    if decided.passed != "preflight":
+        return answer(request, token, secure=False, admin=admin)
+    return Response(status_code=204, headers=dict(decided.headers))
 
 
 def _asked(request: Request, *, secure: bool) -> Asked:

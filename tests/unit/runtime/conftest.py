@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +18,6 @@ from gesso.runtime.layout import Layout, Record
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -67,3 +70,31 @@ def serving() -> Callable[[dict[str, tuple[int, bytes]]], AbstractContextManager
                 thread.join()
 
     return serve
+
+
+@dataclass
+class FakeHeal:
+    """Says to the heal that stands in for the real one (tests/fake_heal.py) what it finds."""
+
+    layout: Layout
+    program: Path
+
+    def finds(self, *damages: dict[str, Any], hold: str = "", die: str = "") -> None:
+        """Have the next one find this; it waits before the event `hold` until `go_on`, or ends before `die`."""
+        self.layout.state.mkdir(parents=True, exist_ok=True)
+        plan = {"damages": damages, "hold": hold, "die": die}
+        (self.layout.state / "fake-heal.json").write_text(json.dumps(plan))
+        (self.layout.state / "fake-heal.hold").touch()
+
+    def go_on(self) -> None:
+        (self.layout.state / "fake-heal.hold").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def fake_heal(layout: Layout) -> FakeHeal:
+    program = layout.gesso / "venv" / "bin" / "gesso"
+    program.parent.mkdir(parents=True)
+    script = Path(__file__).resolve().parents[2] / "fake_heal.py"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -S {script} {layout.workspace} "$@"\n')
+    program.chmod(0o755)
+    return FakeHeal(layout, program)

@@ -179,7 +179,59 @@ def test_what_the_cookie_opens_comes_from_us(method: str, headers: dict[str, str
     assert answer == (Answer(200, "cookie") if passes else Answer(403, page="foreign"))
 
 
+# --- one other origin
+
+
+ADMIN = "https://admin.example"
+ASKS = {"origin": ADMIN, "access-control-request-method": "POST"}
+
+
+def _ask_ahead(uri: str, admin: str = ADMIN, method: str = "OPTIONS", **changes: str) -> Answer:
+    headers = {"host": HOST, **ASKS, **{name.replace("_", "-"): value for name, value in changes.items()}}
+    return decide(Asked(method, uri, headers), TOKEN, NOW, admin)
+
+
+@pytest.mark.parametrize("way", ["", f"/{TOKEN}"])
+@pytest.mark.parametrize("path", ["", "/heal", "/reports/20260714-093000-5f0c2a", "/openapi.json", "/heal?after=1"])
+def test_a_page_of_the_admins_origin_may_ask_ahead(way: str, path: str) -> None:
+    answer = _ask_ahead(f"{way}/gesso/api{path}")
+    assert (answer.status, answer.passed) == (200, "preflight")
+    assert answer.headers["Access-Control-Allow-Origin"] == ADMIN
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+    assert TOKEN not in str(answer)
+
+
+AHEAD: dict[str, tuple[str, dict[str, str]]] = {
+    "no origin is named": ("/gesso/api/heal", {"admin": ""}),
+    "no origin is named, and none asks": ("/gesso/api/heal", {"admin": "", "origin": ""}),
+    "another origin": ("/gesso/api/heal", {"origin": "https://evil.example"}),
+    "one that begins like it": ("/gesso/api/heal", {"origin": f"{ADMIN}.evil"}),
+    "no origin": ("/gesso/api/heal", {"origin": ""}),
+    "it asks for no method": ("/gesso/api/heal", {"access_control_request_method": ""}),
+    "no question": ("/gesso/api/heal", {"method": "POST"}),
+    "ComfyUI": ("/prompt", {}),
+    "the page": ("/gesso/", {}),
+    "a name that begins like it": ("/gesso/apis/heal", {}),
+    "a way out": ("/gesso/api/../../prompt", {}),
+    "a hidden way out": ("/gesso/api/%2e%2e/prompt", {}),
+    "a way out by slashes": ("/gesso/api//prompt", {}),
+    "a wrong token before it": ("/wrong-token-0123456789/gesso/api/heal", {}),
+    "a token twice": (f"/x/{TOKEN}/gesso/api/heal", {}),
+}
+
+
+@pytest.mark.parametrize(("uri", "changes"), AHEAD.values(), ids=AHEAD.keys())
+def test_nobody_else_and_nothing_else_is_asked_ahead(uri: str, changes: dict[str, str]) -> None:
+    assert _ask_ahead(uri, **changes).status == 401
+
+
+def test_the_admins_origin_needs_the_token_all_the_same() -> None:
+    for headers in ({"cookie": _cookie()}, {}):
+        answer = decide(Asked("POST", "/gesso/api/heal", {"host": HOST, "origin": ADMIN, **headers}), TOKEN, NOW, ADMIN)
+        assert answer.status == (403 if headers else 401)
+
+
 @given(st.text(), st.sampled_from(["GET", "POST"]), st.text(), st.text(), st.text())
 def test_nothing_gets_in_or_crashes_it(uri: str, method: str, authorization: str, cookie: str, origin: str) -> None:
     headers = {"authorization": authorization, "cookie": cookie, "origin": origin, "host": HOST}
-    assert decide(Asked(method, uri, headers), TOKEN, NOW).status == 401
+    assert decide(Asked(method, uri, headers), TOKEN, NOW, ADMIN).status == 401

@@ -125,6 +125,35 @@ def test_whoever_has_no_token_gets_401(layout: Layout) -> None:
     assert re.search(r'respond ".*" 401$', handles[-1][1], re.MULTILINE)
 
 
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        ("", ""), ("https://admin.example", "https://admin.example"), ("HTTPS://Admin.Example", "https://admin.example"),
+        ("https://admin.example:443", "https://admin.example"), ("http://admin:80", "http://admin"),
+        ("http://127.0.0.1:9000", "http://127.0.0.1:9000"), ("http://[2001:db8::9]:81", "http://[2001:db8::9]:81"),
+        ("https://admin.example:80", "https://admin.example:80"), ("https://xn--mller-kva.example", "https://xn--mller-kva.example"),
+    ],
+)  # fmt: skip
+def test_the_admins_origin_as_browsers_write_it(given: str, origin: str) -> None:
+    assert gate.admin_origin({"GESSO_ADMIN_ORIGIN": given}) == origin
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "*", "null", "admin.example", "https://", "https://admin.example/", "https://admin.example/x", "ftp://admin.example",
+        "https://a.example,https://b.example", "https://a.example https://b.example", "https://*.example",
+        "https://user@admin.example", "https://admin.example:0", "https://admin.example:65536", "https://admin.example:",
+        "https://admin.example\n", " https://admin.example", "https://müller.example", "https://-a.example",
+    ],
+)  # fmt: skip
+def test_what_is_not_exactly_one_origin_stops_the_boot(layout: Layout, given: str) -> None:
+    with pytest.raises(CheckError, match=r"^GESSO_ADMIN_ORIGIN: .* is not exactly one origin") as raised:
+        gate.configure(layout, {"GESSO_TOKEN": OWN, "GESSO_ADMIN_ORIGIN": given})
+    assert "scheme://host:port" in raised.value.next_step
+    assert not (layout.run / "Caddyfile").exists()
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, Path]:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"

@@ -17,6 +17,7 @@ import uvicorn
 from gesso.models.folder import Folder
 from gesso.runtime import status as statuses
 from gesso.runtime.drift import Drift
+from gesso.runtime.healer import Healer
 from gesso.runtime.state import ModelFact, Trouble
 from gesso.runtime.status import Status
 from gesso.runtime.supervisor import Program, Supervisor
@@ -63,10 +64,10 @@ def status(layout: Layout, record: Callable[..., Record], goods: FakeStock, monk
 
 
 @pytest.fixture
-def url(status: Status) -> Iterator[str]:
+def url(status: Status, layout: Layout) -> Iterator[str]:
     listening = socket.create_server(("127.0.0.1", 0))
     ended = threading.Event()
-    app = application(status, TOKEN, ended=ended.is_set)
+    app = application(status, TOKEN, Healer(layout, {}), ended=ended.is_set)
     config = uvicorn.Config(app, ws="none", lifespan="off", access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -106,6 +107,7 @@ def test_only_who_may_pass_gets_a_yes(url: str) -> None:
         assert "X-Gesso-Door" not in refused.headers
         assert refused.headers["WWW-Authenticate"]
         assert refused.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert _gate(url, f"/gesso/api{uri}").json()["next"].startswith("send Authorization: Bearer")
     assert requests.get(f"{url}/gate", timeout=10).status_code == 401  # without Caddy's headers, too
 
 
@@ -144,28 +146,32 @@ def test_the_page_and_what_it_needs(url: str) -> None:
     page = requests.get(f"{url}/gesso/", timeout=10)
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     needs = re.findall(r'(?:href|src)="([^"#]+)"', page.text)
-    assert {"style.css", "app.js", "icon.svg", "status.json"} <= set(needs)
+    assert {"style.css", "app.js", "heal.js", "icon.svg", "status.json", "api/openapi.json"} <= set(needs)
+    scripts = [STATIC.joinpath(name).read_text(encoding="utf-8") for name in needs if name.endswith(".js")]
+    needs += re.findall(r'from "\./([\w.]+)"', "".join(scripts))
+    assert "draw.js" in needs
     for name in needs:
-        if "/" not in name:
+        if not name.startswith("../"):
             assert requests.get(f"{url}/gesso/{name}", timeout=10).status_code == 200, name
     lead = requests.get(f"{url}/gesso", timeout=10, allow_redirects=False)
     assert (lead.status_code, lead.headers["Location"]) == (308, "gesso/")
 
 
-@pytest.mark.parametrize("name", ["index.html", "style.css", "app.js", "icon.svg"])
+@pytest.mark.parametrize("name", ["index.html", "style.css", "app.js", "draw.js", "heal.js", "icon.svg"])
 def test_nothing_comes_from_outside(name: str) -> None:
     text = STATIC.joinpath(name).read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
     assert not re.search(r"https?://|//[a-z]+\.[a-z]|@import|url\(", text)
     assert not re.search(r"\bstyle=|\bon[a-z]+=|innerHTML|eval\(|document\.write", text)  # the policy forbids them
 
 
-def test_every_id_that_the_script_asks_for_is_on_the_page() -> None:
-    page, script = (STATIC.joinpath(name).read_text(encoding="utf-8") for name in ("index.html", "app.js"))
+@pytest.mark.parametrize("name", ["app.js", "heal.js"])
+def test_every_id_that_a_script_asks_for_is_on_the_page(name: str) -> None:
+    page, script = (STATIC.joinpath(name).read_text(encoding="utf-8") for name in ("index.html", name))
     ids = set(re.findall(r'id="([\w-]+)"', page))
     asked = set(re.findall(r'(?:\$|put|list)\("([\w-]+)"', script))
     assert asked
     assert asked <= ids
-    assert set(re.findall(r'(?:aria-labelledby|for)="([\w-]+)"', page)) <= ids
+    assert set(re.findall(r'(?:aria-labelledby|aria-describedby|for)="([\w-]+)"', page)) <= ids
 
 
 def _luminance(color: str) -> float:

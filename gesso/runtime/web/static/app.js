@@ -1,43 +1,11 @@
-"use strict";
-// Draws what the agent says (events), with text nodes only: nothing that comes over the wire is ever HTML.
+// Draws the state that the agent tells (events).
+import { $, list, make, put, size, time } from "./draw.js";
 
 const STAGES = {
   verified: "verified", checking: "being checked", fetching: "fetching", waiting: "waits its turn",
   failed: "failed; tried again by itself", "left-out": "left out",
 };
-const $ = (id) => document.getElementById(id);
 let spoken = "";
-
-function size(n) {
-  for (const [unit, step] of [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]]) if (n >= step) return `${(n / step).toFixed(1)} ${unit}`;
-  return `${Math.round(n)} B`;
-}
-
-function time(seconds) {
-  const s = Math.round(seconds);
-  if (s < 60) return `${s} s`;
-  return s < 3600 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
-}
-
-function make(tag, text, properties = {}) {
-  const element = Object.assign(document.createElement(tag), properties);
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
-
-function put(id, text) {
-  const element = $(id);
-  if (element.textContent !== text) element.textContent = text;
-  element.hidden = text === "";
-}
-
-// Lists are drawn anew only where they changed: focus and selection stay.
-function list(id, items, draw) {
-  const parent = $(id), key = JSON.stringify(items);
-  if (parent.dataset.drawn === key) return;
-  parent.dataset.drawn = key;
-  parent.replaceChildren(...items.flatMap(draw));
-}
 
 function model(m) {
   const item = make("li"), row = make("div", undefined, { className: "row" });

@@ -1,0 +1,195 @@
+"""The API described, as OpenAPI 3.1: data by hand, held against the application by the tests (docs/adr/0023)."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from gesso import __version__
+from gesso.runtime.heal.damage import Kind
+from gesso.runtime.state import Name
+
+_ID = r"^\d{8}-\d{6}-[0-9a-f]{6}$"
+_EXAMPLE = "20260714-093000-5f0c2a"
+_KINDS, _STATES = list(get_args(Kind)), list(get_args(Name))
+_TIME = {"type": ["number", "null"], "description": "Seconds since the epoch."}
+_TEXT, _FLAG = {"type": "string"}, {"type": "boolean"}
+
+
+def document() -> dict[str, Any]:
+    """Give the document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "gesso",
+            "version": __version__,
+            "summary": "The state of an instance, and Self-Heal.",
+            "description": "Everything is behind the gate: give the token as Bearer, or as the first part of the path."
+            " A 401, a 403 and a 503 may come from the gate itself.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [
+            {"url": "/", "description": "with the token as Bearer"},
+            {"url": "/{token}", "description": "with the token in the path",
+             "variables": {"token": {"default": "TOKEN", "description": "The instance's token."}}},
+        ],
+        "security": [{"bearer": []}],
+        "paths": _paths(),
+        "components": {
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "parameters": {"id": _path_id()},
+            "responses": _refusals(),
+            "schemas": _schemas(),
+        },
+    }  # fmt: skip
+
+
+def _paths() -> dict[str, Any]:
+    return {
+        "/gesso/api/openapi.json": {
+            "get": _get("openapi", "This document.", {"type": "object", "required": ["openapi", "paths"]}),
+        },
+        "/gesso/api/status": {"get": _get("status", "The state, as status.json has it.", _of("Status"))},
+        "/gesso/api/heal": {
+            "get": _get("heal", "The heal that is at work, else the last one.", {
+                "oneOf": [_of("Heal"), {"type": "object", "required": ["state"], "additionalProperties": False,
+                                        "properties": {"state": {"const": "none"}}}],
+            }),
+            "post": {
+                "operationId": "startHeal",
+                "summary": "Check everything and repair what is wrong; with dry_run only say what would be done.",
+                "requestBody": {"required": False, "content": {"application/json": {"schema": _of("Wish")}}},
+                "responses": {
+                    "202": {
+                        "description": "It was started.",
+                        "headers": {"Location": {"description": "Where its report will be.", "schema": _TEXT}},
+                        "content": {"application/json": {"schema": _of("Started")}},
+                    },
+                    "409": {
+                        "description": "One is at work already: id names it, where that is known.",
+                        "content": {"application/json": {"schema": {"allOf": [
+                            _of("Error"), {"required": ["id"], "properties": {"id": {"type": ["string", "null"]}}},
+                        ]}}},
+                    },
+                    **_refused("400", "413", "415", "503"),
+                },
+            },
+        },
+        "/gesso/api/heal/{id}/events": {
+            "parameters": [{"$ref": "#/components/parameters/id"}],
+            "get": {
+                "operationId": "events",
+                "summary": "What a heal does, from its beginning and live until its end, as server-sent events.",
+                "description": "Each event's data is a line of the journal (an object with at and event), its id the"
+                " place to go on from. The last has the name end and {state} as data.",
+                "parameters": [
+                    {"name": "after", "in": "query", "description": "The id of the last event that came.",
+                     "schema": {"type": "integer", "minimum": 0, "maximum": 999999999999999}},
+                    {"name": "Last-Event-ID", "in": "header", "description": "The same, as browsers send it.",
+                     "schema": _TEXT},
+                ],
+                "responses": {
+                    "200": {"description": "The events.", "content": {"text/event-stream": {"schema": _of("Event")}}},
+                    **_refused("400", "404"),
+                },
+            },
+        },
+        "/gesso/api/reports": {
+            "get": _get("reports", "The heals that are kept, the latest first.", {
+                "type": "object", "required": ["reports"],
+                "properties": {"reports": {"type": "array", "items": _of("Heal")}},
+            }),
+        },
+        "/gesso/api/reports/{id}": {
+            "parameters": [{"$ref": "#/components/parameters/id"}],
+            "get": _get("report", "A heal with its report, where it has ended.", _of("Heal"), "404"),
+        },
+    }  # fmt: skip
+
+
+def _of(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _get(name: str, summary: str, schema: dict[str, Any], *refusals: str) -> dict[str, Any]:
+    right = {"description": summary, "content": {"application/json": {"schema": schema}}}
+    return {"operationId": name, "summary": summary, "responses": {"200": right, **_refused(*refusals)}}
+
+
+def _refused(*codes: str) -> dict[str, Any]:
+    return {code: {"$ref": f"#/components/responses/{code}"} for code in ("401", *codes, "405")}
+
+
+def _path_id() -> dict[str, Any]:
+    return {"name": "id", "in": "path", "required": True, "example": _EXAMPLE,
+            "schema": {"type": "string", "pattern": _ID}}  # fmt: skip
+
+
+def _refusals() -> dict[str, Any]:
+    said = {
+        "400": "The request is not what is described here.", "401": "The gate wants the token.",
+        "404": "There is no such thing.", "405": "Not with this method.", "413": "The body is too large.",
+        "415": "The body is not declared as JSON.", "503": "It could not be done; or the agent is just restarting.",
+    }  # fmt: skip
+    content = {"application/json": {"schema": _of("Error")}}
+    return {code: {"description": text, "content": content} for code, text in said.items()}
+
+
+def _schemas() -> dict[str, Any]:
+    return {
+        "Error": {
+            "type": "object", "required": ["error", "next"],
+            "properties": {
+                "error": {**_TEXT, "description": "What happened."}, "next": {**_TEXT, "description": "What to do."},
+            },
+        },
+        "Wish": {"type": "object", "properties": {"dry_run": _FLAG}, "additionalProperties": False},
+        "Started": {
+            "type": "object", "required": ["id", "state", "dry_run", "by"],
+            "properties": {
+                "id": {**_TEXT, "pattern": _ID}, "state": {"const": "running"}, "dry_run": _FLAG, "by": _TEXT,
+            },
+        },
+        "Event": {
+            "type": "object",
+            "required": ["data"],
+            "properties": {
+                "event": {"enum": ["message", "end"]},
+                "id": {**_TEXT, "description": "The place to go on from."},
+                "data": {**_TEXT, "contentMediaType": "application/json"},
+            },
+        },
+        "Status": {
+            "type": "object", "required": ["state", "why", "next", "models", "comfyui", "disk", "versions"],
+            "properties": {
+                "state": {"enum": _STATES}, "why": _TEXT, "next": _TEXT, "notes": {"type": "array", "items": _TEXT},
+                "arch": _TEXT, "title": _TEXT, "trial": _FLAG,
+                "url": {**_TEXT, "description": "The address for Krita: it has the token."},
+                "models": {"type": "array", "items": {"type": "object", "required": ["name", "tier", "stage"]}},
+            },
+        },
+        "Heal": {
+            "type": "object",
+            "required": ["id", "state", "by", "dry_run", "begun", "ended", "ok", "code", "summary"],
+            "properties": {
+                "id": {**_TEXT, "pattern": _ID},
+                "state": {"enum": ["running", "done", "interrupted"]},
+                "by": {"type": ["string", "null"], "description": "Who asked for it."},
+                "dry_run": {"type": ["boolean", "null"]}, "begun": _TIME, "ended": _TIME,
+                "ok": {"type": ["boolean", "null"]}, "code": {"type": ["integer", "null"]},
+                "summary": {"type": ["string", "null"]},
+                "damages": {"type": "array", "items": _of("Damage")},
+                "restarted": {"description": "Whether, or what, was started again."},
+                "fetched": {"type": "integer", "description": "Bytes."},
+                "seconds": {"type": "number"}, "notes": {"type": "array", "items": _TEXT},
+            },
+        },
+        "Damage": {
+            "type": "object", "required": ["kind", "name", "found", "remedy", "outcome"],
+            "properties": {
+                "kind": {"enum": _KINDS}, "name": _TEXT, "found": _TEXT, "remedy": _TEXT,
+                "outcome": {"enum": ["repaired", "failed", "planned", "left"]}, "why": _TEXT, "next": _TEXT,
+                "restart": _FLAG, "offline": _FLAG, "repairable": _FLAG, "next_step": _TEXT,
+                "size": {"type": ["integer", "null"], "description": "Bytes to fetch."},
+            },
+        },
+    }  # fmt: skip
