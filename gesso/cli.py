@@ -66,6 +66,7 @@ def _parser(*, models: bool) -> argparse.ArgumentParser:
         from gesso.runtime import workflow
 
         _add_models(add)
+        _add_heal(add)
         workflow.add_command(commands, _EXIT_CODES)
     return parser
 
@@ -81,6 +82,16 @@ def _add_models(add: Callable[..., argparse.ArgumentParser]) -> None:
     level.add_argument("--full", action="store_true", help="hash every file, whatever its receipt says")
     level.add_argument("--header", action="store_true", help="only look at sizes and headers: proves nothing")
     models_cli.options_of_both(command)
+
+
+def _add_heal(add: Callable[..., argparse.ArgumentParser]) -> None:
+    from gesso.runtime.heal import command as heal
+
+    def run(options: argparse.Namespace) -> int:
+        layout = Layout()
+        return heal.run(options, layout, read_record(layout), os.environ)
+
+    heal.add_options(add("heal", run, "examine everything, and repair just what is wrong", json=True))
 
 
 def _boot(_: argparse.Namespace) -> int:

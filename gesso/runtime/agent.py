@@ -1,20 +1,22 @@
 """The agent: fetches models, watches ComfyUI, hands Krita its workflows, answers the gate and serves the page.
 
-Under the supervisor, on loopback. Two threads do the work; the web server has the main one.
+Under the supervisor, on loopback. A thread for each work that never ends; the web server has the main one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from gesso import proc
 from gesso.models import wanted
 from gesso.runtime import boot, gate, stock
+from gesso.runtime.drift import Drift
+from gesso.runtime.heal import reports
 from gesso.runtime.layout import AGENT_PORT
+from gesso.runtime.scrub import Scrub
+from gesso.runtime.state import USABLE
 from gesso.runtime.status import Status
 from gesso.runtime.supervisor import Supervisor
 from gesso.runtime.watch import Watch
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gesso.runtime.layout import Layout, Record
-
-_SUPERVISORS = "SUPERVISOR_"  # what supervisord adds to the environment of its children
 
 
 class _Server(uvicorn.Server):
@@ -43,11 +43,16 @@ class _Server(uvicorn.Server):
 def run(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[[str], None]) -> int:
     """Work until a signal comes."""
     models = wanted.from_record(record.raw["models"], layout.gesso / "build.json")
-    goods = stock.Stock(wanted.in_order(models), stock.folder_of(layout), stock.command(layout))
-    watch = Watch(layout, record, Supervisor(layout.run / "supervisor.sock"), lambda: revive(layout, env, say))
-    status = Status(layout, record, env, goods, watch)
+    folder = stock.folder_of(layout)
+    goods = stock.Stock(wanted.in_order(models), folder, stock.command(layout),
+                        claimed=lambda: reports.busy(layout.models_lock))  # fmt: skip
+    watch = Watch(layout, record, Supervisor(layout.run / "supervisor.sock"), lambda: boot.revive(layout, env, say))
+    drift = Drift(layout, record, lambda: status()["state"] in USABLE)
+    status = Status(layout, record, env, goods, watch, drift)
+    scrub = Scrub(models, folder, goods.doubt)
     stop = threading.Event()
-    for name, work in (("stock", goods.run), ("watch", watch.run)):
+    works = {"stock": goods.run, "watch": watch.run, "drift": drift.run, "scrub": scrub.run}
+    for name, work in works.items():
         threading.Thread(target=work, args=(stop,), name=name, daemon=True).start()
     secure = gate.certificate(layout, env) is not None
     config = uvicorn.Config(
@@ -58,13 +63,3 @@ def run(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[[s
     say(f"agent: {record.arch}: watching ComfyUI and {len(models)} models")
     _Server(config, stop).run()
     return 0
-
-
-def revive(layout: Layout, env: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Start everything anew where the supervisor is gone: it can be killed where it is not the first process."""
-    if boot.runs(layout):
-        return
-    unset = [word for name in env if name.startswith(_SUPERVISORS) for word in ("-u", name)]
-    proc.detach(["env", *unset, str(layout.gesso / "venv" / "bin" / "gesso"), "boot"], layout.logs / "boot.log")
-    with contextlib.suppress(OSError):  # what we say went through the supervisor
-        say("agent: the supervisor is gone; starting everything anew")

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gesso import proc
 from gesso.errors import CheckError
 from gesso.runtime import environment, gate, sweep, workspace
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from gesso.runtime.layout import Layout, Record
 
 LAUNCHED_BY_VAST = Path("/.launch")  # there in ssh and jupyter mode only, where this script is `onstart`
+_SUPERVISORS = "SUPERVISOR_"  # what supervisord adds to the environment of its children
 _LOCK_FD = 3  # supervisord keeps inherited descriptors below 5, and no child of its gets them: it holds the lock
 
 
@@ -79,6 +81,16 @@ def runs(layout: Layout) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+def revive(layout: Layout, env: Mapping[str, str], say: Callable[[str], None]) -> None:
+    """Start everything anew where the supervisor is gone: it can be killed where it is not the first process."""
+    if runs(layout):
+        return
+    unset = [word for name in env if name.startswith(_SUPERVISORS) for word in ("-u", name)]
+    proc.detach(["env", *unset, str(layout.gesso / "venv" / "bin" / "gesso"), "boot"], layout.logs / "boot.log")
+    with contextlib.suppress(OSError):  # what we say went through the supervisor
+        say("gesso: the supervisor is gone; starting everything anew")
 
 
 def _lock(path: Path) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}\Z")
+_GIVEN = ("GESSO_TOKEN", "OPEN_BUTTON_TOKEN")
 _CERT, _KEY = "GESSO_TLS_CERT", "GESSO_TLS_KEY"
 
 # Caddy asks the agent about every request (docs/adr/0021): the doors are in gesso.runtime.door. Where the agent does
@@ -108,7 +109,7 @@ def token(layout: Layout, env: Mapping[str, str]) -> str:
 
     Raises CheckError for a token that would not keep anybody out.
     """
-    for name in ("GESSO_TOKEN", "OPEN_BUTTON_TOKEN"):
+    for name in _GIVEN:
         if value := env.get(name):
             if not _TOKEN.match(value):
                 raise CheckError(f"{name}: must be 16 to 128 letters, digits, - or _", f"set another {name}, or none")
@@ -122,20 +123,43 @@ def token(layout: Layout, env: Mapping[str, str]) -> str:
     return made
 
 
-def configure(layout: Layout, env: Mapping[str, str]) -> None:
-    """Write Caddy's configuration, readable by its owner alone.
+def configure(layout: Layout, env: Mapping[str, str], effective: str | None = None) -> None:
+    """Write Caddy's configuration, readable by its owner alone; for the token `effective`, where one is in force.
 
-    Raises CheckError for a token that keeps nobody out and a certificate that cannot be used.
+    Raises CheckError for a token that keeps nobody out, a certificate that cannot be used, and a full disk.
     """
-    effective = token(layout, env)
+    try:
+        effective = effective or token(layout, env)
+        layout.run.mkdir(parents=True, exist_ok=True)
+        for path, text in _files(layout, env, effective).items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_private(path, text)
+    except OSError as error:
+        raise CheckError(f"{error.filename or layout.run}: {error.strerror}", "make room on the disk") from None
+
+
+def configured(layout: Layout, env: Mapping[str, str]) -> bool:
+    """Tell whether Caddy's configuration, and the token where it is kept, are as they should be.
+
+    Raises CheckError for a certificate that cannot be used.
+    """
+    try:
+        effective = (layout.run / "token").read_text(encoding="ascii").strip()
+        wanted = _files(layout, env, effective)
+        return all(path.read_text(encoding="ascii") == text for path, text in wanted.items())
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _files(layout: Layout, env: Mapping[str, str], effective: str) -> dict[Path, str]:
     pair = certificate(layout, env)
     text = _CADDYFILE.format(
         public=PUBLIC_PORT, comfy=COMFY_PORT, agent=AGENT_PORT, token=effective,
         scheme="https://" if pair else "", tls=f"\n\ttls {pair[0]} {pair[1]}" if pair else "",
     )  # fmt: skip
-    layout.run.mkdir(parents=True, exist_ok=True)
-    _write_private(layout.run / "token", effective + "\n")
-    _write_private(layout.run / "Caddyfile", text)
+    found = {layout.run / "token": effective + "\n", layout.run / "Caddyfile": text}
+    given = any(env.get(name) for name in _GIVEN)
+    return found if given else found | {layout.state / "token": effective + "\n"}
 
 
 def certificate(layout: Layout, env: Mapping[str, str]) -> tuple[Path, Path] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gesso.errors import CheckError
 from gesso.runtime import comfy, guard
 from gesso.runtime.layout import AGENT_PORT
+from gesso.runtime.state import USABLE
 
 if TYPE_CHECKING:
     from gesso.runtime.layout import Layout, Record
@@ -32,7 +33,7 @@ def problems(layout: Layout, record: Record) -> list[str]:
         told = status()
     except CheckError as error:
         return [*found, error.message]
-    if told["state"] not in {"ready", "degraded"}:
+    if told["state"] not in USABLE:
         found.append(f"{told['state']}: {told['why']}")
     return found
 

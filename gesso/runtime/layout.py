@@ -52,6 +52,16 @@ class Layout:
         return self.state / "heal.lock"
 
     @property
+    def models_lock(self) -> Path:
+        """Who holds it puts the models right: the agent leaves them to it."""
+        return self.run / "models.lock"
+
+    @property
+    def owed(self) -> Path:
+        """What says that a repair waits for a restart of ComfyUI: a heal may be killed in between."""
+        return self.run / "comfyui.owed"
+
+    @property
     def models(self) -> Path:
         """The model files, by ComfyUI's folder names."""
         return self.workspace / "models"

@@ -11,6 +11,7 @@ from typing import Literal
 
 Name = Literal["booting", "fetching", "starting", "ready", "degraded", "failed"]
 Stage = Literal["verified", "checking", "fetching", "waiting", "failed", "left-out"]
+USABLE = {"ready", "degraded"}  # the states in which Krita can work
 PATIENCE = 3  # starts of ComfyUI in a row that came to nothing, until that is called a failure
 _GIVEN_UP = {"FATAL", "STOPPED", "UNKNOWN"}
 
@@ -53,6 +54,7 @@ class Facts:
     missing: tuple[str, ...] | None = None
     published: bool = False
     publish_trouble: Trouble | None = None
+    drift: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Verdict:
     @property
     def usable(self) -> bool:
         """True where Krita can work."""
-        return self.state in {"ready", "degraded"}
+        return self.state in USABLE
 
 
 def judge(facts: Facts) -> Verdict:
@@ -123,6 +125,11 @@ def _usable(facts: Facts) -> Verdict:
     notes = [f"{m.name}: {m.trouble.why if m.trouble else m.message or 'left out'}" for m in absent]
     if coming:
         notes.append(f"{len(coming)} more model{'s' * (len(coming) != 1)} on the way; Krita can work without")
+    notes += facts.drift
+    if facts.drift and not absent:
+        more = f" (and {len(facts.drift) - 1} more)" if len(facts.drift) > 1 else ""
+        return Verdict("degraded", f"Krita can work, but this is not as it was made: {facts.drift[0]}{more}",
+                       "heal it: the button on the page, or `gesso heal`", tuple(notes))  # fmt: skip
     if absent:
         step = next((m.trouble.next_step for m in absent if m.trouble), "make room, or take a larger disk")
         why = f"Krita can work; not here: {', '.join(m.name for m in absent)}"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from gesso.runtime.drift import Drift
     from gesso.runtime.layout import Layout, Record
     from gesso.runtime.stock import Stock
     from gesso.runtime.watch import Watch
@@ -27,8 +28,11 @@ FRESH = 0.2  # seconds for which one answer serves all who ask
 class Status:
     """Asks everybody, judges, and remembers since when it is so."""
 
-    def __init__(self, layout: Layout, record: Record, env: Mapping[str, str], stock: Stock, watch: Watch) -> None:
-        self._layout, self._record, self._env, self._stock, self._watch = layout, record, env, stock, watch
+    def __init__(
+        self, layout: Layout, record: Record, env: Mapping[str, str], stock: Stock, watch: Watch, drift: Drift
+    ) -> None:  # fmt: skip
+        self._layout, self._record, self._env = layout, record, env
+        self._stock, self._watch, self._drift = stock, watch, drift
         self._guard = threading.Lock()
         self._state, self._since = "", time.time()
         self._begun = self._since
@@ -42,7 +46,7 @@ class Status:
         return Facts(
             looked=looked, models=models, fetch_trouble=fault, process=seen.program.state if seen.program else "",
             refused=self._watch.refused(), idle_starts=seen.idle_starts, up=seen.up, missing=seen.missing,
-            published=seen.published, publish_trouble=seen.publish_trouble,
+            published=seen.published, publish_trouble=seen.publish_trouble, drift=self._drift.seen,
         )  # fmt: skip
 
     def __call__(self) -> dict[str, Any]:
@@ -60,7 +64,7 @@ class Status:
         seen, record = self._watch.seen, self._record
         return {
             "state": verdict.state, "why": verdict.why, "next": verdict.next_step,
-            "notes": [*verdict.notes, *self._watch.notes()],
+            "notes": list(dict.fromkeys([*verdict.notes, *self._watch.notes()])),
             "since": round(self._since), "ready_after": self._ready_after,
             "title": record.title, "arch": record.arch, "trial": record.trial,
             "url": gate.address(self._layout, self._env), "public": bool(self._env.get("PUBLIC_IPADDR")),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     Run = Callable[[Sequence[str], Callable[[str], None]], proc.Result]
 
 LOOK_EVERY = 3.0  # seconds between two looks at files that were verified
+_CLAIMED = 0.5  # seconds between two looks whether a heal is still at the models
 _FIRST, _LONGEST = 5.0, 60.0  # seconds between two tries
 _AGAIN = 300.0  # seconds, where all that lacks was left out for want of room
 _STAGES: dict[str, Stage] = {
@@ -69,8 +70,9 @@ class Stock:
 
     def __init__(
         self, models: Sequence[Model], folder: Folder, words: Sequence[str], run: Run = proc.stream,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic, claimed: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
+        self._claimed = claimed
         self._models, self._folder, self._words, self._run, self._clock = models, folder, words, run, clock
         self._guard = threading.Lock()
         self._board = Board()
@@ -79,6 +81,7 @@ class Stock:
         self._looked = False
         self._seen: dict[str, dict[str, int] | None] = {}
         self._moved = False
+        self._doubted: set[str] = set()
         self.errors: deque[tuple[float, str]] = deque(maxlen=8)
         self.tries = 0
 
@@ -97,8 +100,11 @@ class Stock:
         )  # fmt: skip
 
     def run(self, stop: threading.Event) -> None:
-        """Fetch what lacks, then watch; for ever."""
+        """Fetch what lacks, then watch; for ever. While a heal has claimed the models it does that work."""
         while not stop.is_set():
+            if self._claimed():
+                stop.wait(_CLAIMED)
+                continue
             try:
                 self.fetch_once()
             except Exception as error:  # noqa: BLE001 - what puts things right outlives what goes wrong in one round
@@ -173,6 +179,11 @@ class Stock:
                     self._seen[event.name] = self._look_at(event.name)
                 self._troubles.pop(event.name, None)
 
+    def doubt(self, name: str) -> None:
+        """Have a verified file checked again, though it looks as it did: its bytes were found wrong."""
+        with self._guard:
+            self._doubted.add(name)
+
     def _note(self, text: str) -> None:
         if not self.errors or self.errors[-1][1] != text:
             self.errors.append((time.time(), text))
@@ -192,10 +203,14 @@ class Stock:
 
     def _changed(self) -> bool:
         """Tell whether a verified file is not what it was, and say so of each: it must be checked again."""
+        with self._guard:
+            doubted, self._doubted = self._doubted, set()
         changed = [
             model
             for model in self._models
-            if (now := self._look(model)) != self._seen.get(model.name) or (now is None and self._verified(model.name))
+            if model.name in doubted
+            or (now := self._look(model)) != self._seen.get(model.name)
+            or (now is None and self._verified(model.name))
         ]
         for model in changed:
             gone = self._look(model) is None

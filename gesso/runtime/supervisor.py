@@ -6,16 +6,18 @@ Its own client would bring its whole package into the agent; the protocol is XML
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import xmlrpc.client
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.parsers.expat import ExpatError
 
 from gesso.errors import CheckError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from gesso.runtime.layout import Layout
 
 _TIMEOUT = 5.0  # seconds
 _NEXT = "restart the instance"
@@ -48,6 +50,20 @@ class _Unix(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+def environment_of(layout: Layout, proc: Path = Path("/proc")) -> dict[str, str]:
+    """Give the environment that the instance was started with: a later SSH session has another.
+
+    Nothing where no supervisor runs, or where we may not know.
+    """
+    try:
+        pid = (layout.run / "supervisord.pid").read_text(encoding="ascii").strip()
+        raw = (proc / str(int(pid)) / "environ").read_bytes()
+    except (OSError, ValueError):
+        return {}
+    pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if b"=" in entry)
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+
 @dataclass(frozen=True)
 class Supervisor:
     """The door to a supervisord."""
@@ -70,6 +86,20 @@ class Supervisor:
         Raises CheckError where that is refused.
         """
         self._call("supervisor.startProcess", name, False)
+
+    def stop(self, name: str) -> None:
+        """Have a program stopped, without waiting for its end.
+
+        Raises CheckError where that is refused.
+        """
+        self._call("supervisor.stopProcess", name, False)
+
+    def end(self, name: str) -> None:
+        """Ask a running program to end; it is started again at once.
+
+        Raises CheckError where that is refused.
+        """
+        self._call("supervisor.signalProcess", name, "TERM")
 
     def _call(self, method: str, *words: Any) -> Any:
         connection = _Unix(self.path)

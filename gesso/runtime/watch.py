@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gesso.errors import CheckError
 from gesso.runtime import comfy, krita
+from gesso.runtime.heal import reports
 from gesso.runtime.layout import COMFY_PORT
 from gesso.runtime.state import Trouble
 
@@ -137,6 +138,13 @@ class Watch:
                     wait = min(_LONGEST, 2 * wait)
                     due = now + wait
                 self._given_up[program.name] = (due, wait)
+            elif program.state == "STOPPED" and program.name == COMFYUI and self._owed():
+                with contextlib.suppress(CheckError):
+                    self._supervisor.start(program.name)
+
+    def _owed(self) -> bool:
+        """Tell whether a heal that kept ComfyUI still was killed before it started it again."""
+        return self._layout.owed.exists() and not reports.busy(self._layout.heal_lock)
 
     def _ask(self) -> None:
         seen, now = self.seen, self._clock()

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from gesso.runtime.layout import Layout, Record
 
+_FOLDERS = ("input", "output", "user/default/workflows", "gesso", "ComfyUI/workflows")
 # ComfyUI and the packs list a folder only where it exists when they start.
 _MORE_FOLDERS = ("configs", "embeddings", "hypernetworks", "vae_approx")
 
@@ -29,19 +31,40 @@ def lay_out(layout: Layout, record: Record, say: Callable[[str], None]) -> None:
     Idempotent. Raises CheckError where the workspace cannot be written.
     """
     try:
-        for folder in ("input", "output", "user/default/workflows", "gesso", "ComfyUI/workflows"):
-            (layout.workspace / folder).mkdir(parents=True, exist_ok=True)
-        for name in sorted({name for names in FOLDERS.values() for name in names} | set(_MORE_FOLDERS)):
-            _make_where_writable(layout.models / name, say)
-        for name in record.baked:
-            _lead_to_baked(layout.baked / name, layout.models / name, layout, say)
-        _lead(layout)
-        _place_workflows(layout, record, say)
+        restore(layout, record, say)
+        for place in places(layout, record):
+            put(place, layout, say)
     except OSError as error:
         raise CheckError(
             f"{error.filename or layout.workspace}: {error.strerror}",
             f"give {layout.workspace} a writable volume with room, then start again",
         ) from None
+
+
+def restore(layout: Layout, record: Record, say: Callable[[str], None]) -> None:
+    """Make the folders and links that are not there. Raises OSError."""
+    for folder in _FOLDERS:
+        (layout.workspace / folder).mkdir(parents=True, exist_ok=True)
+    for name in _model_folders():
+        _make_where_writable(layout.models / name, say)
+    for name in record.baked:
+        _lead_to_baked(layout.baked / name, layout.models / name, layout, say)
+    for link, target in _links(layout).items():
+        if not link.exists() and not link.is_symlink():
+            link.symlink_to(target)
+
+
+def lacking(layout: Layout, record: Record) -> list[Path]:
+    """Name the folders and links that are not there, as far as they can be made."""
+    found = [layout.workspace / folder for folder in _FOLDERS if not (layout.workspace / folder).is_dir()]
+    if os.access(layout.models if layout.models.is_dir() else layout.workspace, os.W_OK):
+        found += [layout.models / name for name in _model_folders() if not (layout.models / name).is_dir()]
+        found += [path for name in record.baked if not os.path.lexists(path := layout.models / name)]
+    return [*found, *(link for link in _links(layout) if not os.path.lexists(link))]
+
+
+def _model_folders() -> list[str]:
+    return sorted({name for names in FOLDERS.values() for name in names} | set(_MORE_FOLDERS))
 
 
 def _make_where_writable(folder: Path, say: Callable[[str], None]) -> None:
@@ -70,40 +93,66 @@ def _lead_to_baked(source: Path, link: Path, layout: Layout, say: Callable[[str]
         say(f"workspace: {link} not made: {error.strerror}")
 
 
-def _lead(layout: Layout) -> None:
+def _links(layout: Layout) -> dict[Path, Path]:
     """People look for everything under /workspace/ComfyUI: lead them to where it is."""
     home = layout.workspace / "ComfyUI"
-    targets = {
-        "models": layout.models,
-        "user": layout.user,
-        "input": layout.workspace / "input",
-        "output": layout.workspace / "output",
-        "custom_nodes": layout.comfyui / "custom_nodes",
+    return {
+        home / "models": layout.models,
+        home / "user": layout.user,
+        home / "input": layout.workspace / "input",
+        home / "output": layout.workspace / "output",
+        home / "custom_nodes": layout.comfyui / "custom_nodes",
     }
-    for name, target in targets.items():
-        link = home / name
-        if not link.exists() and not link.is_symlink():
-            link.symlink_to(target)
 
 
-def _place_workflows(layout: Layout, record: Record, say: Callable[[str], None]) -> None:
-    """Copy the baked graphs: both formats to the place where people look, what the editor opens to the editor's."""
-    baked = layout.gesso / "workflows"
+@dataclass(frozen=True)
+class Place:
+    """Where a baked graph belongs: `digest` is the sha256 of its bytes."""
+
+    source: Path
+    digest: str
+    target: Path
+
+    def right(self) -> bool:
+        """Tell whether it is there, byte for byte. Raises OSError."""
+        return self.target.is_file() and hashlib.sha256(self.target.read_bytes()).hexdigest() == self.digest
+
+
+def places(layout: Layout, record: Record) -> list[Place]:
+    """Give where the baked graphs belong.
+
+    Both formats go where people look, what the editor opens to the editor's own folder.
+    """
+    found = []
     for name, digest in sorted(record.workflows.items()):
-        source = baked / name
-        _place(source, digest, layout.workspace / "ComfyUI" / "workflows" / name, layout, say)
+        source = layout.gesso / "workflows" / name
+        found.append(Place(source, digest, layout.workspace / "ComfyUI" / "workflows" / name))
         if not name.endswith(".api.json"):
-            _place(source, digest, layout.user / "default" / "workflows" / name, layout, say)
+            found.append(Place(source, digest, layout.user / "default" / "workflows" / name))
+    return found
 
 
-def _place(source: Path, digest: str, target: Path, layout: Layout, say: Callable[[str], None]) -> None:
-    if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == digest:
+def put(place: Place, layout: Layout, say: Callable[[str], None]) -> None:
+    """Put a graph where it belongs. A person's changes are kept, out of the way of the locked one. Raises OSError.
+
+    The image's own copy may be damaged as well: then what is there stays, and `gesso heal` restores both.
+    """
+    if place.right():
         return
-    if target.exists() or target.is_symlink():  # a person's changes are kept, out of the way of the locked graph
+    target = place.target
+    content = place.source.read_bytes()
+    if hashlib.sha256(content).hexdigest() != place.digest:
+        say(f"workspace: {place.source} is not as locked: {target} is left as it is; `gesso heal` restores both")
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(target):
         kept = _free_name(layout.state / "replaced", target)
-        shutil.move(target, kept)
+        if target.is_file() and not target.is_symlink():
+            shutil.copy2(target, kept)  # the old one stays in its place until the new one is there
+        else:
+            shutil.move(target, kept)
         say(f"workspace: {target} was changed; yours is now {kept}")
-    copy_atomically(source, target)
+    write_atomically(content, target)
 
 
 def _free_name(folder: Path, target: Path) -> Path:
@@ -114,12 +163,12 @@ def _free_name(folder: Path, target: Path) -> Path:
     return next(path for name in names if not os.path.lexists(path := folder / name))
 
 
-def copy_atomically(source: Path, target: Path) -> None:
-    """Copy a file so that its final path never shows a part of it."""
+def write_atomically(content: bytes, target: Path) -> None:
+    """Write a file so that its final path never shows a part of it. Raises OSError."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
     try:
         with os.fdopen(handle, "wb") as out:
-            out.write(source.read_bytes())
+            out.write(content)
             out.flush()
             os.fsync(out.fileno())
         Path(name).chmod(0o644)

@@ -1,12 +1,15 @@
-"""What an examination finds: one thing that is not as the image was made, and what will be done about it."""
+"""What an examination finds: one thing that is not as the image was made, what is done about it, what became of it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from gesso.errors import GessoError
 
 # In the order in which people should read them: what keeps ComfyUI from starting comes first.
-Kind = Literal["python", "code", "pack", "config", "layout", "workflow", "model"]
+Kind = Literal["python", "code", "pack", "config", "layout", "workflow", "model", "service"]
 
 
 @dataclass(frozen=True)
@@ -36,3 +39,24 @@ class Damage:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}: {self.found}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a damage. `left`: it is still there, and stands in nobody's way. `received`: bytes fetched."""
+
+    damage: Damage
+    state: Literal["repaired", "failed", "left"]
+    why: str = ""
+    next_step: str = ""
+    code: int = 0
+    received: int = 0
+
+    @staticmethod
+    def failed(damage: Damage, error: GessoError) -> Outcome:
+        """Give what an error has made of it."""
+        return Outcome(damage, "failed", error.message, error.next_step, error.exit_code)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give it as the report has it."""
+        return {**self.damage.as_json(), "outcome": self.state, "why": self.why, "next": self.next_step}

@@ -229,3 +229,31 @@ def test_a_models_folder_that_cannot_be_written(layout: Layout, monkeypatch: pyt
     layout.models.mkdir()
     monkeypatch.setattr("os.access", lambda *_: False)
     assert stock.folder_of(layout).state == layout.state / "models"
+
+
+def test_a_doubted_file_is_checked_again_though_it_looks_as_it_did(make: Callable[[Runs], stock.Stock]) -> None:
+    goods = make(Runs(ALL))
+    goods.fetch_once()
+    assert not goods._changed()
+    goods.doubt(FIRST)
+    assert goods._changed()
+    _, (first, _), _ = goods.facts()
+    assert first.stage != "verified"
+    assert any(FIRST in text for _, text in goods.errors)
+
+
+def test_what_a_heal_has_claimed_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stock, "_CLAIMED", 0.001)
+    runs, stop, answers = Runs(ALL), threading.Event(), [True] * 5
+    done: list[int] = []
+
+    def claimed() -> bool:
+        done.append(len(runs.commands))
+        if answers:
+            return answers.pop()
+        stop.set()
+        return False
+
+    stock.Stock((), Folder.at(tmp_path), ["fetch"], runs, claimed=claimed).run(stop)
+    assert done == [0] * 6
+    assert len(runs.commands) == 1

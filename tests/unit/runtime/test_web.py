@@ -16,6 +16,7 @@ import uvicorn
 
 from gesso.models.folder import Folder
 from gesso.runtime import status as statuses
+from gesso.runtime.drift import Drift
 from gesso.runtime.state import ModelFact, Trouble
 from gesso.runtime.status import Status
 from gesso.runtime.supervisor import Program, Supervisor
@@ -58,7 +59,7 @@ def status(layout: Layout, record: Callable[..., Record], goods: FakeStock, monk
     )  # fmt: skip
     watch = Watch(layout, made, Supervisor(layout.run / "none"))
     stock: Stock = goods  # type: ignore[assignment]
-    return Status(layout, made, {"GESSO_TOKEN": TOKEN}, stock, watch)
+    return Status(layout, made, {"GESSO_TOKEN": TOKEN}, stock, watch, Drift(layout, made, lambda: True))
 
 
 @pytest.fixture

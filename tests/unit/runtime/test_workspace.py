@@ -202,18 +202,31 @@ def test_a_full_disk_leaves_no_half_workflow(
     assert _placed(layout) == {}  # no temporary file either
 
 
-def test_copy_atomically(tmp_path: Path) -> None:
-    source, target = tmp_path / "a", tmp_path / "b"
-    source.write_bytes(b"new")
+def test_write_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "b"
     target.write_bytes(b"old")
-    workspace.copy_atomically(source, target)
+    workspace.write_atomically(b"new", target)
     assert target.read_bytes() == b"new"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
-    source.unlink()
-    with pytest.raises(FileNotFoundError):
-        workspace.copy_atomically(source, target)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        workspace.write_atomically(b"newer", target)
     assert target.read_bytes() == b"new"
     assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_damaged_copy_in_the_image_replaces_nothing(layout: Layout, lay_out: Callable[[], list[str]]) -> None:
+    lay_out()
+    (layout.gesso / "workflows/gold.json").write_bytes(b"damaged")
+    mine = layout.user / "default/workflows/gold.json"
+    mine.write_bytes(b'{"mine": 1}')
+    (said,) = lay_out()
+    assert "gesso heal" in said
+    assert mine.read_bytes() == b'{"mine": 1}'
+    assert not (layout.state / "replaced").exists()
 
 
 def test_an_image_that_lost_a_workflow(layout: Layout, lay_out: Callable[[], list[str]]) -> None:

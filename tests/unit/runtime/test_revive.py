@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gesso import proc
-from gesso.runtime import agent, boot
+from gesso.runtime import boot
 
 if TYPE_CHECKING:
     import pytest
@@ -22,7 +22,7 @@ def test_everything_is_started_anew_without_the_old_supervisors_marks(
     def nobody_listens(_: str) -> None:
         raise BrokenPipeError
 
-    agent.revive(layout, {"SUPERVISOR_ENABLED": "1", "GESSO_TOKEN": "secret"}, nobody_listens)
+    boot.revive(layout, {"SUPERVISOR_ENABLED": "1", "GESSO_TOKEN": "secret"}, nobody_listens)
     ((words, log),) = started
     assert words == ["env", "-u", "SUPERVISOR_ENABLED", str(layout.gesso / "venv/bin/gesso"), "boot"]
     assert log == layout.logs / "boot.log"
@@ -31,4 +31,4 @@ def test_everything_is_started_anew_without_the_old_supervisors_marks(
 def test_not_where_one_lives(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boot, "runs", lambda _: True)
     monkeypatch.setattr(proc, "detach", lambda *_: 1 / 0)
-    agent.revive(layout, {}, lambda _: None)
+    boot.revive(layout, {}, lambda _: None)

@@ -1,0 +1,102 @@
+"""The models as a part of an instance: every byte hashed, bad files put aside, and just those fetched again."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from gesso.models import receipts
+from gesso.models.download import room
+from gesso.models.fetch import fetch
+from gesso.models.verify import audit
+from gesso.runtime.heal.damage import Damage, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gesso.manifest.schema import Model
+    from gesso.models.events import Event
+    from gesso.models.fetch import Outcome as Fetched
+    from gesso.models.folder import Folder
+    from gesso.models.verify import Verdict
+    from gesso.runtime.heal.work import OnBytes, Tell
+
+_TELL_EVERY = 1.0  # seconds between two lines about how far one model is
+
+
+class Models:
+    """The models of `folder`."""
+
+    what = "models"
+
+    def __init__(self, models: Sequence[Model], folder: Folder, env: Mapping[str, str]) -> None:
+        self._models, self._folder, self._env = {model.name: model for model in models}, folder, env
+
+    def examine(self, on_bytes: OnBytes) -> list[Damage]:
+        """Hash every file. An absent one that nobody needs and that does not fit the disk is no damage."""
+        guard, done = threading.Lock(), 0
+        size = sum(self._size_of(name) for name in self._models)
+
+        def count(_: str, number: int) -> None:
+            nonlocal done
+            with guard:
+                done += number
+                on_bytes(done, size)
+
+        verdicts = audit(list(self._models.values()), self._folder, "full", on_bytes=count)
+        left_out = self._left_out([v for v in verdicts if not v.ok])
+        return [self._damage(v) for v in verdicts if not v.ok and v.name not in left_out]
+
+    def _left_out(self, wanting: Sequence[Verdict]) -> set[str]:
+        models = [self._models[verdict.name] for verdict in wanting]
+        there = self._folder.root if self._folder.root.is_dir() else self._folder.root.parent
+        try:
+            disk = os.statvfs(there)
+        except OSError:
+            return set()
+        disks = {"": room.Disk(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)}
+        planned = room.plan(models, {}, dict.fromkeys((m.name for m in models), ""), disks)
+        missing = {verdict.name for verdict in wanting if verdict.status == "missing"}
+        return missing & set(planned.skip)
+
+    def _damage(self, verdict: Verdict) -> Damage:
+        model = self._models[verdict.name]
+        again = "put it aside and fetch it again" if verdict.bad else "fetch it"
+        size = f" ({room.gigabytes(model.size)})" if model.size is not None else ""
+        said = "is not here" if verdict.status == "missing" else f"{verdict.status}: {verdict.evidence}"
+        return Damage("model", model.name, said, f"{again}{size}", offline=False, size=model.size,
+                      next_step=verdict.next_step)  # fmt: skip
+
+    def _size_of(self, name: str) -> int:
+        try:
+            return self._folder.path(name).stat().st_size
+        except OSError:
+            return 0
+
+    def repair(self, damages: Sequence[Damage], tell: Tell) -> list[Outcome]:
+        """Fetch them: a good copy is only ever put in place whole. Raises LocalError where they do not fit the disk."""
+        for damage in damages:  # where its receipt still held, bytes were changed behind the filesystem's back
+            receipts.forget(self._folder, damage.name)
+        told: dict[str, float] = {}
+
+        def on_event(event: Event) -> None:
+            now = time.monotonic()
+            if event.kind in {"progress", "checking"} and now - told.get(event.name, -_TELL_EVERY) < _TELL_EVERY:
+                return
+            told[event.name] = now
+            tell("model", **event.as_json())
+
+        wanted = [self._models[damage.name] for damage in damages]
+        fetched = fetch(wanted, self._folder, env=self._env, on_event=on_event)
+        return [_became(damage, outcome) for damage, outcome in zip(damages, fetched, strict=True)]
+
+
+def _became(damage: Damage, fetched: Fetched) -> Outcome:
+    if fetched.error is not None:
+        return Outcome.failed(damage, fetched.error)
+    if fetched.state == "skipped":
+        return Outcome(damage, "left", fetched.note, "make room, or take a larger disk")
+    how = f"fetched from {fetched.source}" if fetched.state == "fetched" else "it is here, and its bytes are right"
+    return Outcome(damage, "repaired", how, received=fetched.received)

@@ -1,0 +1,301 @@
+"""A small instance to be damaged and healed: its folders, its record, every kind of damage; and heals to be killed.
+
+As a program it forks heals, one for each line on stdin: it imports gesso once, so that a kill costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import lzma
+import os
+import shutil
+import sys
+import traceback
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from gesso.image import spare as making
+from gesso.manifest.schema import Model
+from gesso.models import receipts
+from gesso.models.folder import Folder
+from gesso.runtime import gate, workspace
+from gesso.runtime.heal import aside, reports
+from gesso.runtime.heal.models import Models
+from gesso.runtime.heal.parts import Code, Processes, Python, Workspace
+from gesso.runtime.heal.work import Healing, heal
+from gesso.runtime.layout import Layout, Record, Spare
+from gesso.runtime.supervisor import Program, Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PINS = {"sqlalchemy": "2.0.58", "numpy": "2.3.0"}
+GRAPHS = {"gold.json": b'{"nodes": []}', "gold.api.json": b'{"1": {"class_type": "ETN_KritaCanvas"}}'}
+COMFYUI = {"main.py": b"import server\n", "server.py": b"x = 1\n" * 5000, "comfy/model.py": b"y = 2\n"}
+TOOLING = {"__init__.py": b"NODES = {}\n", "nodes.py": b"z = 3\n" * 800, "js/web.js": b"let a;\n"}
+ENV = {"GESSO_TOKEN": "a-token-of-the-tests-0"}
+
+
+def vae(channels: int, size: int, seed: int) -> bytes:
+    """Give a VAE's file: its latents have so many channels."""
+    shape = [8, channels, 3, 3]
+    end = 2 * 8 * channels * 9
+    table: dict[str, Any] = {"decoder.conv_in.weight": {"dtype": "F16", "shape": shape, "data_offsets": [0, end]}}
+    table["rest"] = {"dtype": "U8", "shape": [size], "data_offsets": [end, end + size]}
+    head = json.dumps(table).encode()
+    return len(head).to_bytes(8, "little") + head + bytes([seed]) * (end + size)
+
+
+MODELS = {
+    "vae/one.safetensors": vae(4, 3_000_000, 1),
+    "vae/two.safetensors": vae(4, 70_000, 2),
+    "vae/three.safetensors": vae(4, 50_000, 3),
+}
+
+
+def layout_at(root: Path) -> Layout:
+    """Give the folders of an instance below `root`."""
+    names = ("gesso", "comfyui", "venv", "workspace", "run", "logs")
+    return Layout(**{name: root / name for name in names}, root=root)
+
+
+def wheel(name: str, version: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Give the files of a wheel, with the RECORD that vouches for them."""
+    info = f"{name}-{version}.dist-info"
+    whole = {**files, f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()}
+    rows = "".join(
+        f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}\n"
+        for path, data in whole.items()
+    )
+    return {**whole, f"{info}/RECORD": f"{rows}{info}/RECORD,,\n".encode()}
+
+
+def put(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files below a folder."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+        (folder / name).chmod(0o644)
+
+
+def build(root: Path, url: str) -> None:
+    """Make an instance at `root` whose models come from `url`, as an image makes it."""
+    layout = layout_at(root)
+    site = layout.venv / "lib/python3.13/site-packages"
+    alchemy = wheel("sqlalchemy", PINS["sqlalchemy"], {"sqlalchemy/__init__.py": b"v = 2\n", "sqlalchemy/orm.py": b"o\n"})
+    put(site, alchemy)
+    put(site, wheel("numpy", PINS["numpy"], {"numpy/__init__.py": b"n = 1\n"}))
+    (layout.gesso / "wheels").mkdir(parents=True)
+    with zipfile.ZipFile(layout.gesso / "wheels" / f"sqlalchemy-{PINS['sqlalchemy']}-py3-none-any.whl", "w") as archive:
+        for name, data in alchemy.items():
+            archive.writestr(name, data)
+    put(layout.venv, {"pyvenv.cfg": b"include-system-site-packages = false\n"})
+    put(layout.comfyui, COMFYUI)
+    put(layout.comfyui / "custom_nodes/tooling", TOOLING)
+    put(layout.gesso / "workflows", GRAPHS)
+    spares = {}
+    for name, target, folder in (
+        ("ComfyUI", "/opt/ComfyUI", layout.comfyui), ("tooling", "/opt/ComfyUI/custom_nodes/tooling", None),
+        ("gesso", "/", root / "own"),
+    ):  # fmt: skip
+        if name == "gesso":
+            put(root / "own/opt/gesso/workflows", GRAPHS)
+        source = folder or layout.comfyui / "custom_nodes/tooling"
+        members = [m for m in making.of_folder(source) if name != "ComfyUI" or "custom_nodes" not in m[0].name]
+        content = lzma.compress(making.tar(members), preset=0)
+        layout.spare.mkdir(exist_ok=True)
+        (layout.spare / f"{name}.tar.xz").write_bytes(content)
+        spares[name] = {"sha256": hashlib.sha256(content).hexdigest(), "target": target}
+    models = [
+        {"name": name, "sources": [f"{url}/{name}"], "sha256": hashlib.sha256(data).hexdigest(), "size": len(data),
+         "kind": "vae", "family": "sdxl", "tier": "required", "license": "MIT"}
+        for name, data in MODELS.items()
+    ]  # fmt: skip
+    (root / "record.json").write_text(json.dumps({"spares": spares, "models": models}), encoding="utf-8")
+    put(layout.models, MODELS)
+    workspace.lay_out(layout, record_at(root), lambda _: None)
+    gate.configure(layout, ENV)
+    folder = Folder.at(layout.models)
+    for model in models_of(root):
+        receipts.write(folder, model.name, model.sha256, folder.path(model.name).stat())
+
+
+def record_at(root: Path) -> Record:
+    """Give the record of the instance at `root`."""
+    raw = json.loads((root / "record.json").read_bytes())
+    return Record(
+        "sdxl", "A toy", True, (), PINS, {n: hashlib.sha256(c).hexdigest() for n, c in GRAPHS.items()}, raw,
+        spares=tuple(Spare(name, **spare) for name, spare in raw["spares"].items()),
+    )  # fmt: skip
+
+
+def models_of(root: Path) -> tuple[Model, ...]:
+    """Give its models."""
+    return tuple(Model.model_validate(entry) for entry in json.loads((root / "record.json").read_bytes())["models"])
+
+
+class Quiet(Supervisor):
+    """A supervisor under which all runs."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "path", Path("/nowhere"))
+
+    def programs(self) -> dict[str, Program]:
+        return {name: Program(name, "RUNNING", 7, 1) for name in ("agent", "gate", "comfyui")}
+
+    def end(self, name: str) -> None:
+        pass
+
+
+@dataclass
+class Comfy:
+    """ComfyUI that answers, and remembers its restarts in a file."""
+
+    layout: Layout
+
+    def up(self) -> bool:
+        return True
+
+    def due(self) -> bool:
+        return self.layout.owed.exists()
+
+    def owe(self) -> None:
+        self.layout.owed.touch()
+
+    def hold(self) -> None:
+        raise AssertionError("it serves")
+
+    def restart(self, _: Any) -> None:
+        with (self.layout.run / "restarts").open("a", encoding="ascii") as file:
+            file.write("x")
+        self.layout.owed.unlink()
+
+    def settle(self, _: Any, *, whole: bool) -> None:
+        assert whole
+
+
+def one_heal(root: Path, name: str) -> dict[str, Any]:
+    """Heal the instance at `root`, and give the report."""
+    layout, record = layout_at(root), record_at(root)
+    journal = reports.Journal(layout.reports, name)
+    healing = Healing({"id": name})
+    parts = (
+        Python(layout, record, ENV),
+        Code(layout, record, aside.folder(layout, name), port=9),
+        Workspace(layout, record),
+        Processes(layout, record, ENV, Quiet(), port=9),
+        Models(models_of(root), Folder.at(layout.models), ENV),
+    )
+    heal(parts, Comfy(layout), journal.tell, healing)
+    found = healing.report()
+    journal.end(found)
+    return found
+
+
+def _site(root: Path) -> Path:
+    return layout_at(root).site_packages
+
+
+def _old_sqlalchemy(root: Path) -> None:
+    site = _site(root)
+    shutil.rmtree(site / "sqlalchemy")
+    shutil.rmtree(site / f"sqlalchemy-{PINS['sqlalchemy']}.dist-info")
+    put(site, wheel("SQLAlchemy", "1.4.54", {"sqlalchemy/__init__.py": b"v = 1\n"}))
+
+
+def _rotten(root: Path) -> None:
+    folder, model = Folder.at(layout_at(root).models), models_of(root)[0]
+    path = folder.path(model.name)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    receipts.write(folder, model.name, model.sha256, path.stat())
+
+
+def _in_the_way(root: Path) -> None:
+    path = layout_at(root).user / "default/workflows/gold.json"
+    path.unlink()
+    path.mkdir()
+    (path / "mine.txt").write_text("mine", encoding="utf-8")
+
+
+# Each damages what it names: paths below the root that may be other files afterwards (a folder: all below it).
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "an older SQLAlchemy": (_old_sqlalchemy, "venv/lib/python3.13/site-packages"),
+    "a file of SQLAlchemy edited": (
+        lambda r: (_site(r) / "sqlalchemy/orm.py").write_bytes(b"evil\n"), "venv/lib/python3.13/site-packages"),
+    "something shadows the locked Python": (
+        lambda r: (_site(r) / "sitecustomize.py").write_bytes(b"evil\n"), "venv/lib/python3.13/site-packages/x"),
+    "a node pack deleted": (
+        lambda r: shutil.rmtree(layout_at(r).comfyui / "custom_nodes/tooling"), "comfyui/custom_nodes/tooling"),
+    "a file of a node pack edited": (
+        lambda r: (layout_at(r).comfyui / "custom_nodes/tooling/__init__.py").write_bytes(b"evil\n"),
+        "comfyui/custom_nodes/tooling"),
+    "a file too many in ComfyUI": (
+        lambda r: (layout_at(r).comfyui / "comfy/evil.py").write_bytes(b"evil\n"), "comfyui/comfy/evil.py"),
+    "a file of ComfyUI cut off": (
+        lambda r: (layout_at(r).comfyui / "server.py").write_bytes(b"x = 1\n"), "comfyui/server.py"),
+    "a file of ComfyUI deleted": (lambda r: (layout_at(r).comfyui / "comfy/model.py").unlink(), "comfyui/comfy/model.py"),
+    "a workflow overwritten": (
+        lambda r: (layout_at(r).workspace / "ComfyUI/workflows/gold.json").write_bytes(b'{"1": "LoadImage"}'),
+        "workspace/ComfyUI/workflows/gold.json"),
+    "a workflow deleted": (
+        lambda r: (layout_at(r).workspace / "ComfyUI/workflows/gold.api.json").unlink(),
+        "workspace/ComfyUI/workflows/gold.api.json"),
+    "a folder in the place of a workflow": (_in_the_way, "workspace/user/default/workflows/gold.json"),
+    "the image's own workflow damaged": (
+        lambda r: (layout_at(r).gesso / "workflows/gold.json").write_bytes(b"{}"), "gesso/workflows/gold.json"),
+    "a model cut to a stub": (
+        lambda r: os.truncate(layout_at(r).models / "vae/two.safetensors", 700), "workspace/models/vae/two.safetensors"),
+    "a model of another architecture": (
+        lambda r: (layout_at(r).models / "vae/three.safetensors").write_bytes(vae(16, 9, 1)),
+        "workspace/models/vae/three.safetensors"),
+    "a model that rotted under a valid receipt": (_rotten, "workspace/models/vae/one.safetensors"),
+    "the gate opened": (lambda r: (layout_at(r).run / "Caddyfile").write_text(":8188\n", encoding="ascii"), "run"),
+    "a folder of the workspace gone": (
+        lambda r: shutil.rmtree(layout_at(r).workspace / "input"), "workspace/input"),
+}  # fmt: skip
+FETCHED = {  # the model that each makes bad
+    "a model cut to a stub": "vae/two.safetensors",
+    "a model of another architecture": "vae/three.safetensors",
+    "a model that rotted under a valid receipt": "vae/one.safetensors",
+}
+
+
+def good_files(root: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Give inode, mtime and content of every file of the instance but gesso's own records."""
+    found = {}
+    for part in ("gesso", "comfyui", "venv", "workspace", "run"):
+        for path in (root / part).rglob("*"):
+            name = path.relative_to(root).as_posix()
+            kept = name.startswith(("workspace/gesso/", "workspace/models/.gesso/"))
+            if path.is_file() and not path.is_symlink() and not kept and "ComfyUI/models" not in name:
+                stat = path.stat()
+                found[name] = (stat.st_ino, stat.st_mtime_ns, hashlib.sha256(path.read_bytes()).digest())
+    return found
+
+
+def main() -> None:
+    """Fork a heal for each line."""
+    for line in sys.stdin:
+        root, name = json.loads(line)
+        pid = os.fork()
+        if not pid:
+            code = 70
+            try:
+                code = int(one_heal(Path(root), name)["code"])
+            except BaseException:  # noqa: BLE001 - the parent must never go on in a child
+                Path(root, "trace").write_text(traceback.format_exc(), encoding="utf-8")
+            os._exit(code)
+        print(pid, flush=True)  # noqa: T201 - the answer
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

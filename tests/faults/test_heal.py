@@ -1,0 +1,157 @@
+"""Any damage is healed; what is right is never touched; a heal may be killed at any moment."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gesso.runtime.heal import reports
+
+from . import healing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mirror import Mirror
+
+KILLS = 60
+
+
+@pytest.fixture
+def template(mirror: Mirror, tmp_path: Path) -> Path:
+    """Give an instance in which all is right."""
+    for name, data in healing.MODELS.items():
+        mirror.files[f"/{name}"] = data
+    root = tmp_path / "template"
+    root.mkdir()
+    healing.build(root, mirror.url(""))
+    return root
+
+
+def _again(root: Path, mirror: Mirror) -> Path:
+    """Make another one."""
+    fresh = Path(tempfile.mkdtemp(dir=root.parent))
+    healing.build(fresh, mirror.url(""))
+    return fresh
+
+
+def _name(number: int = 0) -> str:
+    return reports.new_id(1_000_000_000 + number)
+
+
+def _touched(name: str, wanted: set[str]) -> bool:
+    prefixes = [healing.DAMAGES[damage][1] for damage in wanted]
+    return any(name == prefix or name.startswith(f"{prefix}/") for prefix in prefixes)
+
+
+def test_all_is_right(template: Path) -> None:
+    before = healing.good_files(template)
+    report = healing.one_heal(template, _name())
+    assert report["damages"] == []
+    assert report["ok"]
+    assert healing.good_files(template) == before
+
+
+@pytest.mark.parametrize("damage", healing.DAMAGES)
+def test_each_kind_of_damage_is_found_named_and_repaired(template: Path, damage: str) -> None:
+    healing.DAMAGES[damage][0](template)
+    report = healing.one_heal(template, _name())
+    assert report["ok"], report
+    assert report["damages"]
+    assert {row["outcome"] for row in report["damages"]} == {"repaired"}
+    assert all(row["found"] and row["remedy"] for row in report["damages"])
+    assert healing.one_heal(template, _name(1))["damages"] == []
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sets(st.sampled_from(sorted(healing.DAMAGES)), min_size=1))
+def test_any_subset_is_healed_and_the_rest_is_not_touched(template: Path, mirror: Mirror, wanted: set[str]) -> None:
+    root = _again(template, mirror)
+    try:
+        right = healing.good_files(root)
+        for damage in sorted(wanted, key=lambda name: name != "a node pack deleted"):
+            if damage == "a file of a node pack edited" and "a node pack deleted" in wanted:
+                continue
+            if damage == "a file of SQLAlchemy edited" and "an older SQLAlchemy" in wanted:
+                continue
+            healing.DAMAGES[damage][0](root)
+        bad = {healing.FETCHED[damage] for damage in wanted & set(healing.FETCHED)}
+        report = healing.one_heal(root, _name())
+        assert report["ok"], report
+        assert report["fetched"] == sum(len(healing.MODELS[name]) for name in bad)
+        after = healing.good_files(root)
+        assert {name: found[2] for name, found in after.items() if name in right} == {
+            name: found[2] for name, found in right.items() if not name.endswith(("INSTALLER", "RECORD"))
+            or name in after
+        } or {n for n in right if n not in after} == set()  # fmt: skip
+        for name, found in right.items():
+            if not _touched(name, wanted):
+                assert after[name] == found, name
+        assert healing.one_heal(root, _name(1))["damages"] == []
+        assert (healing.layout_at(root).run / "restarts").exists() == bool(
+            wanted - set(healing.FETCHED)
+            - {"a workflow overwritten", "a workflow deleted", "a folder in the place of a workflow",
+               "the image's own workflow damaged", "the gate opened", "a folder of the workspace gone"}
+        )  # fmt: skip
+    finally:
+        shutil.rmtree(root)
+
+
+@pytest.fixture
+def forks() -> Iterator[subprocess.Popen[str]]:
+    words = [sys.executable, healing.__file__]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def test_killed_at_any_moment_it_is_never_worse_and_the_next_one_finishes(
+    template: Path, forks: subprocess.Popen[str]
+) -> None:
+    assert forks.stdin is not None
+    assert forks.stdout is not None
+    generator, root, took, killed = random.Random(6), template, 0.6, 0
+    right = healing.good_files(root)
+    chosen = [d for d in healing.DAMAGES if d not in {"a file of a node pack edited", "a file of SQLAlchemy edited"}]
+    for number in range(KILLS):
+        if number % 4 == 0:  # several kills on one instance, then it is healed and damaged anew
+            for damage in chosen:
+                healing.DAMAGES[damage][0](root)
+            damaged = healing.good_files(root)
+        begun = time.monotonic()
+        forks.stdin.write(f'["{root}", "{_name(number)}"]\n')
+        forks.stdin.flush()
+        pid = int(forks.stdout.readline())
+        time.sleep(generator.uniform(0, took))
+        os.kill(pid, signal.SIGKILL) if forks.poll() is None else None
+        ended = int(forks.stdout.readline())
+        killed += ended == -signal.SIGKILL
+        assert ended in {0, -signal.SIGKILL}, (root / "trace").read_text(encoding="utf-8")
+        for name, (_, _, content) in healing.good_files(root).items():  # every file is as it was damaged, or right
+            hidden = Path(name).name.startswith((".", "SQLAlchemy")) or "dist-info" in name
+            was = {found[name][2] for found in (right, damaged) if name in found}
+            assert hidden or content in was, name
+        if number % 4 == 3:
+            report = healing.one_heal(root, _name(1000 + number))
+            assert report["ok"], report
+            took = max(0.2, (took + time.monotonic() - begun) / 2)
+            now = healing.good_files(root)
+            assert {n: found[2] for n, found in now.items() if n in right and "dist-info" not in n} == {
+                n: found[2] for n, found in right.items() if "dist-info" not in n
+            }
+            assert not healing.layout_at(root).owed.exists()
+    assert killed > KILLS // 3
+    assert healing.one_heal(root, _name(5000))["damages"] == []
