@@ -11,9 +11,9 @@ from filelock import FileLock
 
 from gesso import proc
 from gesso.errors import BuildError, FetchError, ManifestError
-from gesso.image import bake, buildx, engine, hosts, locking, render
+from gesso.image import bake, buildx, engine, hosts, locking, render, spare
 from gesso.image.bake import Baked, Baking
-from gesso.image.plan import Plan, plan
+from gesso.image.plan import Plan, own_files, plan
 from gesso.image.sources import SourceCache
 from gesso.manifest.load import load
 from gesso.models.wanted import from_lock
@@ -69,7 +69,14 @@ def prepare(selection: Selection) -> tuple[Manifest, Locked]:
 
 
 def decide(
-    project: Project, manifest: Manifest, locked: Locked, *, base: str, wheel: str, baked: Sequence[str] = ()
+    project: Project,
+    manifest: Manifest,
+    locked: Locked,
+    *,
+    base: str,
+    wheel: str,
+    baked: Sequence[str] = (),
+    spares: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Plan:
     """Make the plan from what the project holds; `baked` are the models, by name, that become layers."""
     own = {name: _read(project.locks / f"{name}.lock.txt") for name in ("gesso", "tools")}
@@ -82,6 +89,7 @@ def decide(
         workflows=read_workflows(project, manifest),
         revision=_revision(project),
         baked=baked,
+        spares=spares,
     )
 
 
@@ -126,9 +134,21 @@ def _write_context(
     lock = locked.lock
     say("sources: in the cache, or from git")
     inputs = render.collect(selection.project, SourceCache(cache_root(env)), lock.comfyui, lock.nodes)
-    inputs = replace(inputs, baked=baked, trial_models=manifest.models if manifest.trial else ())
-    names = [model.name for model in baked.models]
-    decided = decide(selection.project, manifest, locked, base=base, wheel=inputs.wheel.name, baked=names)
+    loose = frozenset(node.name for node in manifest.nodes if node.install)
+    own = own_files(locked, read_workflows(selection.project, manifest))
+    rootfs = selection.project.images / "rootfs"
+    spares = spare.make(inputs.comfyui, inputs.nodes, loose, own, rootfs, cache_root(env) / "spares")
+    trial_models = manifest.models if manifest.trial else ()
+    inputs = replace(inputs, baked=baked, trial_models=trial_models, spares=spares)
+    decided = decide(
+        selection.project,
+        manifest,
+        locked,
+        base=base,
+        wheel=inputs.wheel.name,
+        baked=[model.name for model in baked.models],
+        spares={each.name: each.as_record() for each in spares},
+    )
     render.write_context(decided, inputs, selection.project.images, target)
     return decided
 

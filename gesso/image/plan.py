@@ -45,19 +45,22 @@ def plan(  # noqa: PLR0913 - one keyword for each thing that an image is made of
     workflows: Mapping[str, str],
     revision: str | None,
     baked: Sequence[str] = (),
+    spares: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Plan:
     """Decide one image.
 
     `base` is the reference for FROM; `wheel` gesso's own wheel by file name; `own_pins` the texts of gesso's own
     Python locks (`gesso`, `tools`); `workflows` the graphs by file name; `revision` the project's commit, if any;
-    `baked` the models, by name, that become layers.
+    `baked` the models, by name, that become layers; `spares` what the record says of the archives that heal restores
+    from.
     """
     groups = grouped(locked.pins, manifest.python.layers)
     guarded = pin_of(locked.pins, GUARDED)
-    record = build_record(manifest, locked, workflows, baked)
+    record = build_record(manifest, locked, workflows, baked, spares)
     files = {
         **{f"python/{name}.txt": _lines(pins) for name, pins in groups.items()},
-        "python/constraints.txt": "".join(f"{pin.name}=={pin.version}\n" for pin in locked.pins),
+        "python/constraints.txt": _constraints(locked),
+        "python/requirements.txt": _lines(locked.pins),
         "python/sqlalchemy.txt": _lines((guarded,)),
         "python/tools.txt": own_pins["tools"],
         "gesso/requirements.txt": own_pins["gesso"],
@@ -82,8 +85,21 @@ def plan(  # noqa: PLR0913 - one keyword for each thing that an image is made of
     return Plan(tags_of(manifest.arch, trial=manifest.trial), variables, files, manifest.trial)
 
 
+def own_files(locked: Locked, workflows: Mapping[str, str]) -> dict[str, str]:
+    """Give the generated files that an instance reads, by their path in it; all but the record, which names them."""
+    return {
+        "opt/gesso/constraints.txt": _constraints(locked),
+        "opt/gesso/requirements.txt": _lines(locked.pins),
+        **{f"opt/gesso/workflows/{name}": text for name, text in workflows.items()},
+    }
+
+
 def build_record(
-    manifest: Manifest, locked: Locked, workflows: Mapping[str, str], baked: Sequence[str] = ()
+    manifest: Manifest,
+    locked: Locked,
+    workflows: Mapping[str, str],
+    baked: Sequence[str] = (),
+    spares: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Give /opt/gesso/build.json: what everything in the image is, for people and for the runtime."""
     lock = locked.lock
@@ -114,6 +130,7 @@ def build_record(
         "vae": manifest.vae,
         "models": models,
         "baked": list(baked),
+        "spares": dict(spares or {}),
         "workflows": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in workflows.items()},
     }
 
@@ -131,6 +148,10 @@ def _labels(manifest: Manifest, locked: Locked, revision: str | None, baked: Seq
         "dev.gesso.sqlalchemy": pin_of(locked.pins, GUARDED).version,
     }
     return labels | ({"org.opencontainers.image.revision": revision} if revision else {})
+
+
+def _constraints(locked: Locked) -> str:
+    return "".join(f"{pin.name}=={pin.version}\n" for pin in locked.pins)
 
 
 def _lines(pins: tuple[Pin, ...]) -> str:

@@ -22,6 +22,7 @@ from gesso.models.store import lay_out
 if TYPE_CHECKING:
     from gesso.image.plan import Plan
     from gesso.image.sources import SourceCache
+    from gesso.image.spare import Spare
     from gesso.manifest.lock import LockedSource
     from gesso.manifest.schema import Model
     from gesso.settings import Project
@@ -47,6 +48,7 @@ class Inputs:
     nodes: dict[str, Path]
     wheel: Wheel
     baked: Baked = field(default_factory=Baked)
+    spares: tuple[Spare, ...] = ()
     trial_models: tuple[Model, ...] = ()  # those that the trial's mirror serves
 
 
@@ -124,6 +126,11 @@ def _fill(target: Path, text: str, plan: Plan, inputs: Inputs, images: Path) -> 
     shutil.copytree(inputs.comfyui, target / "sources" / "ComfyUI", symlinks=True, ignore=_JUNK)
     for name, folder in inputs.nodes.items():
         shutil.copytree(folder, target / "sources" / "nodes" / name, symlinks=True, ignore=_JUNK)
+    (target / "spare").mkdir()
+    for spare in inputs.spares:
+        path = target / spare.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(spare.content)
     if plan.trial:
         shutil.copytree(images / "standin" / "mirror", target / "mirror" / "mirror", ignore=_JUNK)
         (target / "mirror" / "mirror" / "supervisor.conf").rename(target / "mirror" / "supervisor.conf")

@@ -126,9 +126,7 @@ def refused(target: Target, output: str) -> PublishError:
 
 _CHECK_ADDRESS = "check address and port (Vast.ai shows them under the instance's Connect button), and that it runs"
 _CHANGED = "addresses are used again where machines are rented; if that is it: `ssh-keygen -R '{known}'`, then again"
-_UNKNOWN = (
-    "compare it with the provider's (`ssh {target}` shows it), or trust it at first use with --accept-new-host-key"
-)
+_UNKNOWN = "compare it with the provider's (`ssh {target}` shows it), or trust it now with --accept-new-host-key"
 _KEYS = "add your public key to the instance (Vast.ai: Keys, then the instance's SSH button); `ssh-add -l` shows yours"
 _LOST = "what was begun there goes on by itself; run this again, which waits for it"
 # What ssh prints (it is never translated), what it means, and what to do. The first that fits counts.

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gesso import proc
-from gesso.errors import CheckError
+from gesso.errors import CheckError, GessoError
+from gesso.runtime import wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,10 +44,10 @@ class Finding:
 def check(layout: Layout, record: Record) -> list[Finding]:
     """Compare what is installed with the lock: versions of everything, and every file of SQLAlchemy."""
     site = layout.site_packages
-    installed = _installed(site)
+    installed = installed_in(site)
     findings = []
     for name, locked in record.pins.items():
-        versions = installed.get(_canonical(name), [])
+        versions = [version for version, _ in installed.get(canonical(name), [])]
         if versions != [locked]:
             findings.append(Finding(name, " and ".join(versions) or "missing", locked, name == GUARDED))
     if GUARDED in record.pins and not any(f.name == GUARDED for f in findings):
@@ -63,10 +64,10 @@ def repair(layout: Layout, findings: list[Finding]) -> None:
     """
     if not any(finding.name == GUARDED for finding in findings):
         return
-    wheel = _wheel(layout)
+    wheel = wheel_of(layout)
     if wheel is None:
         raise CheckError("the SQLAlchemy wheel is not in the image any more", "start a fresh instance of this image")
-    _forget(layout.site_packages)
+    forget(layout.site_packages, GUARDED)
     pip: list[str | Path] = [
         layout.venv / "bin" / "python",
         "-m",
@@ -76,23 +77,25 @@ def repair(layout: Layout, findings: list[Finding]) -> None:
         "--no-index",
         "--no-deps",
     ]
-    result = proc.run([*pip, "--force-reinstall", "--no-warn-script-location", wheel], timeout=120)
-    if not result.ok:
-        raise CheckError(f"SQLAlchemy could not be restored: {result.tail()}", "start a fresh instance of this image")
+    try:
+        result = proc.run([*pip, "--force-reinstall", "--no-warn-script-location", wheel], timeout=120)
+        failure = "" if result.ok else result.tail()
+    except (GessoError, OSError) as error:  # no python in the venv, or one that hangs
+        failure = str(error)
+    if failure and not wheels.unpack(wheel, layout.site_packages):  # pip may be what is broken
+        raise CheckError(f"SQLAlchemy could not be restored: {failure}", "start a fresh instance of this image")
 
 
-def _forget(site: Path) -> None:
-    """Take away what says that SQLAlchemy is installed: pip then writes its files over whatever is there.
+def forget(site: Path, name: str) -> None:
+    """Take away what says that a distribution is installed: pip then writes its files over whatever is there.
 
     Of two versions that a broken downgrade left, pip would take away one; without a RECORD it refuses to work at all.
     """
-    for entry in list(site.iterdir()):
-        match = _DIST_INFO.match(entry.name)
-        if match and _canonical(match["name"]) == GUARDED:
-            try:
-                shutil.rmtree(entry)
-            except OSError as error:
-                raise CheckError(f"{entry}: {error.strerror}", "start a fresh instance of this image") from None
+    for _, entry in installed_in(site).get(name, []):
+        try:
+            shutil.rmtree(entry)
+        except OSError as error:
+            raise CheckError(f"{entry}: {error.strerror}", "start a fresh instance of this image") from None
 
 
 def ensure(layout: Layout, record: Record, say: Callable[[str], None]) -> list[Finding]:
@@ -114,27 +117,29 @@ def ensure(layout: Layout, record: Record, say: Callable[[str], None]) -> list[F
     return findings
 
 
-def _installed(site: Path) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+def installed_in(site: Path) -> dict[str, list[tuple[str, Path]]]:
+    """Give every version that says it is installed, and the folder that says so, by canonical name."""
+    found: dict[str, list[tuple[str, Path]]] = {}
     for entry in site.iterdir():
         if match := _DIST_INFO.match(entry.name):
-            found.setdefault(_canonical(match["name"]), []).append(match["version"])
+            found.setdefault(canonical(match["name"]), []).append((match["version"], entry))
     return {name: sorted(versions) for name, versions in found.items()}
 
 
-def _canonical(name: str) -> str:
+def canonical(name: str) -> str:
+    """Give a distribution's name as indexes compare it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _wheel(layout: Layout) -> Path | None:
+def wheel_of(layout: Layout) -> Path | None:
     """Find the wheel of SQLAlchemy that the image keeps."""
     wheels = sorted((layout.gesso / "wheels").glob("*.whl"))
-    return next((w for w in wheels if _canonical(w.name.split("-")[0]) == GUARDED), None)
+    return next((w for w in wheels if canonical(w.name.split("-")[0]) == GUARDED), None)
 
 
 def _truth(layout: Layout, info: Path) -> str:
     """Give the RECORD to believe: the one inside the kept wheel, which no installer writes over; else the installed."""
-    wheel = _wheel(layout)
+    wheel = wheel_of(layout)
     try:
         if wheel is not None and zipfile.is_zipfile(wheel):
             with zipfile.ZipFile(wheel) as archive:

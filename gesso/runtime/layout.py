@@ -24,6 +24,7 @@ class Layout:
     workspace: Path = Path("/workspace")
     run: Path = Path("/run/gesso")
     logs: Path = Path("/var/log/gesso")
+    root: Path = Path("/")  # of everything that has no folder above
 
     @property
     def site_packages(self) -> Path:
@@ -62,6 +63,19 @@ class Layout:
         return self.run / "comfyui.owed"
 
     @property
+    def spare(self) -> Path:
+        """What heal restores from: an archive for each thing that was built in."""
+        return self.gesso / "spare"
+
+    def inside(self, path: str) -> tuple[Path, str]:
+        """Give where a path of the image is: a folder that is taken as it stands, and the rest below it."""
+        for place, folder in (("/opt/ComfyUI", self.comfyui), ("/opt/gesso", self.gesso)):
+            if path == place or path.startswith(f"{place}/"):
+                return folder, path.removeprefix(place).strip("/")
+        parent, _, name = path.rpartition("/")
+        return self.root / parent.strip("/"), name
+
+    @property
     def models(self) -> Path:
         """The model files, by ComfyUI's folder names."""
         return self.workspace / "models"
@@ -78,6 +92,19 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Spare:
+    """An archive of what was built in, as `Layout.spare`/NAME.tar.xz; `target` is the folder that it was made of.
+
+    `loose`: something else put files there too when the image was built, so that one more says nothing.
+    """
+
+    name: str
+    sha256: str
+    target: str
+    loose: bool = False
+
+
+@dataclass(frozen=True)
 class Record:
     """/opt/gesso/build.json: what everything in the image is."""
 
@@ -89,6 +116,7 @@ class Record:
     workflows: dict[str, str]
     raw: dict[str, Any] = field(repr=False)
     baked: tuple[str, ...] = ()  # models in layers of the image, below Layout.baked
+    spares: tuple[Spare, ...] = ()  # none in images that were made before there were any
 
 
 def read_record(layout: Layout) -> Record:
@@ -107,7 +135,8 @@ def read_record(layout: Layout) -> Record:
             pins=raw["python"]["pins"],
             workflows=raw["workflows"],
             baked=tuple(raw.get("baked", ())),
+            spares=tuple(Spare(name, **spare) for name, spare in raw.get("spares", {}).items()),
             raw=raw,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckError(f"{path}: {type(error).__name__}: {error}", "run this inside a gesso image") from None

@@ -14,9 +14,14 @@ if TYPE_CHECKING:
 
     from gesso.runtime.layout import Layout, Record
 
-_NOT_SOURCE = {"__pycache__", ".git"}
-# What a pack writes into its own folder when it is used.
-_WRITTEN = {"comfyui_controlnet_aux": {"ckpts"}}
+NOT_SOURCE = frozenset({"__pycache__", ".git"})
+# What a pack writes into its own folder when it is used, or reads there where a person made it.
+_WRITTEN = {"comfyui_controlnet_aux": frozenset({"ckpts", "config.yaml"})}
+
+
+def written(name: str) -> frozenset[str]:
+    """Name what in a pack's own folder belongs to the instance, not to the pack."""
+    return _WRITTEN.get(name, frozenset())
 
 
 def tree_of(folder: Path, without: frozenset[str] = frozenset()) -> bytes | None:
@@ -27,7 +32,7 @@ def tree_of(folder: Path, without: frozenset[str] = frozenset()) -> bytes | None
     rows = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name in _NOT_SOURCE or entry.name in without:
+            if entry.name in NOT_SOURCE or entry.name in without:
                 continue
             name = os.fsencode(entry.name)
             if entry.is_dir(follow_symlinks=False):
@@ -55,7 +60,7 @@ def changed(layout: Layout, record: Record) -> tuple[str, ...]:
         locked = source.get("tree")
         folder = layout.comfyui / "custom_nodes" / name
         try:
-            now = tree_of(folder, frozenset(_WRITTEN.get(name, ())))
+            now = tree_of(folder, written(name))
         except OSError:
             found.append(f"{name}: is not there or cannot be read")
             continue

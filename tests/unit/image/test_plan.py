@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gesso.image import build, render
-from gesso.image.plan import Plan, tags_of
+from gesso.image.plan import Plan, own_files, tags_of
+from gesso.image.pylock import read_pins
 from gesso.settings import Project, Selection
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ GOLDEN = ROOT / "tests" / "unit" / "golden"
 WHEEL = "gesso_images-0-py3-none-any.whl"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 IMAGES = ("sdxl", "flux", "sdxl-trial")
+SPARES = {"ComfyUI": {"sha256": "0" * 64, "target": "/opt/ComfyUI"}}
 CHANGES_FILES = {"RUN", "COPY", "ADD", "WORKDIR"}
 
 
@@ -54,7 +56,7 @@ def _decide(name: str, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Decid
     manifest = manifest.model_copy(update=changes)
     monkeypatch.setattr(build, "_revision", lambda _: REVISION)
     base = build.base_reference(locked)
-    plan = build.decide(project, manifest, locked, base=base, wheel=WHEEL)
+    plan = build.decide(project, manifest, locked, base=base, wheel=WHEEL, spares=SPARES)
     return Decided(manifest, locked, plan, render.dockerfile(plan, project.images))
 
 
@@ -73,7 +75,7 @@ def _instructions(text: str) -> list[tuple[str, str]]:
 def _keys(data: Any, path: str = "") -> set[str]:
     """Name every key of a record; what is in a list is one thing, and so are the values under names."""
     if isinstance(data, dict):
-        named = path in {".nodes", ".python.pins", ".workflows"}
+        named = path in {".nodes", ".python.pins", ".spares", ".workflows"}
         return {path}.union(*(_keys(v, f"{path}.{'*' if named else k}") for k, v in data.items()))
     if isinstance(data, list):
         return {path}.union(*(_keys(v, f"{path}[]") for v in data))
@@ -146,6 +148,25 @@ def test_every_locked_pin_is_a_constraint_and_in_one_layer(decided: Decided) -> 
     installs = [rest for rest in runs if "-r /run/python/" in rest and "uv pip install" in rest]
     assert [re.findall(r"-r /run/python/(\S+)\.txt", rest) for rest in installs] == [[group] for group in groups]
     assert all("--require-hashes" in rest and "--no-deps" in rest for rest in installs)
+
+
+def test_what_is_locked_can_be_installed_again(decided: Decided) -> None:
+    kept = read_pins(decided.plan.files["python/requirements.txt"])
+    assert kept == decided.locked.pins
+    copies = [rest for word, rest in _instructions(decided.dockerfile) if word == "COPY"]
+    assert "--link python/constraints.txt python/requirements.txt /opt/gesso/" in copies
+
+
+def test_the_spares_are_shared_but_for_those_of_an_architecture(decided: Decided) -> None:
+    copies = [rest for word, rest in _instructions(decided.dockerfile) if word == "COPY"]
+    assert "--link spare/ /opt/gesso/spare/" in copies
+    own = own_files(decided.locked, build.read_workflows(Project(ROOT), decided.manifest))
+    made = decided.plan.files
+    assert own["opt/gesso/constraints.txt"] == made["python/constraints.txt"]
+    assert own["opt/gesso/requirements.txt"] == made["python/requirements.txt"]
+    workflows = {name.removeprefix("opt/gesso/"): text for name, text in own.items() if "/workflows/" in name}
+    assert workflows
+    assert workflows == {name[5:]: text for name, text in made.items() if name.startswith("arch/workflows/")}
 
 
 def test_comfyui_and_every_pack_is_a_layer_of_its_own(decided: Decided) -> None:
@@ -243,6 +264,7 @@ def test_the_record_says_what_everything_is(decided: Decided) -> None:
     locked = {model.name: (model.sha256, model.size) for model in decided.locked.lock.models}
     assert {m["name"]: (m["sha256"], m["size"]) for m in record["models"]} == locked
     assert record["vae"] in locked
+    assert record["spares"] == SPARES
     for name, digest in record["workflows"].items():
         assert hashlib.sha256(decided.plan.files[f"arch/workflows/{name}"].encode()).hexdigest() == digest
     assert {f"{name}{suffix}" for name in decided.manifest.workflows for suffix in (".json", ".api.json")} == set(

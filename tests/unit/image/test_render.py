@@ -10,6 +10,7 @@ from gesso.errors import BuildError, ManifestError
 from gesso.image import render
 from gesso.image.plan import Plan
 from gesso.image.render import Inputs, Wheel
+from gesso.image.spare import Spare
 
 
 @pytest.fixture
@@ -41,7 +42,8 @@ def inputs(tmp_path: Path) -> Inputs:
         (folder / "link").symlink_to("main.py")
         (folder / "dangling").symlink_to("nowhere")
         (folder / ".hidden").touch()
-    return Inputs(comfyui, {"pack": node}, Wheel("gesso-1-py3-none-any.whl", b"wheel"))
+    spares = (Spare("ComfyUI", "/opt/ComfyUI", b"1"), Spare("gesso", "/", b"2"))
+    return Inputs(comfyui, {"pack": node}, Wheel("gesso-1-py3-none-any.whl", b"wheel"), spares=spares)
 
 
 def _plan(**variables: object) -> Plan:
@@ -57,6 +59,7 @@ def test_a_context_is_complete(images: Path, inputs: Inputs, tmp_path: Path) -> 
     assert found == {
         "Dockerfile", ".dockerignore", "python/constraints.txt", "gesso/requirements.txt",
         "gesso/gesso-1-py3-none-any.whl", "build/net.sh", "rootfs/usr/bin/entrypoint.sh", "rootfs/usr/bin/gesso",
+        "spare/ComfyUI.tar.xz", "arch/spare/gesso.tar.xz",
         *(f"sources/ComfyUI/{name}" for name in source), *(f"sources/nodes/pack/{name}" for name in source),
     }  # fmt: skip
     assert (target / "Dockerfile").read_text() == "# one\nFROM debian@sha256:0\nRUN a b\n"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    names = ("gesso", "comfyui", "venv", "workspace", "run", "logs")
+    names = ("gesso", "comfyui", "venv", "workspace", "run", "logs", "root")
     made = Layout(**{name: tmp_path / name for name in names})
     for name in ("gesso", "comfyui", "workspace"):
         (tmp_path / name).mkdir()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gesso.errors import CheckError
-from gesso.runtime.layout import read_record
+from gesso.runtime.layout import Spare, read_record
 
 if TYPE_CHECKING:
     from gesso.runtime.layout import Layout
@@ -24,9 +24,46 @@ def test_a_record(layout: Layout) -> None:
     record = read_record(layout)
     assert (record.arch, record.classes, record.pins) == ("sdxl", ("A",), {"sqlalchemy": "2.0.58"})
     assert record.raw == RAW
+    assert record.spares == ()
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"arch": "sdxl"}', json.dumps({**RAW, "python": None})])
+def test_the_spares(layout: Layout) -> None:
+    spares = {
+        "ComfyUI": {"sha256": "00", "target": "/opt/ComfyUI"},
+        "gesso": {"sha256": "11", "target": "/", "loose": True},
+    }
+    (layout.gesso / "build.json").write_text(json.dumps({**RAW, "spares": spares}))
+    assert read_record(layout).spares == (Spare("ComfyUI", "00", "/opt/ComfyUI"), Spare("gesso", "11", "/", loose=True))
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "below"),
+    [
+        ("/opt/ComfyUI", "comfyui", ""),
+        ("/opt/ComfyUI/custom_nodes/a/b.py", "comfyui", "custom_nodes/a/b.py"),
+        ("/opt/ComfyUI2/b.py", "root/opt/ComfyUI2", "b.py"),
+        ("/opt/gesso/constraints.txt", "gesso", "constraints.txt"),
+        ("/usr/local/bin/entrypoint.sh", "root/usr/local/bin", "entrypoint.sh"),
+        ("/x", "root", "x"),
+    ],
+)
+def test_where_a_path_of_the_image_is(layout: Layout, path: str, folder: str, below: str) -> None:
+    assert layout.inside(path) == (layout.root.parent / folder, below)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "[]",
+        "{}",
+        '{"arch": "sdxl"}',
+        json.dumps({**RAW, "python": None}),
+        json.dumps({**RAW, "spares": {"a": {}}}),
+        json.dumps({**RAW, "spares": []}),
+    ],
+)
 def test_what_is_no_gesso_image(layout: Layout, text: str | None) -> None:
     if text is not None:
         (layout.gesso / "build.json").write_text(text)
