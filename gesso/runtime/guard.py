@@ -79,7 +79,7 @@ def repair(layout: Layout, findings: list[Finding]) -> None:
     ]
     try:
         result = proc.run([*pip, "--force-reinstall", "--no-warn-script-location", wheel], timeout=120)
-        failure = "" if result.ok else result.tail()
+        failure = "" if result.ok else result.tail() or f"pip ended with code {result.code}"
     except (GessoError, OSError) as error:  # no python in the venv, or one that hangs
         failure = str(error)
     if failure and not wheels.unpack(wheel, layout.site_packages):  # pip may be what is broken

@@ -88,14 +88,21 @@ def build(root: Path, url: str) -> None:
     """Make an instance at `root` whose models come from `url`, as an image makes it."""
     layout = layout_at(root)
     site = layout.venv / "lib/python3.13/site-packages"
-    alchemy = wheel("sqlalchemy", PINS["sqlalchemy"], {"sqlalchemy/__init__.py": b"v = 2\n", "sqlalchemy/orm.py": b"o\n"})
+    alchemy = wheel(
+        "sqlalchemy", PINS["sqlalchemy"], {"sqlalchemy/__init__.py": b"v = 2\n", "sqlalchemy/orm.py": b"o\n"}
+    )
     put(site, alchemy)
     put(site, wheel("numpy", PINS["numpy"], {"numpy/__init__.py": b"n = 1\n"}))
+    # A Python that does nothing: SQLAlchemy then comes out of its wheel by our own hands, which takes milliseconds.
+    put(root / "usr/bin", {"python3": b"#!/bin/sh\nexit 1\n"})
+    (root / "usr/bin/python3").chmod(0o755)
+    (layout.venv / "bin").mkdir()
+    (layout.venv / "bin/python").symlink_to(root / "usr/bin/python3")
     (layout.gesso / "wheels").mkdir(parents=True)
     with zipfile.ZipFile(layout.gesso / "wheels" / f"sqlalchemy-{PINS['sqlalchemy']}-py3-none-any.whl", "w") as archive:
         for name, data in alchemy.items():
             archive.writestr(name, data)
-    put(layout.venv, {"pyvenv.cfg": b"include-system-site-packages = false\n"})
+    put(layout.venv, {"pyvenv.cfg": f"home = {root}/usr/bin\ninclude-system-site-packages = false\n".encode()})
     put(layout.comfyui, COMFYUI)
     put(layout.comfyui / "custom_nodes/tooling", TOOLING)
     put(layout.gesso / "workflows", GRAPHS)
@@ -121,9 +128,9 @@ def build(root: Path, url: str) -> None:
     put(layout.models, MODELS)
     workspace.lay_out(layout, record_at(root), lambda _: None)
     gate.configure(layout, ENV)
-    folder = Folder.at(layout.models)
+    goods = Folder.at(layout.models)
     for model in models_of(root):
-        receipts.write(folder, model.name, model.sha256, folder.path(model.name).stat())
+        receipts.write(goods, model.name, model.sha256, goods.path(model.name).stat())
 
 
 def record_at(root: Path) -> Record:
@@ -241,7 +248,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: (layout_at(r).comfyui / "comfy/evil.py").write_bytes(b"evil\n"), "comfyui/comfy/evil.py"),
     "a file of ComfyUI cut off": (
         lambda r: (layout_at(r).comfyui / "server.py").write_bytes(b"x = 1\n"), "comfyui/server.py"),
-    "a file of ComfyUI deleted": (lambda r: (layout_at(r).comfyui / "comfy/model.py").unlink(), "comfyui/comfy/model.py"),
+    "a file of ComfyUI deleted": (
+        lambda r: (layout_at(r).comfyui / "comfy/model.py").unlink(), "comfyui/comfy/model.py"),
     "a workflow overwritten": (
         lambda r: (layout_at(r).workspace / "ComfyUI/workflows/gold.json").write_bytes(b'{"1": "LoadImage"}'),
         "workspace/ComfyUI/workflows/gold.json"),
@@ -252,7 +260,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "the image's own workflow damaged": (
         lambda r: (layout_at(r).gesso / "workflows/gold.json").write_bytes(b"{}"), "gesso/workflows/gold.json"),
     "a model cut to a stub": (
-        lambda r: os.truncate(layout_at(r).models / "vae/two.safetensors", 700), "workspace/models/vae/two.safetensors"),
+        lambda r: os.truncate(layout_at(r).models / "vae/two.safetensors", 700),
+        "workspace/models/vae/two.safetensors"),
     "a model of another architecture": (
         lambda r: (layout_at(r).models / "vae/three.safetensors").write_bytes(vae(16, 9, 1)),
         "workspace/models/vae/three.safetensors"),
@@ -294,6 +303,7 @@ def main() -> None:
                 Path(root, "trace").write_text(traceback.format_exc(), encoding="utf-8")
             os._exit(code)
         print(pid, flush=True)  # noqa: T201 - the answer
+        sys.stdin.readline()  # until then it is not waited for, so that its id stays its own
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)  # noqa: T201
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mirror import Mirror
 
 KILLS = 60
+Files = dict[str, tuple[int, int, bytes]]
 
 
 @pytest.fixture
@@ -54,6 +55,11 @@ def _name(number: int = 0) -> str:
 def _touched(name: str, wanted: set[str]) -> bool:
     prefixes = [healing.DAMAGES[damage][1] for damage in wanted]
     return any(name == prefix or name.startswith(f"{prefix}/") for prefix in prefixes)
+
+
+def _contents(files: Files, names: Files) -> dict[str, bytes]:
+    """Give the contents of those that were right; who installed a distribution is another matter."""
+    return {name: found[2] for name, found in files.items() if name in names and "dist-info" not in name}
 
 
 def test_all_is_right(template: Path) -> None:
@@ -92,10 +98,7 @@ def test_any_subset_is_healed_and_the_rest_is_not_touched(template: Path, mirror
         assert report["ok"], report
         assert report["fetched"] == sum(len(healing.MODELS[name]) for name in bad)
         after = healing.good_files(root)
-        assert {name: found[2] for name, found in after.items() if name in right} == {
-            name: found[2] for name, found in right.items() if not name.endswith(("INSTALLER", "RECORD"))
-            or name in after
-        } or {n for n in right if n not in after} == set()  # fmt: skip
+        assert _contents(after, right) == _contents(right, right)
         for name, found in right.items():
             if not _touched(name, wanted):
                 assert after[name] == found, name
@@ -123,7 +126,7 @@ def test_killed_at_any_moment_it_is_never_worse_and_the_next_one_finishes(
 ) -> None:
     assert forks.stdin is not None
     assert forks.stdout is not None
-    generator, root, took, killed = random.Random(6), template, 0.6, 0
+    generator, root, took, killed = random.Random(6), template, 0.4, 0
     right = healing.good_files(root)
     chosen = [d for d in healing.DAMAGES if d not in {"a file of a node pack edited", "a file of SQLAlchemy edited"}]
     for number in range(KILLS):
@@ -136,22 +139,22 @@ def test_killed_at_any_moment_it_is_never_worse_and_the_next_one_finishes(
         forks.stdin.flush()
         pid = int(forks.stdout.readline())
         time.sleep(generator.uniform(0, took))
-        os.kill(pid, signal.SIGKILL) if forks.poll() is None else None
+        os.kill(pid, signal.SIGKILL)
+        forks.stdin.write("\n")
+        forks.stdin.flush()
         ended = int(forks.stdout.readline())
         killed += ended == -signal.SIGKILL
         assert ended in {0, -signal.SIGKILL}, (root / "trace").read_text(encoding="utf-8")
         for name, (_, _, content) in healing.good_files(root).items():  # every file is as it was damaged, or right
-            hidden = Path(name).name.startswith((".", "SQLAlchemy")) or "dist-info" in name
+            own = name in {"run/restarts", "run/comfyui.owed"} or "dist-info" in name
+            hidden = own or Path(name).name.startswith(".")
             was = {found[name][2] for found in (right, damaged) if name in found}
             assert hidden or content in was, name
         if number % 4 == 3:
             report = healing.one_heal(root, _name(1000 + number))
             assert report["ok"], report
             took = max(0.2, (took + time.monotonic() - begun) / 2)
-            now = healing.good_files(root)
-            assert {n: found[2] for n, found in now.items() if n in right and "dist-info" not in n} == {
-                n: found[2] for n, found in right.items() if "dist-info" not in n
-            }
+            assert _contents(healing.good_files(root), right) == _contents(right, right)
             assert not healing.layout_at(root).owed.exists()
     assert killed > KILLS // 3
     assert healing.one_heal(root, _name(5000))["damages"] == []

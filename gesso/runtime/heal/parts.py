@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from gesso.errors import CheckError, GessoError
-from gesso.runtime import comfy, gate, krita, packs, workspace
+from gesso.runtime import comfy, gate, guard, krita, packs, workspace
 from gesso.runtime.heal import python, trees
 from gesso.runtime.heal.damage import Damage, Outcome
 from gesso.runtime.layout import COMFY_PORT
@@ -52,6 +52,8 @@ class Python:
             try:
                 finding = self._found[damage.name]
                 python.repair(self._layout, self._record, [finding], self._env, _saying(tell))
+                if still := [f for f in guard.check(self._layout, self._record) if f.name == damage.name]:
+                    raise CheckError(f"{still[0]}, even after a repair", _FRESH)
             except GessoError as error:
                 outcomes.append(Outcome.failed(damage, error))
             else:
@@ -225,4 +227,7 @@ class Processes:
 
 
 def _saying(tell: Tell) -> Say:
-    return lambda text: tell("said", text=text)
+    def say(text: str) -> None:
+        tell("said", text=text)
+
+    return say

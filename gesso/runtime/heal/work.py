@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gesso.runtime.heal.damage import Damage
 
-    Tell = Callable[..., None]  # an event's name, and its facts by keyword
+    Tell = Callable[..., object]  # an event's name, and its facts by keyword
     OnBytes = Callable[[int, int | None], None]  # bytes that were looked at, of how many
 
 

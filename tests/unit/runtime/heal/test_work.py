@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -172,7 +172,8 @@ def test_a_part_that_cannot_be_looked_at_is_a_failure() -> None:
 
 @pytest.mark.parametrize("where", ["refuses", "unsettled"])
 def test_a_restart_that_comes_to_nothing_is_a_failure(where: str) -> None:
-    comfy = replace(Comfy(), **{where: CheckError("ComfyUI does not start")})
+    comfy = Comfy()
+    setattr(comfy, where, CheckError("ComfyUI does not start"))
     healing, _ = _heal(Room("code", [PACK]), comfy=comfy)
     assert healing.code == 1
     assert "ComfyUI does not start" in healing.report()["summary"]
