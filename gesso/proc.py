@@ -273,12 +273,23 @@ def _end(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
             process.wait(5)
 
 
-def detach(command: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | None = None) -> int:
-    """Start a daemon that outlives this process, its output appended to `log`; give its process id."""
+def detach(
+    command: Sequence[str | Path],
+    log: Path,
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    alone: bool = False,
+) -> int:
+    """Start a daemon that outlives this process, its output appended to `log`; give its process id.
+
+    `alone`: `env` is its whole environment.
+    """
     with log.open("ab") as output:
         process = subprocess.Popen(
             _argv(command),
-            env=None if env is None else {**os.environ, **env},
+            cwd=cwd,
+            env=None if env is None else {**({} if alone else os.environ), **env},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
