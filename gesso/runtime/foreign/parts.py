@@ -71,24 +71,18 @@ class Sqlalchemy:
         return f"{how}: {wheel.name}"
 
     def _by_program(self, python: Path, wheel: Path) -> str:
-        """Install the wheel with pip, else with uv; nothing where neither can."""
+        """Install the wheel with pip, else with uv; nothing where neither can.
+
+        By name, out of the wheel's folder: by its path, `pip freeze` would name that path for ever.
+        """
         env = {**self._env, "PIP_BREAK_SYSTEM_PACKAGES": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
                "PIP_ROOT_USER_ACTION": "ignore"}  # fmt: skip
-        pip = ["--quiet", "--no-index", "--no-deps", "--force-reinstall", "--no-warn-script-location"]
+        wanted: list[str | Path]
+        wanted = ["--quiet", "--no-index", "--find-links", wheel.parent, "--no-deps",
+                  f"{GUARDED}=={self._record.pins[GUARDED]}"]  # fmt: skip
         ways: dict[str, list[str | Path]] = {
-            "pip": [python, "-m", "pip", "install", *pip, "--root-user-action", "ignore", wheel],
-            "uv": [
-                "uv",
-                "pip",
-                "install",
-                "--quiet",
-                "--offline",
-                "--no-deps",
-                "--reinstall",
-                "--python",
-                python,
-                wheel,
-            ],
+            "pip": [python, "-m", "pip", "install", "--force-reinstall", "--no-warn-script-location", *wanted],
+            "uv": ["uv", "pip", "install", "--reinstall", "--python", python, *wanted],
         }
         for name, words in ways.items():
             unset = [word for other in _OTHERS for word in ("-u", other)]
