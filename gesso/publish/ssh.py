@@ -145,12 +145,12 @@ _REASONS = (
     (r"Connection refused", "nothing listens there: connection refused", _CHECK_ADDRESS),
     (r"Could not resolve hostname", "no such host: {last}", "check the name"),
     (r"No route to host|Network is unreachable", "there is no way to it: {last}", _CHECK_ADDRESS),
+    (r"kex_exchange|Connection closed by", "what listens there is no sshd, or hung up: {last}", _CHECK_ADDRESS),
     (
         r"Timeout, server .* not responding|Broken pipe|client_loop|closed by remote|Connection reset",
         "the connection was lost: {last}",
         _LOST,
     ),
     (r"timed? ?out", "it does not answer: {last}", _CHECK_ADDRESS),
-    (r"kex_exchange|Connection closed|banner", "what listens there is no sshd, or hung up: {last}", _CHECK_ADDRESS),
     (r"Bad owner or permissions|Bad configuration option|terminating", "ssh's own configuration: {last}", "correct it"),
 )

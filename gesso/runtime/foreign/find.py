@@ -142,7 +142,10 @@ def find(chosen: str = "", proc: Path = Path("/proc"), places: Sequence[str] = P
         raise NotFoundError(f"more than one ComfyUI runs: {', '.join(sorted(folders))}", "say which: --comfyui DIR")
     if alive:
         return Found(*_of(alive[0]))
-    still = {os.path.realpath(path): path for place in places if is_comfyui(path := Path(place).expanduser())}
+    still: dict[str, Path] = {}
+    for place in places:
+        if is_comfyui(path := Path(place).expanduser()):
+            still.setdefault(os.path.realpath(path), path)  # a link to it is no second one
     if len(still) > 1:
         raise NotFoundError(f"there is more than one ComfyUI: {', '.join(sorted(still))}", "say which: --comfyui DIR")
     if not still:
