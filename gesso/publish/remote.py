@@ -65,7 +65,13 @@ def heal(door: Door, asked: Asked, env: Mapping[str, str], say: Say) -> int:
     probed = probe(door)
     if probed.image:
         say(f"{door.target}: a gesso image")
-        return _run(door, f"{IMAGE}/python", [f"{IMAGE}/gesso", "heal", *asked.flags])
+        result = _run(door, f"{IMAGE}/python", [f"{IMAGE}/gesso", "heal", *asked.flags])
+        if result.code in {126, 127} or "invalid choice: 'heal'" in result.output:
+            raise PublishError(
+                f"{door.target}: its gesso does not work, or is from before there was heal: {_plain(result.tail(1))}",
+                "start a fresh instance of a new image",
+            )
+        return result.code
     if asked.selection is None:
         raise ManifestError(
             f"{door.target}: is no gesso image: what should its ComfyUI be made fit for?",
@@ -84,7 +90,7 @@ def heal(door: Door, asked: Asked, env: Mapping[str, str], say: Say) -> int:
         else:
             folder = send(door, runner, made, Path(scratch) / "bundle.tar.gz", say)
     where = ["--comfyui", asked.comfyui] if asked.comfyui else []
-    return _run(door, runner.path, [runner.path, "-I", f"{folder}/heal.py", *asked.flags, *where])
+    return _run(door, runner.path, [runner.path, "-I", f"{folder}/heal.py", *asked.flags, *where]).code
 
 
 def probe(door: Door) -> Probed:
@@ -139,14 +145,21 @@ def send(door: Door, runner: Python, made: bundle.Bundle, packed: Path, say: Say
     return lines[-1]
 
 
-def _run(door: Door, python: str, command: Sequence[str]) -> int:
-    result: proc.Result = door.run(
+def _run(door: Door, python: str, command: Sequence[str]) -> proc.Result:
+    began = False
+
+    def on_line(line: str) -> None:
+        nonlocal began
+        if began:
+            report.result(_plain(line))
+        began = began or line == there.BEGINS
+
+    return door.run(
         ssh.python(python, there.KEEP, command),
         goodbye=STOP,
-        on_line=lambda line: report.result(_plain(line)),
+        on_line=on_line,
         on_error=lambda line: report.say(_plain(line)),
     )
-    return result.code
 
 
 def marked(text: str, mark: str) -> list[str]:

@@ -73,6 +73,7 @@ def words(target: Target, command: str, *, accept_new: bool) -> list[str]:
         "ClearAllForwardings": "yes",
         "RequestTTY": "no",
         "RemoteCommand": "none",
+        "ControlMaster": "no",  # a master of ours would outlive the command, and keep its pipes
         "LogLevel": "ERROR" if accept_new else "INFO",
     }
     where = [*(("-p", str(target.port)) if target.port else ()), *(("-l", target.user) if target.user else ())]

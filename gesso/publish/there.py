@@ -6,6 +6,7 @@ They must do with any Python 3, and import nothing but its standard library.
 from __future__ import annotations
 
 MARK = "gesso-probe "
+BEGINS = "gesso-begins"  # the line after which what the program prints is its own: login scripts print before
 
 # Is this a gesso image, and which Pythons are there? `sh` reads it from its stdin, whatever the login shell is.
 PROBE = r"""
@@ -97,6 +98,7 @@ def pass_on(pipe, out):
             out.flush()
         except (OSError, ValueError):
             pass
+pass_on([b'gesso-begins\\n'], sys.stdout.buffer)
 threading.Thread(target=hear, daemon=True).start()
 errors = threading.Thread(target=pass_on, args=(child.stderr, sys.stderr.buffer))
 errors.start()

@@ -130,7 +130,7 @@ def _kept(script: str) -> subprocess.Popen[bytes]:
 
 def test_output_and_code_pass_through() -> None:
     with _kept("import sys; print('out'); print('err', file=sys.stderr); sys.exit(5)") as keeper:
-        assert keeper.communicate() == (b"out\n", b"err\n")
+        assert keeper.communicate() == (b"gesso-begins\nout\n", b"err\n")
     assert keeper.returncode == 5
 
 
@@ -149,6 +149,7 @@ def test_stop_is_a_ctrl_c_there() -> None:
     with _kept(WAITING) as keeper:
         assert keeper.stdin is not None
         assert keeper.stdout is not None
+        assert keeper.stdout.readline() == f"{there.BEGINS}\n".encode()
         assert keeper.stdout.readline() == b"begun\n"
         keeper.stdin.write(remote.STOP)
         keeper.stdin.flush()
@@ -173,6 +174,7 @@ pathlib.Path({str(mark)!r}).touch()
     assert keeper.stdin is not None
     assert keeper.stdout is not None
     assert keeper.stderr is not None
+    assert keeper.stdout.readline() == f"{there.BEGINS}\n".encode()
     assert keeper.stdout.readline() == b"begun\n"
     for pipe in (keeper.stdin, keeper.stdout, keeper.stderr):
         pipe.close()
