@@ -129,12 +129,9 @@ class Vast:
             self.clock.sleep(pause)
             pause = min(pause * 2, 4.0)
             try:
-                with requests.Session() as session:
-                    session.trust_env = not url.startswith("http:")
-                    answer = session.get(url, timeout=_TIMEOUT, stream=True, allow_redirects=False, auth=_nobody)
+                with requests.get(url, timeout=_TIMEOUT, stream=True, allow_redirects=False, auth=_nobody) as answer:
                     if answer.status_code == requests.codes.ok:
                         return _body(answer, what)
-                    answer.close()
             except requests.RequestException:
                 continue  # not there yet, or the network: the end of patience tells
         raise PublishError(f"{what}: Vast.ai gave no result within {_PATIENCE:g} s", _LATER)

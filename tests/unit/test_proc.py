@@ -226,7 +226,7 @@ def test_a_goodbye_instead_of_an_end() -> None:
 
 def test_one_that_does_not_listen_is_ended_when_patience_ends(tmp_path: Path) -> None:
     lines: list[str] = []
-    script = "echo $$; echo begun; exec sleep 60"
+    script = "echo $$; echo begun; exec sleep 600"
     with pytest.raises(KeyboardInterrupt):
         proc.converse(["sh", "-c", script], _interrupting(lines, "begun"), goodbye=b"stop\n", patience=0.2)
     assert _gone(int(lines[0]))

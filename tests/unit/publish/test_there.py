@@ -166,7 +166,8 @@ import pathlib, time
 print('begun', flush=True)
 while not pathlib.Path({str(go)!r}).exists():
     time.sleep(0.02)
-print('more' * 50000, flush=True)
+for _ in range(20000):
+    print('more' * 5, flush=True)
 print('end', flush=True)
 pathlib.Path({str(mark)!r}).touch()
 """

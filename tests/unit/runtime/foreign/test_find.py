@@ -70,11 +70,11 @@ def test_where_its_python_is_gone_the_kernels_word_counts(tmp_path: Path) -> Non
 
 def test_its_own_children_are_not_another_one(tmp_path: Path) -> None:
     proc, home = tmp_path / "proc", comfyui(tmp_path / "ComfyUI")
-    for pid, parent in ((40, 1), (41, 40), (42, 40)):
+    for pid, parent in ((40, 50), (41, 50), (50, 1)):
         process(proc, pid, ["/x/python", "main.py"], home, parent=parent)
     found = find.find("", proc, ())
     assert found.process is not None
-    assert found.process.pid == 40
+    assert found.process.pid == 50
 
 
 def test_two_that_run_must_be_told_apart(tmp_path: Path) -> None:

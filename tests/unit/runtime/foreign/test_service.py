@@ -100,8 +100,9 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     made.end()
 
 
-def test_by_hand_it_comes_back_as_it_was(house: House) -> None:
+def test_by_hand_it_comes_back_as_it_was(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = house.start(MINE="kept")
+    monkeypatch.setenv("OF_OUR_SESSION", "1")
     one = house.service()
     one.owe()
     assert one.due()
@@ -113,6 +114,7 @@ def test_by_hand_it_comes_back_as_it_was(house: House) -> None:
     assert process.pid != pid
     assert process.argv == (sys.executable, "main.py", "--port", str(house.port))
     assert process.env["MINE"] == "kept"
+    assert "OF_OUR_SESSION" not in process.env
     assert Path(process.cwd) == house.folder
     assert os.getsid(process.pid) == process.pid, "it must outlive the session that started it"
     assert house.log.read_text() == "serving\nserving\n", "its output goes where it went"
