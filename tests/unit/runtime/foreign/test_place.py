@@ -15,7 +15,7 @@ from gesso.runtime.foreign.place import Foreign, Python
 PYTHON = Python(Path("/v/bin/python"), Path("/v/site"), Path("/v/site"), Path("/v"), venv=True, version="3.12.1")
 
 
-def found(folder: Path, *argv: str, cwd: str = "/work") -> Found:
+def found(folder: Path, *argv: str, cwd: str = "/here") -> Found:
     return Found(folder, "/v/bin/python", Process(9, 1, ("python", "main.py", *argv), cwd, "/usr/bin/python3", {}))
 
 
@@ -41,7 +41,7 @@ def test_its_arguments_count() -> None:
         found(Path("/c"), "--base-directory", "data", "--models-directory", "../m", "--port=9000"),
         PYTHON, Path("/b"), Path("/k"),
     )  # fmt: skip
-    assert (layout.comfyui, layout.models, layout.user) == (Path("/work/data"), Path("/m"), Path("/work/data/user"))
+    assert (layout.comfyui, layout.models, layout.user) == (Path("/here/data"), Path("/m"), Path("/here/data/user"))
     assert layout.port == 9000
 
 
