@@ -3,6 +3,7 @@
 from invoke.tasks import task
 
 from gesso import commands, report
+from gesso.publish.heal import Wish
 
 _ARCH = "the architecture: the name of a manifest (sdxl, flux)"
 _OVERLAY = "a YAML file laid over the manifest; may be given again"
@@ -70,6 +71,23 @@ def test(_, arch=None, overlay=None, trial=False, image=None, real=False, only=N
     """Run the project's own tests, or with --arch testinfra on that built image, or with --real the gold graphs."""
     with report.exit_codes():
         commands.real_run() if real else commands.test(arch, overlay, trial=trial, image=image, only=only)
+
+
+@task(
+    iterable=["overlay"],
+    help={"ssh": "USER@HOST:PORT of the instance", "instance": "or its number at Vast.ai (VAST_API_KEY)", "json": _JSON,
+          "arch": f"what a foreign ComfyUI is made fit for. {_ARCH}", "overlay": _OVERLAY, "trial": _TRIAL,
+          "accept_new_host_key": "trust a host key that is not known yet", "dry_run": "only look, and tell",
+          "events": "print what happens, a line of JSON each", "comfyui": "the folder of a foreign ComfyUI, there",
+          "no_ssh": "ask Vast.ai to list the models' sizes: for gesso images only, and a size proves nothing",
+          "apply": "with --no-ssh: remove the bad ones and reboot, so that the boot fetches and verifies them"},
+)  # fmt: skip
+def heal(_, ssh="", instance="", arch="", overlay=None, trial=False, accept_new_host_key=False, dry_run=False,
+         events=False, json=False, comfyui="", no_ssh=False, apply=False):  # fmt: skip
+    """Heal a running instance over SSH: a gesso image, or with --arch any ComfyUI."""
+    with report.exit_codes():
+        commands.heal(Wish(ssh, instance, arch, tuple(overlay), trial, no_ssh, apply, dry_run, events, json,
+                           accept_new_host_key, comfyui))  # fmt: skip
 
 
 @task

@@ -22,6 +22,7 @@ from gesso.image.view import BuildView
 from gesso.manifest.load import load
 from gesso.manifest.lock import read_lock
 from gesso.manifest.schema import editor_schema
+from gesso.publish import heal as publish_heal
 from gesso.settings import Project, Selection, cache_root, select
 
 if TYPE_CHECKING:
@@ -235,6 +236,12 @@ def _own_tests() -> None:
 def _run(name: str, command: Sequence[str]) -> None:
     if not proc.stream(command, report.result, cwd=PROJECT.root).ok:
         raise CheckError(f"{name} failed", "the output above says why")
+
+
+def heal(wish: publish_heal.Wish) -> None:
+    """Heal a running instance, gesso's own or a foreign one; end with the code of what was done there."""
+    if code := publish_heal.heal(PROJECT, wish, os.environ, report.say):
+        raise SystemExit(code)
 
 
 def clean(*, models: bool) -> None:

@@ -9,9 +9,10 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from gesso.errors import GessoError
 
@@ -174,12 +175,93 @@ def beside(command: Sequence[str | Path]) -> Iterator[str]:
             _end(process)
 
 
+def converse(
+    command: Sequence[str | Path],
+    on_line: Callable[[str], None],
+    *,
+    stdin: bytes | Path = b"",
+    goodbye: bytes | None = None,
+    on_error: Callable[[str], None] = lambda _: None,
+    patience: float = 60.0,
+) -> Result:
+    """Run a program that works elsewhere on our behalf (ssh): feed it, hand over each line of stdout and of stderr.
+
+    With `goodbye` its stdin stays open, and a Ctrl-C says that to it instead of ending it: it has `patience` seconds to
+    put its work down; a second Ctrl-C ends it at once. Either way the interrupt goes on upwards.
+    """
+    argv = _argv(command)
+    said: deque[str] = deque(maxlen=_TAIL_LINES)
+    errors: deque[str] = deque(maxlen=_TAIL_LINES)
+    process = subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    feeding = threading.Thread(target=_feed, args=(process, stdin, goodbye is None), daemon=True)
+    hearing = threading.Thread(target=_hear, args=(process.stderr, errors, on_error), daemon=True)
+    with process:
+        try:
+            feeding.start()
+            hearing.start()
+            try:
+                _hear(process.stdout, said, on_line)
+                code = process.wait()
+            except KeyboardInterrupt:
+                if goodbye is None:
+                    raise
+                feeding.join(1)
+                with contextlib.suppress(OSError, ValueError):
+                    _stdin(process).write(goodbye)
+                    _stdin(process).close()
+                impatience = threading.Timer(patience, process.kill)
+                impatience.start()
+                try:
+                    _hear(process.stdout, said, on_line)
+                    process.wait()
+                finally:
+                    impatience.cancel()
+                raise
+        except BaseException:
+            _end(process)
+            raise
+        finally:
+            hearing.join(5)
+            with contextlib.suppress(OSError, ValueError):  # what was never read is nobody's any more
+                _stdin(process).close()
+    stdout = "".join(said)
+    return Result(command=shlex.join(argv[:3]), code=code, stdout=stdout, output=stdout + "".join(errors))
+
+
+def _stdin(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    assert process.stdin is not None
+    return process.stdin
+
+
+def _feed(process: subprocess.Popen[bytes], given: bytes | Path, close: bool) -> None:
+    """Give a program its input. One that does not want all of it says why elsewhere."""
+    stdin = _stdin(process)
+    with contextlib.suppress(OSError, ValueError):
+        if isinstance(given, bytes):
+            stdin.write(given)
+        else:
+            with given.open("rb") as file:
+                shutil.copyfileobj(file, stdin, 1 << 18)
+        stdin.flush()
+        if close:
+            stdin.close()
+
+
+def _hear(pipe: IO[bytes] | None, kept: deque[str], tell: Callable[[str], None]) -> None:
+    for line in pipe or ():
+        text = line.decode("utf-8", "replace")
+        kept.append(text)
+        tell(text.rstrip("\r\n"))
+
+
 def _argv(command: Sequence[str | Path]) -> list[str]:
     words = [str(word) for word in command]
     return [which(words[0]), *words[1:]]
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
     """End the whole process group, politely first: buildx cancels its build on SIGINT.
 
     The second signal is for those who ignored the first, or outlived their leader: background jobs do.
@@ -191,12 +273,23 @@ def _end(process: subprocess.Popen[str]) -> None:
             process.wait(5)
 
 
-def detach(command: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | None = None) -> int:
-    """Start a daemon that outlives this process, its output appended to `log`; give its process id."""
+def detach(
+    command: Sequence[str | Path],
+    log: Path,
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    alone: bool = False,
+) -> int:
+    """Start a daemon that outlives this process, its output appended to `log`; give its process id.
+
+    `alone`: `env` is its whole environment.
+    """
     with log.open("ab") as output:
         process = subprocess.Popen(
             _argv(command),
-            env=None if env is None else {**os.environ, **env},
+            cwd=cwd,
+            env=None if env is None else {**({} if alone else os.environ), **env},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -79,7 +79,7 @@ def decide(
     spares: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Plan:
     """Make the plan from what the project holds; `baked` are the models, by name, that become layers."""
-    own = {name: _read(project.locks / f"{name}.lock.txt") for name in ("gesso", "tools")}
+    own = {name: read_text(project.locks / f"{name}.lock.txt") for name in ("gesso", "tools")}
     return plan(
         manifest,
         locked,
@@ -219,7 +219,8 @@ def _have_base(selection: Selection, manifest: Manifest, locked: Locked, say: Ca
     return reference
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a file that `invoke lock` makes. Raises BuildError."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:

@@ -60,12 +60,14 @@ def make(
     texts = [(_info(path, len(data)), data) for path, text in own.items() for data in [text.encode()]]
     return (
         Spare("ComfyUI", "/opt/ComfyUI", _packed(tar(of_folder(comfyui)), cache)),
-        *(
-            Spare(name, f"/opt/ComfyUI/custom_nodes/{name}", _packed(tar(of_folder(folder)), cache), name in loose)
-            for name, folder in sorted(nodes.items())
-        ),
+        *(of_pack(name, folder, cache, loose=name in loose) for name, folder in sorted(nodes.items())),
         Spare(OWN, "/", _packed(tar([*texts, *of_folder(rootfs)]), cache)),
     )
+
+
+def of_pack(name: str, folder: Path, cache: Path, *, loose: bool = False) -> Spare:
+    """Pack one node pack."""
+    return Spare(name, f"/opt/ComfyUI/custom_nodes/{name}", _packed(tar(of_folder(folder)), cache), loose)
 
 
 def of_folder(folder: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:

@@ -38,11 +38,16 @@ def chosen(env: Mapping[str, str]) -> dict[str, str]:
 
 def written(before: str, env: Mapping[str, str]) -> str:
     """Give the file's new text: other people's lines stay, ours are made anew."""
-    kept = re.sub(rf"^{_BEGIN}$.*?^{_END}$\n?", "", before, flags=re.MULTILINE | re.DOTALL)
+    kept = without_ours(before)
     if kept and not kept.endswith("\n"):
         kept += "\n"
     lines = [f'{name}="{value}"\n' for name, value in chosen(env).items()]
     return f"{kept}{_BEGIN}\n{''.join(lines)}{_END}\n"
+
+
+def without_ours(before: str) -> str:
+    """Give the lines that are other people's."""
+    return re.sub(rf"^{_BEGIN}$.*?^{_END}$\n?", "", before, flags=re.MULTILINE | re.DOTALL)
 
 
 def keep(env: Mapping[str, str], say: Callable[[str], None], path: Path = FILE) -> None:

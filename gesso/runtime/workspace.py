@@ -146,7 +146,7 @@ def put(place: Place, layout: Layout, say: Callable[[str], None]) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(target):
-        kept = _free_name(layout.state / "replaced", target)
+        kept = free_name(layout.state / "replaced", target)
         if target.is_file() and not target.is_symlink():
             shutil.copy2(target, kept)  # the old one stays in its place until the new one is there
         else:
@@ -155,7 +155,7 @@ def put(place: Place, layout: Layout, say: Callable[[str], None]) -> None:
     write_atomically(content, target)
 
 
-def _free_name(folder: Path, target: Path) -> Path:
+def free_name(folder: Path, target: Path) -> Path:
     """Give a name that nothing has: two files of one name may have to be kept in the same second."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{target.stem}-{time.strftime('%Y%m%d-%H%M%S')}"

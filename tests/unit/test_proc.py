@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,9 @@ from hypothesis import strategies as st
 
 from gesso import proc
 from gesso.errors import GessoError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _gone(pid: int) -> bool:
@@ -172,3 +177,75 @@ def test_no_password_is_left(password: str) -> None:
 def test_both_errors_are_ours() -> None:
     assert issubclass(proc.MissingProgramError, GessoError)
     assert issubclass(proc.TimedOutError, GessoError)
+
+
+# --- a conversation
+
+
+def test_converse_feeds_and_hands_over_both_outputs(tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    big.write_bytes(b"x" * 300_000)
+    lines, errors = list[str](), list[str]()
+    result = proc.converse(["sh", "-c", "wc -c; echo why >&2; exit 4"], lines.append, stdin=big, on_error=errors.append)
+    assert (result.code, result.stdout.strip(), errors) == (4, "300000", ["why"])
+    assert result.output == f"{result.stdout}why\n"
+    assert lines == [result.stdout.rstrip()]
+
+
+def test_converse_survives_a_program_that_wants_no_input(tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    big.write_bytes(b"x" * 3_000_000)
+    assert proc.converse(["sh", "-c", "exec <&-; exit 7"], lambda _: None, stdin=big).code == 7
+
+
+PUTS_DOWN = """
+import sys
+print("begun", flush=True)
+for line in sys.stdin:
+    if line == "stop\\n":
+        print("put down", flush=True)
+        sys.exit(9)
+"""
+
+
+def _interrupting(lines: list[str], at: str) -> Callable[[str], None]:
+    def on_line(line: str) -> None:
+        lines.append(line)
+        if line == at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return on_line
+
+
+def test_a_goodbye_instead_of_an_end() -> None:
+    lines: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        proc.converse([sys.executable, "-c", PUTS_DOWN], _interrupting(lines, "begun"), goodbye=b"stop\n")
+    assert lines == ["begun", "put down"]
+
+
+def test_one_that_does_not_listen_is_ended_when_patience_ends(tmp_path: Path) -> None:
+    lines: list[str] = []
+    script = "echo $$; echo begun; exec sleep 600"
+    with pytest.raises(KeyboardInterrupt):
+        proc.converse(["sh", "-c", script], _interrupting(lines, "begun"), goodbye=b"stop\n", patience=0.2)
+    assert _gone(int(lines[0]))
+
+
+def test_without_a_goodbye_an_interrupt_ends_it() -> None:
+    lines: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        proc.converse(["sh", "-c", "echo $$; echo begun; exec sleep 60"], _interrupting(lines, "begun"))
+    assert _gone(int(lines[0]))
+
+
+def test_a_daemon_with_an_environment_of_its_own(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    proc.detach(["sh", "-c", "env; pwd; echo end"], log, cwd=tmp_path, env={"MINE": "1"}, alone=True)
+    deadline = time.monotonic() + 10
+    while "end" not in (log.read_text() if log.exists() else "") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    lines = log.read_text().splitlines()
+    assert "MINE=1" in lines
+    assert str(tmp_path.resolve()) in lines
+    assert not [line for line in lines if line.startswith(("HOME=", "PATH="))]

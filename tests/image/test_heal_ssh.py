@@ -1,0 +1,116 @@
+"""`invoke heal --ssh` on a gesso image over a real sshd, and through a number at (a simulated) Vast.ai."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .conftest import ROOT
+from .foreign import Foreign
+from .test_launch import MODES, with_sshd  # noqa: F401 - a fixture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from docker.models.images import Image
+
+    from gesso.manifest.schema import Manifest
+
+    from .conftest import Instances
+
+KEY = "a-key-of-vast-0123456789"
+TOOLING = "/opt/ComfyUI/custom_nodes/comfyui-tooling-nodes"
+WORKFLOW = "/workspace/ComfyUI/workflows/krita_gold_standard_sdxl.json"
+
+
+@pytest.fixture(scope="module")
+def there(
+    with_sshd: Image,  # noqa: F811
+    instances: Instances,
+    manifest: Manifest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Foreign]:
+    """An instance as Vast makes it in ssh mode, ready; without strangers' host keys being known."""
+    if not manifest.trial:
+        pytest.skip("the real models are out of reach of a test: this was not run")
+    ports = {"8188/tcp": ("127.0.0.1", None), "22/tcp": ("127.0.0.1", None)}
+    mine = instances.start(with_sshd, entrypoint=["sh", "-c", MODES["ssh"]], ports=ports)
+    door = Foreign(mine, tmp_path_factory.mktemp("ssh"), "")
+    door.prepare()
+    mine.wait_until_healthy()
+    yield door
+    mine.container.remove(force=True, v=True)
+
+
+def _invoke(there: Foreign, *flags: str, **more: str) -> subprocess.CompletedProcess[str]:
+    _, env = there.command()
+    words = [sys.executable, "-m", "invoke", "heal", *flags]
+    env = {**env, **more}
+    return subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600, check=False)
+
+
+def test_all_is_well_and_nothing_is_sent(there: Foreign) -> None:
+    assert _invoke(there, "--ssh", there.address).returncode == 7
+    done = _invoke(there, "--ssh", there.address, "--accept-new-host-key")
+    assert done.returncode == 0, done.stderr
+    assert "a gesso image" in done.stderr
+    assert done.stdout.startswith("ok: nothing is wrong")
+    assert there.instance.run("ls -d /root/.cache/gesso").rc != 0
+
+
+def test_what_is_wrong_is_named_repaired_and_gone(there: Foreign) -> None:
+    there.instance.run(f"rm -rf {TOOLING}; echo '{{}}' > {WORKFLOW}")
+    done = _invoke(there, "--ssh", there.address, "--dry-run", "--json")
+    named = {damage["name"] for damage in json.loads(done.stdout)["damages"]}
+    assert (done.returncode, named >= {"comfyui-tooling-nodes", WORKFLOW}) == (1, True)
+    done = _invoke(there, "--ssh", there.address)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"repaired: pack comfyui-tooling-nodes", done.stdout)
+    assert (
+        there.instance.run(f"cat {WORKFLOW}").stdout == (ROOT / "workflows/krita_gold_standard_sdxl.json").read_text()
+    )
+    there.instance.wait_until_healthy()
+    assert _invoke(there, "--ssh", there.address).stdout.startswith("ok: nothing is wrong")
+
+
+@contextmanager
+def _vast(host: str, port: int) -> Iterator[str]:
+    row = {"id": 7, "actual_status": "running", "image_uuid": "x/gesso:sdxl", "public_ipaddr": host,
+           "ports": {"22/tcp": [{"HostPort": str(port)}]}}  # fmt: skip
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.headers.get("Authorization") == f"Bearer {KEY}"
+            data = json.dumps({"instances": row} if known else {"msg": "Invalid user key"}).encode()
+            self.send_response(200 if known else 401)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_by_its_number(there: Foreign) -> None:
+    host, _, port = there.address.removeprefix("root@").rpartition(":")
+    with _vast(host, int(port)) as url:
+        done = _invoke(there, "--instance", "7", "--dry-run", VAST_URL=url, VAST_API_KEY=KEY)
+        assert done.returncode == 0, done.stderr
+        assert f"instance 7: its sshd is at root@{host}:{port}" in done.stderr
+        assert KEY not in done.stdout + done.stderr
+        wrong = _invoke(there, "--instance", "7", VAST_URL=url, VAST_API_KEY="another-key-0123")
+        assert wrong.returncode == 7
+        assert "does not accept the key (401: Invalid user key)" in wrong.stderr

@@ -1,0 +1,74 @@
+"""Constraints for pip and uv: other people's settings stay and go on to count."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gesso.runtime.foreign import constraint
+from gesso.runtime.foreign.constraint import Constraint, in_sessions, with_constraint
+from gesso.runtime.foreign.place import Foreign, Python
+
+OURS = "/v/gesso-constraints.txt"
+TEXTS = [
+    "", "[global]\n", "[global]\nindex-url = https://x\n", "[install]\nuser = no\n", "[global]\nconstraint = /a.txt\n",
+    "[global]\nconstraint =\n    /a.txt\n    /b.txt\ntimeout = 9\n", "# mine\n[global]", "[global]\nconstraint: /a.txt",
+]  # fmt: skip
+
+
+def _as_pip_reads_it(text: str, tmp_path: Path) -> dict[str, str]:
+    config = tmp_path / "pip.conf"
+    config.write_text(text)
+    words = [sys.executable, "-I", "-m", "pip", "config", "list"]
+    done = subprocess.run(
+        words, env={"PIP_CONFIG_FILE": str(config), "HOME": "/nonexistent", "XDG_CONFIG_DIRS": "/nonexistent"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    rows = (line.partition("=") for line in done.stdout.splitlines())
+    return {name: value.strip("'") for name, _, value in rows}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_pip_reads_ours_and_what_was_there(text: str, tmp_path: Path) -> None:
+    before = _as_pip_reads_it(text, tmp_path)
+    new = with_constraint(text, OURS)
+    after = _as_pip_reads_it(new, tmp_path)
+    named = after.pop("global.constraint").replace("\\n", " ").split()
+    assert OURS in named
+    assert {*before.pop("global.constraint", "").replace("\\n", " ").split()} <= {*named}
+    assert after == before
+    assert with_constraint(new, OURS) == new
+    assert constraint.others(new, OURS) == ("/a.txt" in text)
+
+
+def test_later_sessions_know_it_but_for_what_somebody_set() -> None:
+    plain = in_sessions("A=1\n", OURS, for_pip=True)
+    assert plain.startswith("A=1\n")
+    assert f'PIP_CONSTRAINT="{OURS}"' in plain
+    assert f'UV_CONSTRAINT="{OURS}"' in plain
+    assert in_sessions(plain, OURS, for_pip=True) == plain
+    assert "PIP_CONSTRAINT" not in in_sessions("", OURS, for_pip=False)
+    set_by_others = 'export UV_CONSTRAINT=/x\nPIP_CONSTRAINT="/y"\n'
+    assert in_sessions(set_by_others, OURS, for_pip=True) == set_by_others
+
+
+@pytest.mark.parametrize("venv", [True, False])
+def test_they_are_written_once(tmp_path: Path, venv: bool) -> None:
+    for name in ("venv", "etc"):
+        (tmp_path / name).mkdir()
+    python = Python(Path(), Path(), Path(), tmp_path / "venv", venv=venv, version="")
+    one = Constraint(Foreign(python=python), "2.0.58", tmp_path / "etc")
+    where = tmp_path / ("venv" if venv else "etc")
+    assert one.lacking() == [where / constraint.FILE, where / "pip.conf", tmp_path / "etc/environment"]
+    one.put()
+    assert one.lacking() == []
+    assert (where / constraint.FILE).read_text().endswith("sqlalchemy==2.0.58\n")
+    assert [path.name for path in where.iterdir() if path.name.startswith(".")] == []
+
+
+def test_where_nothing_can_be_written_nothing_is_asked_for(tmp_path: Path) -> None:
+    python = Python(Path(), Path(), Path(), tmp_path / "gone", venv=True, version="")
+    assert Constraint(Foreign(python=python), "2.0.58", tmp_path / "etc").lacking() == []

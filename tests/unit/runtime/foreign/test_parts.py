@@ -1,0 +1,130 @@
+"""The parts of a foreign instance, in folders of our own making."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gesso.image import spare
+from gesso.runtime.foreign.parts import TOOLING, Packs, Running, Workflows
+from gesso.runtime.foreign.place import Foreign, only_ours
+from gesso.runtime.layout import Layout, Record, read_record
+
+if TYPE_CHECKING:
+    from gesso.runtime.heal.damage import Damage
+    from gesso.runtime.heal.work import Part
+
+GRAPHS = {"krita_gold_standard_sdxl.json": "{}", "krita_gold_standard_sdxl.api.json": "[]"}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> tuple[Foreign, Record]:
+    bundle, source = tmp_path / "bundle", tmp_path / "source"
+    source.mkdir()
+    (source / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
+    (source / "api.py").write_text("x = 1\n")
+    packed = spare.of_pack(TOOLING, source, tmp_path / "cache")
+    for name in ("spare", "workflows"):
+        (bundle / name).mkdir(parents=True)
+    (bundle / f"spare/{TOOLING}.tar.xz").write_bytes(packed.content)
+    for name, text in GRAPHS.items():
+        (bundle / "workflows" / name).write_text(text)
+    nodes: dict[str, Any] = {
+        TOOLING: {"commit": "ab" * 20},
+        "ComfyUI-GGUF": {"git": "https://example.com/gguf", "commit": "cd" * 20},
+    }
+    record = {
+        "arch": "sdxl", "title": "t", "trial": False, "classes": ["ETN_A", "Other"], "models": [], "nodes": nodes,
+        "python": {"pins": {"sqlalchemy": "2.0.58", "torch": "2.13.0"}}, "spares": {TOOLING: packed.as_record()},
+        "workflows": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in GRAPHS.items()},
+    }  # fmt: skip
+    (bundle / "build.json").write_text(json.dumps(record))
+    comfyui = tmp_path / "ComfyUI"
+    (comfyui / "custom_nodes" / "comfyui-gguf").mkdir(parents=True)
+    layout = Foreign(gesso=bundle, comfyui=comfyui, kept=tmp_path / "kept", user_at=comfyui / "user", port=9)
+    return layout, read_record(Layout(gesso=bundle))
+
+
+def _look(part: Part) -> list[Damage]:
+    return list(part.examine(lambda *_: None))
+
+
+def _repair(part: Part, damages: list[Damage]) -> list[str]:
+    return [outcome.state for outcome in part.repair(damages, lambda *_, **__: None)]
+
+
+def test_only_sqlalchemy_of_python_is_ours(made: tuple[Foreign, Record]) -> None:
+    assert only_ours(made[1]).pins == {"sqlalchemy": "2.0.58"}
+
+
+def test_the_tooling_nodes_are_put_there(made: tuple[Foreign, Record], tmp_path: Path) -> None:
+    part = Packs(*made, tmp_path / "aside")
+    (damage,) = _look(part)
+    assert (damage.name, damage.found, damage.restart) == (TOOLING, "is not there", True)
+    assert "commit abababababab" in damage.remedy
+    assert _repair(part, [damage]) == ["repaired"]
+    assert (made[0].comfyui / f"custom_nodes/{TOOLING}/api.py").read_text() == "x = 1\n"
+    assert _look(part) == []
+
+
+def test_another_state_of_them_is_put_right_and_kept(made: tuple[Foreign, Record], tmp_path: Path) -> None:
+    folder = made[0].comfyui / "custom_nodes" / TOOLING
+    folder.mkdir()
+    (folder / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
+    (folder / "api.py").write_text("mine\n")
+    good = (folder / "__init__.py").stat()
+    part = Packs(*made, tmp_path / "aside")
+    (damage,) = _look(part)
+    assert damage.found == "1 files are not as pinned"
+    assert _repair(part, [damage]) == ["repaired"]
+    assert (folder / "api.py").read_text() == "x = 1\n"
+    assert "mine\n" in [path.read_text() for path in (tmp_path / "aside").rglob("api.py")]
+    after = (folder / "__init__.py").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (good.st_ino, good.st_mtime_ns)
+
+
+def test_the_same_pack_under_another_spelling_is_not_loaded_twice(made: tuple[Foreign, Record], tmp_path: Path) -> None:
+    twin = made[0].comfyui / "custom_nodes" / "ComfyUI_Tooling_Nodes"
+    twin.mkdir()
+    part = Packs(*made, tmp_path / "aside")
+    damages = _look(part)
+    assert [damage.name for damage in damages] == [TOOLING, "ComfyUI_Tooling_Nodes"]
+    assert _repair(part, damages) == ["repaired", "repaired"]
+    names = {path.name for path in (made[0].comfyui / "custom_nodes").iterdir()}
+    assert TOOLING in names
+    assert not [name for name in names if name.startswith("ComfyUI_Tooling") and not name.endswith(".disabled")]
+
+
+def test_another_pack_that_lacks_is_named_with_its_source(made: tuple[Foreign, Record], tmp_path: Path) -> None:
+    (made[0].comfyui / "custom_nodes" / "comfyui-gguf").rmdir()
+    damage = _look(Packs(*made, tmp_path / "aside"))[1]
+    assert (damage.name, damage.repairable) == ("ComfyUI-GGUF", False)
+    assert "git clone https://example.com/gguf`, commit cdcd" in damage.next_step
+
+
+def test_workflows_in_both_places_and_a_persons_own_is_kept(made: tuple[Foreign, Record]) -> None:
+    layout, record = made
+    own = layout.user / "default/workflows/krita_gold_standard_sdxl.json"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    part = Workflows(layout, record)
+    damages = _look(part)
+    assert {(Path(d.name).parent.name, Path(d.name).name, d.found) for d in damages} == {
+        ("workflows", "krita_gold_standard_sdxl.json", "is not there"),
+        ("workflows", "krita_gold_standard_sdxl.api.json", "is not there"),
+        ("workflows", "krita_gold_standard_sdxl.json", "is not the locked one"),
+    }
+    assert not any(damage.restart for damage in damages)
+    assert _repair(part, damages) == ["repaired"] * 3
+    assert _look(part) == []
+    assert [path.read_text() for path in (layout.kept / "replaced").iterdir()] == ["mine"]
+
+
+def test_what_does_not_run(made: tuple[Foreign, Record]) -> None:
+    (damage,) = _look(Running(*made, runs=False))
+    assert (damage.kind, damage.found, damage.restart) == ("service", "does not run", True)
+    assert _look(Running(*made, runs=True)) == [], "it is starting: nobody answers on its port yet"
