@@ -64,13 +64,13 @@ def render(_, arch, out, overlay=None, trial=False):
     iterable=["overlay"],
     help={"arch": f"test a built image of it; without it, the project's own tests. {_ARCH}", "overlay": _OVERLAY,
           "trial": _TRIAL, "image": "the image's name, where it is not the one that build gave it",
-          "only": "with --arch: those tests whose name or file has this in it (pytest -k)",
-          "real": "run the gold graphs with the real ComfyUI, on a CPU (docs/maintainer.md)"},
+          "only": "with --arch or --real: those tests whose name or file has this in it (pytest -k)",
+          "real": "run the gold graphs and the real image with the real ComfyUI, on a CPU (docs/maintainer.md)"},
 )  # fmt: skip
 def test(_, arch=None, overlay=None, trial=False, image=None, real=False, only=None):
-    """Run the project's own tests, or with --arch testinfra on that built image, or with --real the gold graphs."""
+    """Run the project's own tests, or with --arch testinfra on that built image, or with --real the real ComfyUI."""
     with report.exit_codes():
-        commands.real_run() if real else commands.test(arch, overlay, trial=trial, image=image, only=only)
+        commands.real_run(only) if real else commands.test(arch, overlay, trial=trial, image=image, only=only)
 
 
 @task(
@@ -107,10 +107,11 @@ def clean(_, models=False):
 @task(
     positional=["what"],
     iterable=["overlay"],
-    help={"what": "image (beside a plain Dockerfile; prunes the build cache), fetch (beside other downloaders)",
+    help={"what": "image (beside a plain Dockerfile; prunes the build cache), fetch (beside other downloaders), start"
+          " (beside a bare ComfyUI, while gigabytes are fetched)",
           "arch": _ARCH, "overlay": _OVERLAY, "rounds": "how many times each is run (default 3)"},
 )  # fmt: skip
 def bench(_, what, arch="sdxl", overlay=None, rounds=3):
-    """Measure beside peers, into bench/results: `invoke bench image`, `invoke bench fetch`."""
+    """Measure beside peers, into bench/results: `invoke bench image`, `invoke bench fetch`, `invoke bench start`."""
     with report.exit_codes():
         commands.bench(what, arch, overlay, rounds=rounds)

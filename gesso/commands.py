@@ -200,15 +200,18 @@ def test(arch: str | None, overlays: Sequence[str], *, trial: bool, image: str |
     _run("image tests", [sys.executable, "-m", "pytest", *words])
 
 
-def real_run() -> None:
-    """Run the gold graphs with the real ComfyUI. Where its sources are not there it is skipped, which is no pass."""
+def real_run(only: str | None = None) -> None:
+    """Run the tests with the real ComfyUI (`only` a part of them). Without its sources it is skipped: no pass."""
     missing = [name for name in ("GESSO_COMFYUI", "GESSO_HEADERS") if not os.environ.get(name)]
+    if any(name.startswith("GESSO_REAL_IMAGE_") for name in os.environ):
+        missing = [name for name in missing if name == "GESSO_HEADERS"]  # there is a part that wants no checkout
     if missing:
         raise CheckError(
             f"the real run was SKIPPED, nothing is shown: {' and '.join(missing)} not set",
-            "name the sources as docs/maintainer.md says (Workflows), or do without",
+            "name the sources as docs/maintainer.md says (Workflows, The real image), or do without",
         )
-    _run("real run", [sys.executable, "-m", "pytest", "tests/real", "-s", "-p", "no:cacheprovider"])
+    words = ["-k", only] if only else []
+    _run("real run", [sys.executable, "-m", "pytest", "tests/real", "-s", "-p", "no:cacheprovider", *words])
 
 
 def _own_tests() -> None:
@@ -247,7 +250,7 @@ def heal(wish: publish_heal.Wish) -> None:
 def clean(*, models: bool) -> None:
     """Remove the caches of sources and build contexts (not the engine's images), and of models where told."""
     root = cache_root(os.environ)
-    for name in ("contexts", "git", "sources", *["models"] * models):
+    for name in ("contexts", "git", "real", "sources", *["models"] * models):
         shutil.rmtree(root / name, ignore_errors=True)
     report.result(f"removed the caches in {root}")
 
@@ -257,12 +260,13 @@ def _read(path: Path) -> str:
 
 
 def bench(what: str, arch: str, overlays: Sequence[str], *, rounds: int) -> None:
-    """Run a benchmark: of the image's build, size and start, or of fetching."""
+    """Run a benchmark: of the image's build, size and start, of fetching, or of a start that fetches."""
     if what == "fetch":
         _run("bench", [sys.executable, "-m", "bench.fetch", "--rounds", str(rounds)])
-    elif what == "image":
+    elif what in {"image", "start"}:
         selection = select(PROJECT, arch, overlays)
         words = [str(path.resolve()) for path in selection.overlays]
-        _run("bench", [sys.executable, "-m", "bench.image_build", arch, str(rounds), *words])
+        module = {"image": "bench.image_build", "start": "bench.start"}[what]
+        _run("bench", [sys.executable, "-m", module, arch, str(rounds), *words])
     else:
-        raise ManifestError(f"bench {what}: no such benchmark", "choose one of: image, fetch")
+        raise ManifestError(f"bench {what}: no such benchmark", "choose one of: image, fetch, start")

@@ -188,9 +188,26 @@ class Instances:
         self._mine.append(container)
         return Instance(container, token, self._with_models)
 
-    def volume(self) -> str:
-        """Make a volume and give its name."""
-        volume = self._client.volumes.create()
+    def start_idle(self, image: Image | str, **options: Any) -> Instance:
+        """Start a trial in which nothing runs but its mirror: that can be told how to behave before all else begins.
+
+        `entrypoint.sh` is yours to run.
+        """
+        conf, python = "/opt/gesso/mirror/supervisor.conf", "/opt/gesso/venv/bin/python"
+        mine = self.start(image, entrypoint=["sleep", "infinity"], **options)
+        mine.run(
+            f"sed -i s/autostart=true/autostart=false/ {conf};"
+            f" grep -q autostart {conf} || echo autostart=false >> {conf}"
+        )
+        mirror = f"{python} /opt/gesso/mirror/mirror --root /opt/gesso/mirror/files"
+        mine.container.exec_run(["sh", "-c", mirror], detach=True)
+        mine.run("for i in $(seq 100); do grep -q :470E /proc/net/tcp && break; sleep 0.1; done")
+        return mine
+
+    def volume(self, size: int | None = None) -> str:
+        """Make a volume and give its name; `size` in bytes: one that holds no more, in memory."""
+        limited = {"type": "tmpfs", "device": "tmpfs", "o": f"size={size}"} if size else None
+        volume = self._client.volumes.create(driver_opts=limited)
         self._volumes.append(volume)
         return str(volume.name)
 

@@ -38,14 +38,7 @@ def slow(instances: Instances, image: Image, manifest: Manifest) -> Instance:
     """An instance whose mirror is slow from its first byte on: it is made so before anything else starts."""
     if not manifest.trial:
         pytest.skip("the real models are out of reach of a test: this was not run")
-    conf, python = "/opt/gesso/mirror/supervisor.conf", "/opt/gesso/venv/bin/python"
-    mine = instances.start(image, entrypoint=["sleep", "infinity"])
-    mine.run(
-        f"sed -i s/autostart=true/autostart=false/ {conf}; grep -q autostart {conf} || echo autostart=false >> {conf}"
-    )
-    mirror = f"{python} /opt/gesso/mirror/mirror --root /opt/gesso/mirror/files"
-    mine.container.exec_run(["sh", "-c", mirror], detach=True)
-    mine.run("for i in $(seq 100); do grep -q :470E /proc/net/tcp && break; sleep 0.1; done")
+    mine = instances.start_idle(image)
     mine.mirror("*", "slow", rate=400_000)
     return mine
 

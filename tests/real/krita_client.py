@@ -1,13 +1,15 @@
 """Run by the plugin's Python: connect Krita's own client to a ComfyUI, list what is published, import every graph.
 
-usage: krita_client.py PLUGIN URL SECONDS; prints JSON. Nothing of the plugin is changed: its `websockets` folder, which
-a release carries and a checkout does not, is the installed package by another name.
+usage: krita_client.py PLUGIN URL SECONDS; prints JSON: whether it is told that something is missing, what each
+architecture lacks, the checkpoints, and the workflows that come within those seconds. Nothing of the plugin is changed:
+its `websockets` folder, which a release carries and a checkout does not, is the installed package by another name.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import importlib.machinery
 import json
 import os
@@ -67,6 +69,11 @@ async def talk(url: str, seconds: float, out: dict[str, object]) -> None:
             pass
     except MissingResources as missing:
         out["missing"] = str(missing)
+    lacking = client.missing_resources.missing
+    if isinstance(lacking, dict):  # else node classes were missing, and it did not come to the models
+        out["supported"] = [arch.name for arch, absent in lacking.items() if not absent]
+        out["lacking"] = {arch.name: [absent.name for absent in found] for arch, found in lacking.items() if found}
+        out["checkpoints"] = {name: info.arch.name for name, info in client.models.checkpoints.items()}
     found: dict[str, object] = {}
     out["workflows"] = found
 
@@ -76,6 +83,7 @@ async def talk(url: str, seconds: float, out: dict[str, object]) -> None:
                 graph = message.result.workflow
                 imported = ComfyWorkflow.import_graph(graph, client.models.node_inputs)
                 found[message.result.publisher] = {
+                    "sha256": hashlib.sha256(json.dumps(graph, sort_keys=True).encode()).hexdigest(),
                     "nodes": len(graph), "imported": sum(1 for _ in imported),
                     "parameters": [parameter.name for parameter in workflow_parameters(imported)],
                 }  # fmt: skip

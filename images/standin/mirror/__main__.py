@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import ssl
 import sys
 import threading
 from pathlib import Path
@@ -19,13 +20,18 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=18190, help="the port to listen on; 0: any (%(default)s)")
     parser.add_argument("--hub", action="store_true", help="answer /OWNER/REPO/resolve/REV/FILE as Hugging Face does")
+    parser.add_argument("--tls", nargs=2, metavar=("CERT", "KEY"), help="speak https with this certificate (PEM files)")
     options = parser.parse_args()
     if not options.root.is_dir():
         parser.error(f"{options.root} is not a folder")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with Mirror(root=options.root, host=options.host, port=options.port, doors=True) as mirror:
+    tls = None
+    if options.tls:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(*options.tls)
+    with Mirror(root=options.root, host=options.host, port=options.port, tls=tls, doors=True) as mirror:
         if options.hub:
             mirror.behave("/*/*/resolve/*", behaviour("hub"))
         sys.stdout.write(f"{mirror.url('/')}\n")

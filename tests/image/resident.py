@@ -1,0 +1,28 @@
+"""How much memory what serves an instance holds: agent, gate, supervisor, and the process that fetches, if it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .conftest import Instance
+
+SERVING = ("agent", "gate", "supervisor")
+LIMIT = 150_000_000  # bytes, of those three
+
+
+def resident(instance: Instance) -> dict[str, int]:
+    """Give the resident bytes of each; `fetch` is the agent's child, and absent where it does not run."""
+    agent, gate, supervisor = (instance.supervisor(f"pid {name}").strip() for name in ("agent", "gate", ""))
+    found = {"agent": agent, "gate": gate, "supervisor": supervisor}
+    children = instance.run(rf"grep -lE '^PPid:\s+{agent}$' /proc/[0-9]*/status").stdout.split()
+    found |= {f"fetch{n or ''}": path.split("/")[2] for n, path in enumerate(children)}
+    sizes = {name: instance.run(f"grep VmRSS /proc/{pid}/status").stdout.split() for name, pid in found.items()}
+    return {name: int(words[1]) * 1024 for name, words in sizes.items() if words}
+
+
+def shown(sizes: dict[str, int]) -> str:
+    """Give a line for people, in MB."""
+    parts = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in sizes.items())
+    serving = sum(sizes.get(name, 0) for name in SERVING)
+    return f"resident MB: {parts}; {', '.join(SERVING)} {serving / 1e6:.0f}, all {sum(sizes.values()) / 1e6:.0f}"
