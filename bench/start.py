@@ -193,9 +193,10 @@ def write(arch: str, found: Found, rounds: int) -> None:
         f"# Start to `/object_info`: the {arch} image while it fetches, and the same ComfyUI bare",
         "",
         (
-            f"Made by `invoke bench start`: {rounds} interleaved rounds in one session, medians (min to max), from `docker"
-            f" run` to the last byte of the first answer, no GPU, an empty volume. While gesso's image starts, it fetches"
-            f" {found.total / 1e9:.1f} GB from an nginx on the same machine that gives each connection {RATE / 1e6:.0f}"
+            f"Made by `invoke bench start`: {rounds} interleaved rounds in one session, medians (min to max), from"
+            f" `docker run` to the last byte of the first answer, no GPU, an empty volume. While gesso's image starts,"
+            f" it fetches {found.total / 1e9:.1f} GB from an nginx on the same machine that gives each connection"
+            f" {RATE / 1e6:.0f}"
             f" MB/s. {_machine()}."
         ),
         "",

@@ -135,8 +135,8 @@ def token(layout: Layout, env: Mapping[str, str]) -> str:
 def configure(layout: Layout, env: Mapping[str, str], effective: str | None = None) -> None:
     """Write Caddy's configuration, readable by its owner alone; for the token `effective`, where one is in force.
 
-    Raises CheckError for a token that keeps nobody out, a certificate that cannot be used, an origin that is none, and a
-    full disk.
+    Raises CheckError for a token that keeps nobody out, a certificate that cannot be used, an origin that is none, and
+    a full disk.
     """
     admin_origin(env)
     try:
