@@ -8,40 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from . import incident
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from docker.models.images import Image
 
-    from gesso.manifest.schema import Manifest, Model
+    from gesso.manifest.schema import Manifest
 
     from .conftest import Instance, Instances
-
-TOOLING = "/opt/ComfyUI/custom_nodes/comfyui-tooling-nodes"
-PYTHON = "/opt/venv/bin/python"
-VERSION = f"{PYTHON} -c 'import sqlalchemy; print(sqlalchemy.__version__)'"
-
-# What `pip install "sqlalchemy<2"` leaves; there is no package index in a test.
-OLD_SQLALCHEMY = """
-import zipfile
-with zipfile.ZipFile("/tmp/SQLAlchemy-1.4.54-py3-none-any.whl", "w") as z:
-    z.writestr("sqlalchemy/__init__.py", "__version__ = '1.4.54'")
-    z.writestr("sqlalchemy/orm/__init__.py", "")
-    info = "SQLAlchemy-1.4.54.dist-info"
-    z.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\\nName: SQLAlchemy\\nVersion: 1.4.54\\n")
-    z.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-    z.writestr(f"{info}/RECORD", "")
-"""
-# A VAE of another architecture: its latents have other channels.
-OTHER_VAE = """
-import json, math, struct, sys
-path, channels = sys.argv[1], int(sys.argv[2])
-shape = [512, channels, 3, 3]
-size = 2 * math.prod(shape)
-head = json.dumps({"decoder.conv_in.weight": {"dtype": "F16", "shape": shape, "data_offsets": [0, size]}}).encode()
-with open(path, "wb") as file:
-    file.write(struct.pack("<Q", len(head)) + head + bytes(size))
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,33 +30,9 @@ def only_with_models(manifest: Manifest) -> None:
 def victim(instances: Instances, image: Image) -> Iterator[Instance]:
     mine = instances.start(image)
     mine.wait_for_state("ready")
-    words: Any = mine.container.exec_run([PYTHON, "-c", OLD_SQLALCHEMY])
-    assert words.exit_code == 0, words.output
-    words = mine.container.exec_run(["sh", "-c", f"cat > /tmp/vae.py <<'E'\n{OTHER_VAE}\nE"])
-    assert words.exit_code == 0, words.output
+    incident.prepare(mine)
     yield mine
     mine.container.remove(force=True, v=True)
-
-
-def _required(manifest: Manifest, *kinds: str) -> Model:
-    return next(m for m in manifest.models if m.tier == "required" and m.kind in kinds)
-
-
-def incident(manifest: Manifest) -> str:
-    """Give the commands that do it all; the models last, for the agent looks at them every few seconds."""
-    vae, checkpoint = _required(manifest, "vae"), _required(manifest, "checkpoint", "diffusion_model")
-    channels = 4 if manifest.arch == "flux" else 16
-    graph = f"/workspace/ComfyUI/workflows/krita_gold_standard_{manifest.arch}.json"
-    unset = "env -u PIP_CONSTRAINT -u UV_CONSTRAINT"
-    return "; ".join([
-        "set -e",
-        f"{unset} {PYTHON} -m pip install -q --no-index /tmp/SQLAlchemy-1.4.54-py3-none-any.whl",
-        f"rm -r {TOOLING}",
-        f"echo '{{\"1\": {{\"class_type\": \"LoadImage\"}}}}' > {graph}",
-        f"truncate -s 7100 /workspace/models/{checkpoint.name}",
-        f"rm /workspace/models/{vae.name}",
-        f"python3 /tmp/vae.py /workspace/models/{vae.name} {channels}",
-    ])  # fmt: skip
 
 
 def _heal(instance: Instance, words: str = "") -> tuple[int, dict[str, Any]]:
@@ -102,10 +54,10 @@ def test_nothing_is_wrong_with_a_fresh_instance(victim: Instance) -> None:
 
 
 def test_the_incident_is_healed_by_one_command(victim: Instance, manifest: Manifest) -> None:
-    vae, checkpoint = _required(manifest, "vae"), _required(manifest, "checkpoint", "diffusion_model")
+    vae, checkpoint = incident.required(manifest, "vae"), incident.required(manifest, "checkpoint", "diffusion_model")
     before = victim.status()["comfyui"]["starts"]
     good = victim.run("stat -c %i,%Y /workspace/models/*/* | sort").stdout
-    command = f"{incident(manifest)}; gesso heal --json"
+    command = f"{incident.commands(manifest)}; gesso heal --json"
     done = victim.host.run("timeout 300 sh -c %s", command)
     report = json.loads(done.stdout)
     assert _names(report) == {
@@ -123,11 +75,8 @@ def test_the_incident_is_healed_by_one_command(victim: Instance, manifest: Manif
     after = victim.wait_for_state("ready", within=60)
     assert after["comfyui"]["starts"] == before + 1
     assert after["comfyui"]["published"]
-    assert victim.run(VERSION).stdout.startswith("2.0.")
-    assert victim.run("gesso verify --full").rc == 0
-    assert victim.run("gesso guard").rc == 0
-    graph = f"krita_gold_standard_{manifest.arch}.json"
-    assert victim.run(f"cmp /workspace/ComfyUI/workflows/{graph} /opt/gesso/workflows/{graph}").rc == 0
+    incident.assert_all_right(victim, manifest)
+    graph = incident.graph(manifest).rsplit("/", 1)[-1]
     kept = victim.run("grep -rl LoadImage /workspace/gesso/replaced").stdout
     assert graph.removesuffix(".json") in kept  # what somebody wrote there is not lost
     assert victim.run("ls /workspace/models/.gesso/quarantine | wc -l").stdout.strip() == "2"
@@ -153,9 +102,9 @@ def test_reports_are_kept(victim: Instance) -> None:
 
 
 def test_two_at_once_do_the_work_once(victim: Instance, manifest: Manifest) -> None:
-    vae = _required(manifest, "vae")
+    vae = incident.required(manifest, "vae")
     command = (
-        f"rm -r {TOOLING}; rm /workspace/models/{vae.name}; "
+        f"rm -r {incident.TOOLING}; rm /workspace/models/{vae.name}; "
         "gesso heal --json > /tmp/one.json & gesso heal --json > /tmp/two.json; wait"
     )
     victim.run(command)
@@ -168,9 +117,11 @@ def test_two_at_once_do_the_work_once(victim: Instance, manifest: Manifest) -> N
 
 def test_killed_at_any_moment_the_next_one_finishes(victim: Instance, manifest: Manifest) -> None:
     """Never worse than before: what was right stays right, and what was wrong is either so or right."""
-    vae = _required(manifest, "vae")
+    vae = incident.required(manifest, "vae")
     for number in range(6):
-        victim.run(f"rm -r {TOOLING}; rm /workspace/models/{vae.name}; echo x > /opt/ComfyUI/nodes_{number}.py")
+        victim.run(
+            f"rm -r {incident.TOOLING}; rm /workspace/models/{vae.name}; echo x > /opt/ComfyUI/nodes_{number}.py"
+        )
         delay = 0.4 + 0.25 * number
         victim.run(f"gesso heal > /dev/null 2>&1 & sleep {delay}; kill -9 $!; wait")
     code, report = _heal(victim)
@@ -180,15 +131,15 @@ def test_killed_at_any_moment_the_next_one_finishes(victim: Instance, manifest: 
 
 
 def test_what_can_be_repaired_without_a_network_is(victim: Instance, manifest: Manifest) -> None:
-    vae = _required(manifest, "vae")
+    vae = incident.required(manifest, "vae")
     victim.supervisor("stop mirror")
-    done = victim.host.run("timeout 300 sh -c %s", f"{incident(manifest)}; gesso heal --json")
+    done = victim.host.run("timeout 300 sh -c %s", f"{incident.commands(manifest)}; gesso heal --json")
     report = json.loads(done.stdout)
     became = {damage["kind"]: damage["outcome"] for damage in report["damages"]}
     assert became == {"python": "repaired", "pack": "repaired", "workflow": "repaired", "model": "failed"}
     assert done.rc == 4
     assert all(damage["next"] for damage in report["damages"] if damage["outcome"] == "failed")
-    assert victim.run(VERSION).stdout.startswith("2.0.")
+    assert victim.run(incident.VERSION).stdout.startswith("2.0.")
     victim.supervisor("start mirror")
     code, report = _heal(victim)
     assert code == 0, report

@@ -21,11 +21,15 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
+from . import incident
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from docker.models.images import Image
     from playwright.sync_api import Browser, Page
+
+    from gesso.manifest.schema import Manifest
 
     from .conftest import Instance, Instances, Picture
 
@@ -231,6 +235,37 @@ def test_it_is_repaired_live_and_remembered(page: Page, damaged: Damaged, pictur
     expect(text).to_contain_text("Nothing is wrong.")
     expect(page.get_by_role("dialog")).to_be_hidden()
     expect(items).to_be_hidden()
+
+
+def test_the_incident_is_healed_by_the_button(
+    browser: Browser, instances: Instances, image: Image, manifest: Manifest
+) -> None:
+    """With the real heal: all five things are found and named, and one answer puts them right."""
+    if not manifest.trial:
+        pytest.skip("the real models are out of reach of a test: this was not run")
+    mine = instances.start(image)
+    mine.wait_for_state("ready")
+    incident.prepare(mine)
+    starts = mine.status()["comfyui"]["starts"]
+    page = browser.new_page()
+    page.goto(f"{mine.url}/{mine.token}/gesso/")
+    expect(page.locator("#heal-text")).not_to_be_empty()
+    with incident.happened(mine, manifest):
+        check(page)
+        dialog = page.get_by_role("dialog", name="Repair this instance?")
+        for name in incident.names(manifest):
+            expect(dialog).to_contain_text(name)
+        expect(dialog).to_contain_text("ComfyUI is restarted once")
+        page.get_by_role("button", name="Repair now").click()
+        expect(page.locator("#heal-text")).to_contain_text("Checking again")
+    expect(page.locator("#heal-work")).to_be_hidden(timeout=300_000)
+    expect(page.locator("#heal-text")).to_contain_text("repaired.")
+    expect(page.locator("#heal-text")).to_contain_text("ComfyUI was restarted")
+    incident.assert_all_right(mine, manifest)
+    assert mine.status()["comfyui"]["starts"] == starts + 1
+    check(page)
+    expect(page.locator("#heal-text")).to_contain_text("Nothing is wrong.")
+    page.close()
 
 
 def test_with_the_keyboard_alone(page: Page, damaged: Damaged) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from . import incident
 from .conftest import ROOT
 from .foreign import Foreign
 from .test_launch import MODES, with_sshd  # noqa: F401 - a fixture
@@ -78,6 +79,20 @@ def test_what_is_wrong_is_named_repaired_and_gone(there: Foreign) -> None:
         there.instance.run(f"cat {WORKFLOW}").stdout == (ROOT / "workflows/krita_gold_standard_sdxl.json").read_text()
     )
     there.instance.wait_until_healthy()
+    assert _invoke(there, "--ssh", there.address).stdout.startswith("ok: nothing is wrong")
+
+
+def test_the_incident_is_healed_from_outside(there: Foreign, manifest: Manifest) -> None:
+    incident.prepare(there.instance)
+    starts = there.instance.status()["comfyui"]["starts"]
+    with incident.happened(there.instance, manifest):
+        done = _invoke(there, "--ssh", there.address, "--dry-run", "--json")
+        named = {damage["name"] for damage in json.loads(done.stdout)["damages"]}
+        assert (done.returncode, named) == (1, incident.names(manifest))
+    done = _invoke(there, "--ssh", there.address)
+    assert done.returncode == 0, done.stdout + done.stderr
+    incident.assert_all_right(there.instance, manifest)
+    assert there.instance.status()["comfyui"]["starts"] == starts + 1
     assert _invoke(there, "--ssh", there.address).stdout.startswith("ok: nothing is wrong")
 
 
