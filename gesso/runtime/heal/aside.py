@@ -1,9 +1,10 @@
-"""What a heal puts aside: files of the code that were not as built. Kept for a while, within a limit."""
+"""What was put aside: files of the code and workflows that were not the locked ones. Kept within a limit."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
+import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,11 +21,31 @@ def folder(layout: Layout, name: str) -> Path:
 
 
 def trim(layout: Layout, keep: int = KEEP) -> None:
-    """Let the oldest go until at most `keep` bytes are left."""
-    with contextlib.suppress(OSError):
-        folders = sorted((layout.state / "aside").iterdir(), reverse=True)  # names begin with the time
-        total = 0
-        for each in folders:
-            total += sum(path.lstat().st_size for path in each.rglob("*"))
-            if total > keep:
-                shutil.rmtree(each, ignore_errors=True)
+    """Let the oldest go until at most `keep` bytes are left; what came last stays, whatever its size."""
+    entries: list[tuple[float, Path]] = []
+    for kept in (layout.state / "aside", layout.state / "replaced"):
+        with contextlib.suppress(OSError):
+            entries += [(path.lstat().st_mtime, path) for path in kept.iterdir()]
+    total = 0
+    for number, (_, path) in enumerate(sorted(entries, reverse=True)):
+        total += _size(path)
+        if total > keep and number:
+            _remove(path)
+
+
+def _size(path: Path) -> int:
+    inside = path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]
+    total = 0
+    for each in inside:
+        with contextlib.suppress(OSError):
+            found = each.lstat()
+            total += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
+    return total
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
