@@ -83,7 +83,7 @@ def commands(manifest: Manifest) -> str:
         f"{unset} {PYTHON} -m pip install -q --no-index /tmp/SQLAlchemy-1.4.54-py3-none-any.whl",
         f"rm -r {TOOLING}",
         f"echo '{{\"1\": {{\"class_type\": \"LoadImage\"}}}}' > {graph(manifest)}",
-        f"truncate -s 7100 /workspace/models/{checkpoint.name}",
+        f"truncate -s {min(710_000, (checkpoint.size or 0) // 500)} /workspace/models/{checkpoint.name}",
         f"rm /workspace/models/{vae.name}",
         f"python3 /tmp/vae.py /workspace/models/{vae.name} {channels}",
     ])  # fmt: skip

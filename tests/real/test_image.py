@@ -15,6 +15,7 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import docker
@@ -25,6 +26,7 @@ import yaml
 from gesso import report
 from gesso.models.download.pace import MOST
 from gesso.runtime import krita
+from tests.image import incident
 from tests.image.resident import LIMIT, SERVING, resident, shown
 
 from . import overlay
@@ -143,6 +145,34 @@ def test_from_an_empty_volume_to_krita(case: Case, within: Pod) -> None:
     mine.wait_for(lambda s: s["comfyui"]["starts"] > starts and s["state"] == "ready", "ComfyUI, again", WITHIN)
     clock.tell("ready after a restart of ComfyUI")
     _can_work(case, plugin, url, record, clock)
+
+    # The whole incident, and one heal. By then the optional ones are here, too.
+    for model in record["models"]:
+        within.behave(f"/{model['name']}", "healthy")
+    mine.wait_for(lambda s: s["totals"]["verified"] == len(record["models"]), "optional models", WITHIN)
+    _heals_the_incident(case, mine, record, clock)
+    _can_work(case, plugin, url, record, clock)
+
+
+def _heals_the_incident(case: Case, mine: Instance, record: dict[str, Any], clock: Clock) -> None:
+    models = [SimpleNamespace(**model) for model in record["models"]]
+    manifest: Any = SimpleNamespace(arch=case.arch, models=models)
+    incident.prepare(mine)
+    starts = mine.status()["comfyui"]["starts"]
+    done = mine.host.run("timeout 900 sh -c %s", f"{incident.commands(manifest)}; gesso heal --json")
+    found = json.loads(done.stdout)
+    clock.tell(f"healed in {found['seconds']} s: {found['summary']}")
+    for damage in found["damages"]:
+        report.say(f"  {damage['outcome']}: {damage['kind']} {damage['name']}: {damage['found']}")
+    assert done.rc == 0, done.stderr
+    assert {damage["name"] for damage in found["damages"]} == incident.names(manifest)
+    sizes = {model["name"]: model["size"] for model in record["models"]}
+    assert found["fetched"] == sum(sizes.get(name, 0) for name in incident.names(manifest))
+    incident.assert_all_right(mine, manifest)
+    assert mine.status()["comfyui"]["starts"] == starts + 1
+    again = json.loads(mine.host.run("timeout 900 sh -c %s", "gesso heal --json").stdout)
+    clock.tell(f"a second heal, in {again['seconds']} s: {again['summary']}")
+    assert (again["damages"], again["ok"]) == ([], True)
 
 
 def _held(size: int) -> int:

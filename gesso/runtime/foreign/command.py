@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import os
-import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gesso import report
-from gesso.errors import INTERRUPTED, CheckError
+from gesso.errors import CheckError
 from gesso.models import wanted
-from gesso.models.download.locks import hold
 from gesso.runtime import krita
 from gesso.runtime.foreign import find, manner, place
 from gesso.runtime.foreign.constraint import Constraint
 from gesso.runtime.foreign.parts import Packs, Running, Sqlalchemy, Workflows
 from gesso.runtime.foreign.service import Handmade
 from gesso.runtime.guard import GUARDED
-from gesso.runtime.heal import aside, reports, words
+from gesso.runtime.heal import aside, reports
 from gesso.runtime.heal.models import Models
-from gesso.runtime.heal.work import Healing, heal
+from gesso.runtime.heal.session import hearer, session, show
+from gesso.runtime.heal.work import heal
 from gesso.runtime.layout import Layout, read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
-    from types import FrameType
 
     from gesso.runtime.foreign.find import Found
     from gesso.runtime.foreign.place import Foreign
+    from gesso.runtime.heal.session import Session
     from gesso.runtime.heal.work import Part
     from gesso.runtime.layout import Record
 
@@ -63,52 +60,27 @@ def run(options: argparse.Namespace, bundle: Path, kept: Path) -> int:
     python = place.ask(found.python, env, found.folder)
     layout = place.of(found, python, bundle, kept)
     place.remember(kept, found)
-    name = reports.new_id(time.time())
-    view = words.Teller(report.say)
-    hear = (lambda event: report.result(json.dumps(event))) if options.events else view.hear
-    told = one(layout, record, found, hear, name=name, by=options.by, dry_run=options.dry_run)
-    if options.json:
-        report.result_json(told)
-    elif not options.events:
-        report.result(words.text(told, layout.reports / f"{name}.json"))
-    return int(told["code"])
+    about = {
+        "id": reports.new_id(time.time()), "by": options.by, "arch": record.arch, "title": record.title,
+        "comfyui": str(found.folder), "python": f"{layout.python.path} ({layout.python.version})",
+    }  # fmt: skip
+    with session(layout, hearer(options), about, dry_run=options.dry_run) as made:
+        _heal(layout, record, found, made)
+    return show(made.report, layout, options)
 
 
-def one(
-    layout: Foreign, record: Record, found: Found, hear: Callable[[dict[str, Any]], None], *, name: str, by: str,
-    dry_run: bool,
-) -> dict[str, Any]:  # fmt: skip
-    """Do one heal, and give its report, which is kept."""
-    journal = reports.Journal(layout.reports, name)
-
-    def tell(event: str, **facts: Any) -> None:
-        hear(journal.tell(event, **facts))
-
-    about = {"id": name, "by": by, "arch": record.arch, "title": record.title, "comfyui": str(found.folder),
-             "python": f"{layout.python.path} ({layout.python.version})"}  # fmt: skip
-    healing = Healing(about, dry_run)
-    code = None
-    waiting = hold(layout.heal_lock, lambda: tell("waiting", what="another heal is at work"), lambda: None, what="heal")
-    with _terminable(), waiting:
-        tell("begun", id=name, by=by, arch=record.arch, dry_run=dry_run)
-        how = manner.of(found)
-        state = f"process {found.process.pid}, {how}" if found.process is not None else "it does not run"
-        tell("said", text=f"ComfyUI in {found.folder} ({state}), {layout.python.path} {layout.python.version}")
-        service = Handmade(layout, record, found, how)
-        try:
-            heal(parts(layout, record, found, name), service, tell, healing)
-            if not dry_run and service.up():
-                krita.publish(layout, record, lambda text: tell("said", text=text), layout.port)
-        except KeyboardInterrupt:
-            code = INTERRUPTED
-        except CheckError as error:  # of the publishing
-            healing.troubles.append(error)
-        finally:
-            aside.trim(layout)
-            ended = healing.report(code)
-            tell("ended", ok=ended["ok"], code=ended["code"], summary=ended["summary"])
-            journal.end(ended)
-    return ended
+def _heal(layout: Foreign, record: Record, found: Found, made: Session) -> None:
+    how = manner.of(found)
+    state = f"process {found.process.pid}, {how}" if found.process is not None else "it does not run"
+    made.tell("said", text=f"ComfyUI in {found.folder} ({state}), {layout.python.path} {layout.python.version}")
+    service = Handmade(layout, record, found, how)
+    heal(parts(layout, record, found, made.healing.facts["id"]), service, made.tell, made.healing)
+    if made.healing.dry_run or not service.up():
+        return
+    try:
+        krita.publish(layout, record, lambda text: made.tell("said", text=text), layout.port)
+    except CheckError as error:
+        made.healing.troubles.append(error)
 
 
 def parts(layout: Foreign, record: Record, found: Found, name: str) -> tuple[Part, ...]:
@@ -125,17 +97,3 @@ def parts(layout: Foreign, record: Record, found: Found, name: str) -> tuple[Par
         Running(layout, record, runs=found.process is not None),
         Models(models, folder, tokens),
     )
-
-
-@contextlib.contextmanager
-def _terminable() -> Any:
-    """Take SIGTERM for a Ctrl-C: what was begun is told before we go."""
-
-    def interrupt(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
