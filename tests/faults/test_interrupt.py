@@ -173,7 +173,7 @@ def test_while_a_pipe_gives_nothing_to_what_is_there(at: Place, mirror: Mirror, 
 
 def hole(at: Place) -> int:
     """Put a file there that takes longer to hash than anybody would wait, and no space; give its size."""
-    size = 40_000_000_000
+    size = 12_000_000_000
     at.model = at.model.model_copy(update={"size": size, "allow_pickle": "for the tests", "name": "vae/big.pt"})
     at.path.parent.mkdir(parents=True)
     with at.path.open("wb") as file:
@@ -201,7 +201,7 @@ def test_a_page_or_a_program_stops_it_there_too(at: Place, mirror: Mirror) -> No
 
 
 def test_while_what_an_earlier_run_left_is_hashed(at: Place, mirror: Mirror, start: Callable[..., Running]) -> None:
-    size = 40_000_000_000
+    size = 12_000_000_000
     at.model = at.model.model_copy(update={"size": size, "allow_pickle": "for the tests", "name": "vae/big.pt"})
     at.partial.parent.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:

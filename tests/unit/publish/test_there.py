@@ -136,8 +136,8 @@ def test_output_and_code_pass_through() -> None:
 
 WAITING = """
 import sys, time, pathlib
-print('begun', flush=True)
 try:
+    print('begun', flush=True)  # whoever reads it may stop us at once
     time.sleep(60)
 except KeyboardInterrupt:
     print('put down', flush=True)
