@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 KEY = "a-key-of-vast-0123456789"
 TOOLING = "/opt/ComfyUI/custom_nodes/comfyui-tooling-nodes"
-WORKFLOW = "/workspace/ComfyUI/workflows/krita_gold_standard_sdxl.json"
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +66,17 @@ def test_all_is_well_and_nothing_is_sent(there: Foreign) -> None:
     assert there.instance.run("ls -d /root/.cache/gesso").rc != 0
 
 
-def test_what_is_wrong_is_named_repaired_and_gone(there: Foreign) -> None:
-    there.instance.run(f"rm -rf {TOOLING}; echo '{{}}' > {WORKFLOW}")
+def test_what_is_wrong_is_named_repaired_and_gone(there: Foreign, manifest: Manifest) -> None:
+    workflow = incident.graph(manifest)
+    there.instance.run(f"rm -rf {TOOLING}; echo '{{}}' > {workflow}")
     done = _invoke(there, "--ssh", there.address, "--dry-run", "--json")
     named = {damage["name"] for damage in json.loads(done.stdout)["damages"]}
-    assert (done.returncode, named >= {"comfyui-tooling-nodes", WORKFLOW}) == (1, True)
+    assert (done.returncode, named >= {"comfyui-tooling-nodes", workflow}) == (1, True)
     done = _invoke(there, "--ssh", there.address)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"repaired: pack comfyui-tooling-nodes", done.stdout)
     assert (
-        there.instance.run(f"cat {WORKFLOW}").stdout == (ROOT / "workflows/krita_gold_standard_sdxl.json").read_text()
+        there.instance.run(f"cat {workflow}").stdout == (ROOT / "workflows" / workflow.rsplit("/", 1)[-1]).read_text()
     )
     there.instance.wait_until_healthy()
     assert _invoke(there, "--ssh", there.address).stdout.startswith("ok: nothing is wrong")
