@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from gesso.models import wanted
-from gesso.runtime import boot, gate, stock
+from gesso.runtime import boot, gate, locks, stock
 from gesso.runtime.drift import Drift
-from gesso.runtime.heal import reports
 from gesso.runtime.healer import Healer
 from gesso.runtime.layout import AGENT_PORT
 from gesso.runtime.scrub import Scrub
@@ -46,7 +45,7 @@ def run(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[[s
     models = wanted.from_record(record.raw["models"], layout.gesso / "build.json")
     folder = stock.folder_of(layout)
     goods = stock.Stock(wanted.in_order(models), folder, stock.command(layout),
-                        claimed=lambda: reports.busy(layout.models_lock))  # fmt: skip
+                        claimed=lambda: locks.taken(layout.models_lock))  # fmt: skip
     watch = Watch(layout, record, Supervisor(layout.run / "supervisor.sock"), lambda: boot.revive(layout, env, say))
     drift = Drift(layout, record, lambda: status()["state"] in USABLE)
     status = Status(layout, record, env, goods, watch, drift)

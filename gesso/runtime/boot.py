@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from gesso import proc
 from gesso.errors import CheckError
-from gesso.runtime import environment, gate, sweep, workspace
+from gesso.runtime import environment, gate, locks, sweep, workspace
 from gesso.runtime.supervisor import unmarked
 
 if TYPE_CHECKING:
@@ -70,17 +70,7 @@ def _hurry(path: Path, patience: float = 5.0) -> None:
 
 def runs(layout: Layout) -> bool:
     """Tell whether a supervisor is alive: it holds the lock for as long as it is."""
-    try:
-        handle = os.open(layout.run / "boot.lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    return locks.taken(layout.run / "boot.lock")
 
 
 def revive(layout: Layout, env: Mapping[str, str], say: Callable[[str], None]) -> None:

@@ -155,7 +155,8 @@ def configured(layout: Layout, env: Mapping[str, str]) -> bool:
     Raises CheckError for a certificate that cannot be used.
     """
     try:
-        effective = (layout.run / "token").read_text(encoding="ascii").strip()
+        if not (effective := _in_force(layout)):
+            return False
         wanted = _files(layout, env, effective)
         return all(path.read_text(encoding="ascii") == text for path, text in wanted.items())
     except (OSError, UnicodeDecodeError):
@@ -234,11 +235,20 @@ def _speaks_tls(layout: Layout) -> bool:
 
 
 def in_force(layout: Layout, env: Mapping[str, str]) -> str:
-    """Give the token that the gate was started with: a later SSH session does not have the container's environment."""
+    """Give the token that the gate was started with: a later SSH session does not have the container's environment.
+
+    Raises CheckError as `token` does, where that file is gone or is damaged.
+    """
+    return _in_force(layout) or token(layout, env)
+
+
+def _in_force(layout: Layout) -> str:
+    """Give it as the boot has left it; nothing where it is none that would keep anybody out."""
     try:
-        return (layout.run / "token").read_text(encoding="ascii").strip()
-    except OSError:
-        return token(layout, env)
+        kept = (layout.run / "token").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return kept if _TOKEN.match(kept) else ""
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gesso import proc
 from gesso.errors import CheckError, GessoError
+from gesso.runtime import locks
 from gesso.runtime.heal import reports
 from gesso.runtime.supervisor import unmarked
 
@@ -85,7 +86,7 @@ class Healer:
         unfinished = [name for name in reports.names(self._folder) if reports.read(self._folder, name) is None]
         if unfinished and self._alive(unfinished[0]):
             return unfinished[0]
-        if not reports.busy(self._layout.heal_lock):
+        if not locks.taken(self._layout.heal_lock):
             return None
         return next((name for name in unfinished if self._has_begun(name)), "")
 

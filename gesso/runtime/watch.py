@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gesso.errors import CheckError
-from gesso.runtime import comfy, krita
-from gesso.runtime.heal import reports
+from gesso.runtime import comfy, krita, locks
 from gesso.runtime.layout import COMFY_PORT
 from gesso.runtime.state import Trouble
 
@@ -144,7 +143,7 @@ class Watch:
 
     def _owed(self) -> bool:
         """Tell whether a heal that kept ComfyUI still was killed before it started it again."""
-        return self._layout.owed.exists() and not reports.busy(self._layout.heal_lock)
+        return self._layout.owed.exists() and not locks.taken(self._layout.heal_lock)
 
     def _ask(self) -> None:
         seen, now = self.seen, self._clock()

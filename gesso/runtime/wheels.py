@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from typing import TYPE_CHECKING
 
-from gesso.runtime.heal import place
+from gesso.runtime import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,11 +74,11 @@ def make_way(wheel: Path, layout: Layout) -> None:
         try:
             mode = path.lstat().st_mode
             if not (stat.S_ISDIR(mode) if name in folders else stat.S_ISREG(mode)):
-                place.clear(path, aside, name)
+                atomic.clear(path, aside, name)
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise place.refused(error, path) from None
+            raise atomic.refused(error, path) from None
 
 
 def _plain(name: str) -> bool:
@@ -88,5 +88,5 @@ def _plain(name: str) -> bool:
 
 def _put(path: Path, read: Callable[[int], bytes], *, executable: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    place.write(path, read, executable=executable)
-    place.forget_bytecode(path)
+    atomic.write(path, read, executable=executable)
+    atomic.forget_bytecode(path)

@@ -6,17 +6,17 @@ import hashlib
 import itertools
 import os
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gesso.errors import CheckError
 from gesso.manifest.folders import FOLDERS
+from gesso.runtime import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from gesso.runtime.layout import Layout, Record
 
@@ -152,7 +152,7 @@ def put(place: Place, layout: Layout, say: Callable[[str], None]) -> None:
         else:
             shutil.move(target, kept)
         say(f"workspace: {target} was changed; yours is now {kept}")
-    write_atomically(content, target)
+    atomic.write_bytes(target, content)
 
 
 def free_name(folder: Path, target: Path) -> Path:
@@ -161,18 +161,3 @@ def free_name(folder: Path, target: Path) -> Path:
     stem = f"{target.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     names = (f"{stem}{f'-{n}' * (n > 1)}{target.suffix}" for n in itertools.count(1))
     return next(path for name in names if not os.path.lexists(path := folder / name))
-
-
-def write_atomically(content: bytes, target: Path) -> None:
-    """Write a file so that its final path never shows a part of it. Raises OSError."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

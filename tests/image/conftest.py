@@ -231,6 +231,13 @@ def instances(client: docker.DockerClient, manifest: Manifest) -> Iterator[Insta
 
 
 @pytest.fixture(scope="session")
+def with_models(manifest: Manifest) -> None:
+    """For tests that need models: a trial serves them to itself."""
+    if not manifest.trial:
+        pytest.skip("the real models are out of reach of a test: this was not run")
+
+
+@pytest.fixture(scope="session")
 def instance(instances: Instances, image: Image) -> Instance:
     started = instances.start(image)
     started.wait_until_healthy()

@@ -19,8 +19,9 @@ VERSION = f"{PYTHON} -c 'import sqlalchemy; print(sqlalchemy.__version__)'"
 
 # What `pip install "sqlalchemy<2"` leaves; there is no package index in a test.
 OLD_SQLALCHEMY = """
-import zipfile
-with zipfile.ZipFile("/tmp/SQLAlchemy-1.4.54-py3-none-any.whl", "w") as z:
+import pathlib, zipfile
+pathlib.Path("/tmp/older").mkdir(exist_ok=True)
+with zipfile.ZipFile("/tmp/older/SQLAlchemy-1.4.54-py3-none-any.whl", "w") as z:
     z.writestr("sqlalchemy/__init__.py", "__version__ = '1.4.54'")
     z.writestr("sqlalchemy/orm/__init__.py", "")
     info = "SQLAlchemy-1.4.54.dist-info"
@@ -80,7 +81,7 @@ def commands(manifest: Manifest) -> str:
     unset = "env -u PIP_CONSTRAINT -u UV_CONSTRAINT"
     return "; ".join([
         "set -e",
-        f"{unset} {PYTHON} -m pip install -q --no-index /tmp/SQLAlchemy-1.4.54-py3-none-any.whl",
+        f"{unset} {PYTHON} -m pip install -q --no-index /tmp/older/SQLAlchemy-1.4.54-py3-none-any.whl",
         f"rm -r {TOOLING}",
         f"echo '{{\"1\": {{\"class_type\": \"LoadImage\"}}}}' > {graph(manifest)}",
         f"truncate -s {min(710_000, (checkpoint.size or 0) // 500)} /workspace/models/{checkpoint.name}",

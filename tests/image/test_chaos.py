@@ -17,6 +17,8 @@ import pytest
 
 from gesso import report
 
+from . import incident
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -48,26 +50,10 @@ while time.monotonic() < end and min(killed.get(n, 0) for n in ("agent", "gate",
 print(json.dumps(killed))
 """
 
-# A wheel of what an older SQLAlchemy looks like to pip and to us, where no package index has a real one.
-OLD = """
-import pathlib, zipfile
-pathlib.Path("/tmp/older").mkdir()
-with zipfile.ZipFile("/tmp/older/SQLAlchemy-1.4.54-py3-none-any.whl", "w") as z:
-    z.writestr("sqlalchemy/__init__.py", "__version__ = '1.4.54'")
-    z.writestr("sqlalchemy/orm/__init__.py", "")
-    info = "SQLAlchemy-1.4.54.dist-info"
-    z.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\\nName: SQLAlchemy\\nVersion: 1.4.54\\n")
-    z.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-    z.writestr(f"{info}/RECORD", "")
-"""
 # SQLAlchemy 1.4 has no wheel for the image's Python: pip builds it, as it would there, and wants setuptools for that.
 DOWNLOADS = (("--no-binary", "sqlalchemy", "sqlalchemy<2"), ("--only-binary", ":all:", "setuptools"))
 
-
-@pytest.fixture(scope="module", autouse=True)
-def only_a_trial(manifest: Manifest) -> None:
-    if not manifest.trial:
-        pytest.skip("the real models are out of reach of a test: this was not run")
+pytestmark = pytest.mark.usefixtures("with_models")
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +133,7 @@ def downloaded(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
 def _bring_older(victim: Instance, downloaded: Path | None) -> str:
     """Have an older SQLAlchemy in /tmp/older; gives what it is."""
     if downloaded is None:
-        words: Any = victim.container.exec_run(["/opt/venv/bin/python", "-c", OLD])
-        assert words.exit_code == 0, words.output
+        incident.prepare(victim)
         return "NOT a genuine SQLAlchemy 1.4: this machine's pip reaches no package index; a wheel that looks like one"
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:

@@ -49,12 +49,6 @@ print(r.urlopen(asked, context=ssl._create_unverified_context()).read().decode()
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def only_a_trial(manifest: Manifest) -> None:
-    if not manifest.trial:
-        pytest.skip("the real models are out of reach of a test: this was not run")
-
-
 def _largest(manifest: Manifest) -> tuple[str, int]:
     """The required model that is fetched last."""
     return max(((m.name, m.size or 0) for m in manifest.models if m.tier == "required"), key=lambda one: one[1])
@@ -66,6 +60,9 @@ def _stages(status: dict[str, Any]) -> dict[str, str]:
 
 def _done(status: dict[str, Any], name: str) -> int:
     return int(next(model["done"] for model in status["models"] if model["name"] == name))
+
+
+pytestmark = pytest.mark.usefixtures("with_models")
 
 
 @pytest.fixture

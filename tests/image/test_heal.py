@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
     from .conftest import Instance, Instances
 
-
-@pytest.fixture(scope="module", autouse=True)
-def only_with_models(manifest: Manifest) -> None:
-    if not manifest.trial:
-        pytest.skip("the real models are out of reach of a test: this was not run")
+pytestmark = pytest.mark.usefixtures("with_models")
 
 
 @pytest.fixture(scope="module")

@@ -237,12 +237,11 @@ def test_it_is_repaired_live_and_remembered(page: Page, damaged: Damaged, pictur
     expect(items).to_be_hidden()
 
 
+@pytest.mark.usefixtures("with_models")
 def test_the_incident_is_healed_by_the_button(
     browser: Browser, instances: Instances, image: Image, manifest: Manifest
 ) -> None:
     """With the real heal: all five things are found and named, and one answer puts them right."""
-    if not manifest.trial:
-        pytest.skip("the real models are out of reach of a test: this was not run")
     mine = instances.start(image)
     mine.wait_for_state("ready")
     incident.prepare(mine)

@@ -31,16 +31,16 @@ KEY = "a-key-of-vast-0123456789"
 TOOLING = "/opt/ComfyUI/custom_nodes/comfyui-tooling-nodes"
 
 
+pytestmark = pytest.mark.usefixtures("with_models")
+
+
 @pytest.fixture(scope="module")
 def there(
     with_sshd: Image,  # noqa: F811
     instances: Instances,
-    manifest: Manifest,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Foreign]:
     """An instance as Vast makes it in ssh mode, ready; without strangers' host keys being known."""
-    if not manifest.trial:
-        pytest.skip("the real models are out of reach of a test: this was not run")
     ports = {"8188/tcp": ("127.0.0.1", None), "22/tcp": ("127.0.0.1", None)}
     mine = instances.start(with_sshd, entrypoint=["sh", "-c", MODES["ssh"]], ports=ports)
     door = Foreign(mine, tmp_path_factory.mktemp("ssh"), "")

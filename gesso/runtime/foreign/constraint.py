@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gesso.runtime import environment, workspace
+from gesso.runtime import atomic, environment
 from gesso.runtime.guard import GUARDED
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class Constraint:
         """Write them. Raises OSError."""
         wanted = self.wanted()
         for path in self.lacking():
-            workspace.write_atomically(wanted[path].encode(), path)
+            mode = path.stat().st_mode & 0o777 if path.is_file() else 0o644  # a pip.conf may hold a password
+            atomic.write_bytes(path, wanted[path].encode(), mode)
 
 
 def with_constraint(before: str, file: str) -> str:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 from gesso import proc
 from gesso.errors import CheckError, GessoError
-from gesso.runtime import comfy, guard, wheels, workspace
+from gesso.runtime import atomic, comfy, guard, wheels, workspace
 from gesso.runtime.foreign import place
 from gesso.runtime.guard import GUARDED
 from gesso.runtime.heal import trees
 from gesso.runtime.heal.damage import Damage, Outcome
-from gesso.runtime.heal.place import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -256,4 +255,4 @@ def _outcome(damage: Damage, act: Callable[[], str]) -> Outcome:
     except GessoError as error:
         return Outcome.failed(damage, error)
     except OSError as error:
-        return Outcome.failed(damage, refused(error, Path(error.filename or damage.name)))
+        return Outcome.failed(damage, atomic.refused(error, Path(error.filename or damage.name)))

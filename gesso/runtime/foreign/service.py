@@ -14,6 +14,7 @@ from gesso.errors import CheckError
 from gesso.runtime import comfy
 from gesso.runtime.foreign import find, place
 from gesso.runtime.foreign.parts import KRITAS
+from gesso.runtime.heal import owed
 
 if TYPE_CHECKING:
     from gesso.runtime.foreign.find import Found, Process
@@ -49,11 +50,7 @@ class Handmade:
 
     def owe(self) -> None:
         """Note that it must be restarted. Raises CheckError."""
-        try:
-            self._layout.run.mkdir(parents=True, exist_ok=True)
-            self._layout.owed.touch()
-        except OSError as error:
-            raise CheckError(f"{self._layout.owed}: {error.strerror}", "make room on the disk") from None
+        owed.note(self._layout.owed)
 
     def hold(self) -> None:
         """Nothing: it is not we who would start it."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from gesso import proc
 from gesso.errors import CheckError, FetchError, GessoError, VerifyError
-from gesso.runtime import guard, wheels
-from gesso.runtime.heal import hashing, place, shadows
+from gesso.runtime import atomic, guard, wheels
+from gesso.runtime.heal import hashing, shadows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -129,9 +129,9 @@ def _clear_away(layout: Layout, names: Sequence[str], say: Callable[[str], None]
             if own:
                 shadows.mend_venv(layout, [name], aside)
             else:
-                place.clear(path, aside, name)
+                atomic.clear(path, aside, name)
         except OSError as error:
-            raise place.refused(error, path) from None
+            raise atomic.refused(error, path) from None
         say(f"{name}: put right; what was there is in {aside}")
 
 
@@ -194,7 +194,7 @@ def _install(
             raise CheckError(f"{finding.name}: pip could not install it: {done.tail()}", "make room, then heal again")
         guard.forget(layout.site_packages, name, but=finding.locked)  # what pip took no notice of
     except OSError as error:
-        raise place.refused(error, folder) from None
+        raise atomic.refused(error, folder) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

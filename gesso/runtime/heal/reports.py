@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -98,18 +97,3 @@ def lines(folder: Path, name: str, offset: int = 0) -> tuple[list[dict[str, Any]
             if isinstance(event, dict):
                 found.append(event)
     return found, offset + len(whole)
-
-
-def busy(lock: Path) -> bool:
-    """Tell whether a heal is at work: it holds the lock for as long as it lives."""
-    try:
-        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gesso.errors import CheckError
 from gesso.runtime import boot, comfy, health
+from gesso.runtime.heal import owed
 from gesso.runtime.layout import COMFY_PORT
 from gesso.runtime.state import USABLE
 
@@ -45,8 +46,7 @@ class Supervised:
     def up(self) -> bool:
         """Tell whether Krita could work with it: it answers, and lacks no class."""
         try:
-            comfy.ask("/system_stats", timeout=5.0, port=self._port)
-            return not comfy.missing(self._record.classes, port=self._port)
+            return self.answers() and not comfy.missing(self._record.classes, port=self._port)
         except CheckError:
             return False
 
@@ -56,11 +56,7 @@ class Supervised:
 
     def owe(self) -> None:
         """Note that it must be restarted. Raises CheckError."""
-        try:
-            self._layout.run.mkdir(parents=True, exist_ok=True)
-            self._layout.owed.touch()
-        except OSError as error:
-            raise CheckError(f"{self._layout.owed}: {error.strerror}", "make room on the disk") from None
+        owed.note(self._layout.owed)
 
     def hold(self) -> None:
         """Keep it from being started, unless it answers."""

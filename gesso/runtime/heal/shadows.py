@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from typing import TYPE_CHECKING
 
-from gesso.runtime.heal import place
+from gesso.runtime import atomic
 from gesso.runtime.heal.hashing import rows
 
 if TYPE_CHECKING:
@@ -67,18 +66,18 @@ def mend_venv(layout: Layout, names: Iterable[str], aside: Path) -> None:
         path = layout.venv / SETTINGS
         right = {**dict(_settings(layout)), "home": str(home), "include-system-site-packages": "false"}
         if os.path.lexists(path):
-            place.keep(path, aside, SETTINGS)
+            atomic.keep(path, aside, SETTINGS)
         text = "".join(f"{name} = {value}\n" for name, value in right.items()).encode()
-        place.write(path, io.BytesIO(text).read, executable=False)
+        atomic.write_bytes(path, text)
     if PYTHON in names:
         for name, target in (("python3", str(home / "python3")), ("python", "python3")):
             path = layout.venv / "bin" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir() and not path.is_symlink():
-                place.clear(path, aside, f"bin/{name}")
+                atomic.clear(path, aside, f"bin/{name}")
             elif os.path.lexists(path):
-                place.keep(path, aside, f"bin/{name}")
-            place.link(path, target)
+                atomic.keep(path, aside, f"bin/{name}")
+            atomic.link(path, target)
 
 
 def _settings(layout: Layout) -> list[tuple[str, str]]:

@@ -12,8 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from gesso.errors import CheckError
-from gesso.runtime import packs
-from gesso.runtime.heal import place
+from gesso.runtime import atomic, packs
 from gesso.runtime.heal.spares import members
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def restore(
             work.attempt(member.name, partial(work.put, member, read))
     for parent in parents:
         base, below = layout.inside(f"{spare.target.rstrip('/')}/{parent}/x")
-        place.sweep((base / below).parent)
+        atomic.sweep((base / below).parent)
     for path, how in wrong.items():
         if how == "extra":
             work.attempt(path, work.take_out)
@@ -121,8 +120,8 @@ class _Work:
             step(base, below)
             self.done += 1
         except OSError as error:
-            self._hopeless = place.is_full(error)
-            self.failed = self.failed or place.refused(error, base / below)
+            self._hopeless = atomic.is_full(error)
+            self.failed = self.failed or atomic.refused(error, base / below)
 
     def put(self, member: tarfile.TarInfo, read: Callable[[int], bytes], base: Path, below: str) -> None:
         """Write the right one in the place of whatever is there."""
@@ -135,25 +134,25 @@ class _Work:
                 folder.mkdir(mode=0o755)
         path = base / below
         if os.path.lexists(path):
-            place.keep(path, self._aside, self._kept_as(base, path))
+            atomic.keep(path, self._aside, self._kept_as(base, path))
             if _is_real_folder(path):  # nothing can be renamed over it
                 self._clear(base, path)
         if member.issym():
-            place.link(path, member.linkname)
+            atomic.link(path, member.linkname)
         else:
-            place.write(path, read, executable=bool(member.mode & 0o100))
-        place.forget_bytecode(path)
+            atomic.write(path, read, executable=bool(member.mode & 0o100))
+        atomic.forget_bytecode(path)
 
     def take_out(self, base: Path, below: str) -> None:
         """Remove what does not belong there, and folders that are empty without it."""
         path = base / below
         self._clear(base, path)
-        place.forget_bytecode(path)
+        atomic.forget_bytecode(path)
         top = base / self._layout.inside(self._spare.target)[1]
-        place.remove_empty(path.parent, top)
+        atomic.remove_empty(path.parent, top)
 
     def _clear(self, base: Path, path: Path) -> None:
-        place.clear(path, self._aside, self._kept_as(base, path))
+        atomic.clear(path, self._aside, self._kept_as(base, path))
 
     def _kept_as(self, base: Path, path: Path) -> str:
         above = base / self._layout.inside(self._spare.target)[1]
@@ -242,7 +241,12 @@ def _extra(folder: Path, below: str, known: set[str], left: frozenset[str]) -> I
         raise CheckError(f"{folder}: {error.strerror}", "start a fresh instance of this image") from None
     for entry in entries:
         path = f"{below}{entry.name}"
-        if entry.name in packs.NOT_SOURCE or entry.name in left or entry.name.startswith(place.HIDDEN) or path in known:
+        if (
+            entry.name in packs.NOT_SOURCE
+            or entry.name in left
+            or entry.name.startswith(atomic.HIDDEN)
+            or path in known
+        ):
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from _extra(folder / entry.name, f"{path}/", known, frozenset())

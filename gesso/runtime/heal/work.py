@@ -88,7 +88,8 @@ class Healing:
     def summary(self) -> str:
         """Give it in a sentence."""
         if not self.damages and not self.troubles:
-            return "nothing is wrong" + f"; ComfyUI was restarted {self.restarted} times" * (self.restarted > 1)
+            owed = "; ComfyUI was restarted, which an interrupted heal still owed it" * bool(self.restarted)
+            return f"nothing is wrong{owed}"
         number = len(self.damages)
         things = f"{number} thing{'s' * (number != 1)}"
         if self.dry_run:

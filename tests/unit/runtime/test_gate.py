@@ -221,3 +221,34 @@ def test_the_address_to_paste_into_krita(layout: Layout, env: dict[str, str], ur
 def test_a_later_session_without_the_environment_gets_the_token_in_force(layout: Layout) -> None:
     gate.configure(layout, {"GESSO_TOKEN": OWN})
     assert gate.address(layout, {}).endswith(f"/{OWN}")
+
+
+@pytest.mark.parametrize("damage", ["", "x", "\xff", "open sesame, please"])
+def test_a_damaged_token_opens_nothing_and_is_put_right(layout: Layout, damage: str) -> None:
+    gate.configure(layout, {})
+    right = gate.in_force(layout, {})
+    assert gate.configured(layout, {})
+    (layout.run / "token").write_text(damage, encoding="latin-1")
+    assert not gate.configured(layout, {})
+    assert gate.in_force(layout, {}) == right
+    gate.configure(layout, {}, gate.in_force(layout, {}))
+    assert gate.configured(layout, {})
+    assert (layout.run / "token").read_text(encoding="ascii").strip() == right
+
+
+def test_the_token_in_force_outlives_the_kept_one(layout: Layout) -> None:
+    """Krita has it: where the file that keeps it over reboots is gone, it is made again with the same token."""
+    gate.configure(layout, {})
+    right = gate.in_force(layout, {})
+    (layout.state / "token").unlink()
+    assert not gate.configured(layout, {})
+    gate.configure(layout, {}, gate.in_force(layout, {}))
+    assert (layout.state / "token").read_text(encoding="ascii").strip() == right
+
+
+@pytest.mark.parametrize("name", ["Caddyfile", "token"])
+def test_configured_means_every_file(layout: Layout, name: str) -> None:
+    gate.configure(layout, {"GESSO_TOKEN": OWN})
+    assert gate.configured(layout, {"GESSO_TOKEN": OWN})
+    (layout.run / name).unlink()
+    assert not gate.configured(layout, {"GESSO_TOKEN": OWN})

@@ -15,7 +15,7 @@ import pytest
 
 from gesso import proc
 from gesso.errors import CheckError
-from gesso.runtime import sweep
+from gesso.runtime import locks, sweep
 from gesso.runtime.heal import reports
 from gesso.runtime.healer import ASKED, Healer
 
@@ -99,7 +99,7 @@ def test_only_one_at_a_time(healer: Healer, layout: Layout, fake_heal: FakeHeal)
     fake_heal.finds(WRONG, hold="begun")
     first = healer.start(dry_run=False, by="api")
     assert healer.start(dry_run=True, by="api").name == first.name  # before it has the lock
-    _until(lambda: reports.busy(layout.heal_lock))
+    _until(lambda: locks.taken(layout.heal_lock))
     for asked in (healer, Healer(layout, {})):  # the second: an agent that was started again
         second = asked.start(dry_run=True, by="api")
         assert (second.name, second.new) == (first.name, False)
@@ -131,7 +131,7 @@ def test_one_that_ends_keeps_the_lock_a_moment_longer(
     layout: Layout, healer: Healer, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     answers = iter([True, True, False])
-    monkeypatch.setattr(reports, "busy", lambda _: next(answers))
+    monkeypatch.setattr(locks, "taken", lambda _: next(answers))
     assert healer.start(dry_run=True, by="api").new
 
 

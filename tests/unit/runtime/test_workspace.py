@@ -202,22 +202,6 @@ def test_a_full_disk_leaves_no_half_workflow(
     assert _placed(layout) == {}  # no temporary file either
 
 
-def test_write_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "b"
-    target.write_bytes(b"old")
-    workspace.write_atomically(b"new", target)
-    assert target.read_bytes() == b"new"
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        workspace.write_atomically(b"newer", target)
-    assert target.read_bytes() == b"new"
-    assert [p.name for p in tmp_path.iterdir()] == ["b"]
-
-
 def test_a_damaged_copy_in_the_image_replaces_nothing(layout: Layout, lay_out: Callable[[], list[str]]) -> None:
     lay_out()
     (layout.gesso / "workflows/gold.json").write_bytes(b"damaged")

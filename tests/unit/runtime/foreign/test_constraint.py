@@ -69,6 +69,18 @@ def test_they_are_written_once(tmp_path: Path, venv: bool) -> None:
     assert [path.name for path in where.iterdir() if path.name.startswith(".")] == []
 
 
+def test_settings_with_a_password_stay_their_owners(tmp_path: Path) -> None:
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "etc").mkdir()
+    settings = tmp_path / "venv/pip.conf"
+    settings.write_text("[global]\nindex-url = https://me:secret@x\n")
+    settings.chmod(0o600)
+    python = Python(Path(), Path(), Path(), tmp_path / "venv", venv=True, version="")
+    Constraint(Foreign(python=python), "2.0.58", tmp_path / "etc").put()
+    assert "me:secret@x" in settings.read_text()
+    assert settings.stat().st_mode & 0o777 == 0o600
+
+
 def test_where_nothing_can_be_written_nothing_is_asked_for(tmp_path: Path) -> None:
     python = Python(Path(), Path(), Path(), tmp_path / "gone", venv=True, version="")
     assert Constraint(Foreign(python=python), "2.0.58", tmp_path / "etc").lacking() == []

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,14 +83,3 @@ def test_a_disk_that_takes_nothing_keeps_no_heal_from_healing(tmp_path: Path) ->
     assert json.loads(json.dumps(journal.tell("begun")))["event"] == "begun"
     journal.end({})
     assert reports.names(tmp_path / "file") == []
-
-
-def test_who_holds_the_lock_is_at_work(tmp_path: Path) -> None:
-    lock = tmp_path / "heal.lock"
-    assert not reports.busy(lock)
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT)
-    assert not reports.busy(lock)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    assert reports.busy(lock)
-    os.close(handle)
-    assert not reports.busy(lock)

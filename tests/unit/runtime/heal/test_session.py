@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gesso.errors import CheckError
+from gesso.runtime import locks
 from gesso.runtime.heal import reports
 from gesso.runtime.heal.session import hearer, held, session, show
 
@@ -32,9 +33,9 @@ def _events(layout: Layout) -> list[str]:
 def test_a_heal_is_told_from_its_beginning_to_its_report(layout: Layout) -> None:
     heard: list[dict[str, Any]] = []
     with session(layout, heard.append, ABOUT, dry_run=True) as made:
-        assert reports.busy(layout.heal_lock)
+        assert locks.taken(layout.heal_lock)
         made.tell("said", text="hello")
-    assert not reports.busy(layout.heal_lock)
+    assert not locks.taken(layout.heal_lock)
     assert [event["event"] for event in heard] == ["begun", "said", "ended"] == _events(layout)
     assert heard[0]["dry_run"] is True
     assert made.report["ok"]
@@ -57,7 +58,7 @@ def test_an_early_end_is_told_and_kept(layout: Layout, how: str) -> None:
     assert "interrupted" in kept["summary"]
     assert _events(layout)[-1] == "ended"
     assert signal.getsignal(signal.SIGTERM) is before
-    assert not reports.busy(layout.heal_lock)
+    assert not locks.taken(layout.heal_lock)
 
 
 def test_what_nobody_expected_goes_on_upwards_and_the_report_is_kept(layout: Layout) -> None:

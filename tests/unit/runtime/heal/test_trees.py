@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from gesso.errors import CheckError
 from gesso.image import spare as making
-from gesso.runtime.heal import place, trees
+from gesso.runtime import atomic
+from gesso.runtime.heal import trees
 from gesso.runtime.heal.trees import Difference
 from gesso.runtime.layout import Layout, Spare
 
@@ -82,7 +83,7 @@ def healed(layout: Layout, spare: Spare, aside: Path) -> list[str]:
 
 
 def hidden(*folders: Path) -> list[Path]:
-    return [path for folder in folders for path in folder.rglob(f"{place.HIDDEN}*")]
+    return [path for folder in folders for path in folder.rglob(f"{atomic.HIDDEN}*")]
 
 
 def state(folder: Path) -> dict[str, tuple[int, int, int]]:
@@ -403,7 +404,7 @@ def test_bytecode_of_what_was_replaced_is_forgotten(layout: Layout, comfyui: Spa
 
 def test_leftovers_of_a_kill_are_cleaned(layout: Layout, comfyui: Spare, aside: Path) -> None:
     for folder in ("", "comfy/", "comfy/text/"):
-        (layout.comfyui / f"{folder}{place.HIDDEN}0123").write_bytes(b"half")
+        (layout.comfyui / f"{folder}{atomic.HIDDEN}0123").write_bytes(b"half")
     assert trees.differences(layout, comfyui) == ()
     (layout.comfyui / "main.py").unlink()
     healed(layout, comfyui, aside)

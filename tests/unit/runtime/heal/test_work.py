@@ -188,3 +188,13 @@ def test_an_interrupted_one_reports_what_it_did() -> None:
     assert not report["ok"]
     assert [d["outcome"] for d in report["damages"]] == ["repaired", "not repaired"]
     assert "interrupted" in report["summary"]
+
+
+def test_a_restart_that_was_owed_is_told() -> None:
+    comfy = Comfy(owed=True)
+    healing, _ = _heal(Room("code"), comfy=comfy)
+    assert comfy.did == ["restart", "settle True"]
+    assert healing.code == 0
+    assert healing.report()["summary"] == (
+        "nothing is wrong; ComfyUI was restarted, which an interrupted heal still owed it"
+    )

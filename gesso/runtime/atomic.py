@@ -30,6 +30,11 @@ def write(path: Path, read: Callable[[int], bytes], *, executable: bool) -> None
     _through(path, lambda new: _fill(new, iter(lambda: read(_CHUNK), b""), 0o755 if executable else 0o644))
 
 
+def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write a small file in one step. Raises OSError; then what was there is untouched."""
+    _through(path, lambda new: _fill(new, (content,), mode))
+
+
 def link(path: Path, target: str) -> None:
     """Make a symbolic link in one step. Raises OSError; then what was there is untouched."""
     _through(path, lambda new: new.symlink_to(target))
