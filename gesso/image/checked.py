@@ -1,0 +1,116 @@
+"""What a run of the image's contract found, kept by the image's id: `invoke test` writes it, `invoke publish` reads it."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gesso.errors import CheckError
+from gesso.image.locking import replace
+from gesso.settings import cache_root
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FRESH = timedelta(days=7)  # the image's bytes do not age; what is known of them does
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Case(_Frozen):
+    """One check that failed or was not run, and why."""
+
+    name: str
+    reason: str = ""
+
+
+class Checked(_Frozen):
+    """One run of the contract on one image.
+
+    `image` is the image's id (sha256:…); `lock` the digest of the lock that it was held against; `contract` the digest
+    of the checks themselves; `whole` is false where only a part was asked for; `at` is in UTC.
+    """
+
+    format: Literal[1] = 1
+    image: str
+    arch: str
+    trial: bool
+    lock: str
+    contract: str
+    whole: bool
+    passed: int
+    failed: tuple[Case, ...] = ()
+    not_run: tuple[Case, ...] = ()
+    seconds: float
+    at: datetime
+
+    @property
+    def green(self) -> bool:
+        """True where everything was asked, something passed and nothing failed. What was not run is no failure."""
+        return self.whole and not self.failed and self.passed > 0
+
+
+def folder(env: Mapping[str, str], image: str) -> Path:
+    """Give the folder of an image's reports: checked.json, and junit.xml for other programs."""
+    return cache_root(env) / "reports" / image.removeprefix("sha256:")
+
+
+def write(env: Mapping[str, str], checked: Checked) -> Path:
+    """Keep a report, in place of the image's last one; give its path."""
+    path = folder(env, checked.image) / "checked.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace(path, checked.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def read(env: Mapping[str, str], image: str) -> Checked | None:
+    """Give the last report on an image; None where there is none.
+
+    Raises CheckError for one that cannot be read.
+    """
+    path = folder(env, image) / "checked.json"
+    try:
+        return Checked.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        said = str(error).splitlines()[0]
+        raise CheckError(f"{path}: no report of a test ({said})", "test the image again with `invoke test`") from None
+
+
+def why_not(checked: Checked | None, *, lock: str, contract: str, now: datetime) -> list[str]:
+    """Name all that keeps a report from vouching for its image today; empty where it does. Pure."""
+    if checked is None:
+        return ["the image was never tested"]
+    problems = [f"failed: {case.name}" for case in checked.failed]
+    if not checked.whole:
+        problems.append("only a part of the contract was run")
+    if not checked.passed:
+        problems.append("no check passed")
+    if checked.lock != lock:
+        problems.append("it was tested against another lock")
+    if checked.contract != contract:
+        problems.append("the contract has changed since it was tested")
+    if now - checked.at > FRESH:
+        problems.append(f"it was tested {(now - checked.at).days} days ago, more than {FRESH.days}")
+    return problems
+
+
+def contract_of(tests: Path) -> str:
+    """Give the digest of the contract: every Python file under tests/image, by its path and bytes."""
+    digest = hashlib.sha256()
+    for path in sorted(tests.rglob("*.py")):
+        digest.update(f"{path.relative_to(tests).as_posix()}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def now() -> datetime:
+    """Give the time, in UTC."""
+    return datetime.now(UTC)
