@@ -1,4 +1,4 @@
-"""What a run of the image's contract found, kept by the image's id: `invoke test` writes it, `invoke publish` reads it."""
+"""What a run of the contract found, kept by the image's id: `invoke test` writes it, `invoke publish` reads it."""
 
 from __future__ import annotations
 
