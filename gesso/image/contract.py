@@ -52,7 +52,7 @@ def run(selection: Selection, ask: Ask, env: Mapping[str, str]) -> None:
     tell = report.say if ask.as_json else report.result
     done = proc.stream([sys.executable, "-m", "pytest", *words(selection, ask, junit)], tell,
                        cwd=selection.project.root)  # fmt: skip
-    found = checked.read(env, image)
+    found = checked.read(env, image, checked.LAST)
     if ask.as_json and found is not None:
         report.result_json(json.loads(found.model_dump_json()))
     if not done.ok:
