@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from gesso.publish.vast import Clock
+from gesso.publish.vastapi import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
