@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gesso import proc, report
+from gesso.dotenv import with_tokens
 from gesso.errors import BuildError, CheckError, LockError, ManifestError
 from gesso.image import build as image_build
 from gesso.image import locking, ownlocks, render
@@ -23,6 +24,7 @@ from gesso.manifest.load import load
 from gesso.manifest.lock import read_lock
 from gesso.manifest.schema import editor_schema
 from gesso.publish import heal as publish_heal
+from gesso.publish.template import task as publish_template
 from gesso.settings import Project, Selection, cache_root, select
 
 if TYPE_CHECKING:
@@ -115,6 +117,8 @@ def _problems_of(selection: Selection) -> list[str]:
         base = image_build.base_reference(locked)
         decided = image_build.decide(PROJECT, manifest, locked, base=base, wheel="gesso.whl")
         render.dockerfile(decided, PROJECT.images)
+        if not manifest.trial:
+            publish_template.check(manifest, locked)
     except (ManifestError, LockError, BuildError) as error:
         return [str(error)]
     return []
@@ -145,7 +149,8 @@ def _lock_one(selection: Selection, *, upgrade: bool) -> None:
     old = read_lock(selection.lock) if selection.lock.is_file() else None
     old_pins = read_pins(_read(selection.python_lock)) if selection.python_lock.is_file() else ()
     sources = SourceCache(cache_root(os.environ))
-    resolver = Resolver(selection, manifest, sources, os.environ, report.say, upgrade=upgrade)
+    tokens = with_tokens(PROJECT.root, os.environ)
+    resolver = Resolver(selection, manifest, sources, tokens, report.say, upgrade=upgrade)
     new, text = resolver.resolve()
     changed = locking.write(selection, new, text)
     for line in locking.difference(old, new, old_pins, read_pins(text)):
@@ -245,6 +250,11 @@ def heal(wish: publish_heal.Wish) -> None:
     """Heal a running instance, gesso's own or a foreign one; end with the code of what was done there."""
     if code := publish_heal.heal(PROJECT, wish, os.environ, report.say):
         raise SystemExit(code)
+
+
+def vast(wish: publish_template.Wish) -> None:
+    """Offers at Vast.ai that fit an image, or the template of one that lies in a registry."""
+    publish_template.run(PROJECT, wish, os.environ, report.say)
 
 
 def clean(*, models: bool) -> None:

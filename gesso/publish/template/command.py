@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gesso.dotenv import TOKENS
-from gesso.errors import PublishError
+from gesso.errors import ManifestError, PublishError
 from gesso.publish import vastkey
-from gesso.publish.template import exchange
-from gesso.publish.template import record as records
-from gesso.publish.template.difference import differing, redacted, told
+from gesso.publish.redact import redact, secret_values
+from gesso.publish.reference import parse
+from gesso.publish.template import exchange, records
+from gesso.publish.template.difference import differing, told
 from gesso.publish.template.render import render
 from gesso.publish.template.service import Templates
 from gesso.settings import Project, Selection
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gesso.manifest.schema import Manifest
     from gesso.publish.published import Published
     from gesso.publish.template.model import Template
-    from gesso.publish.template.record import Record
+    from gesso.publish.template.records import Record
 
 _PROJECT = Project(Path(__file__).resolve().parents[3])
 
@@ -68,13 +68,14 @@ def publish(
     wanted = render(manifest, locked, image)
     path = record or records.path_of(Selection(_PROJECT, manifest.arch))
     known = records.read(path)
-    shown = redacted(wanted.body(), _secrets(env))
+    shown = redact(wanted.body(), secret_values(env))
     if dry_run:
         return _dry(manifest.arch, wanted, known, env, say, shown)
     service = Templates.of(env, say)
-    state, found, removed = exchange.exchange(
-        service, wanted, manifest.arch, known, lambda new: records.write(path, new), say
-    )
+    if parse(image.reference).is_loopback and service.base.startswith("https:"):
+        raise ManifestError(f"{image.reference}: no host at Vast.ai can pull from this machine", "push it elsewhere")
+    about = exchange.About(manifest.arch, image.compressed, image.unpacked)
+    state, found, removed = exchange.exchange(service, wanted, about, known, lambda new: records.write(path, new), say)
     return Outcome(state, False, shown, found.hash_id, found.id, removed, found.kept, record=path.name)
 
 
@@ -105,11 +106,7 @@ def _dry(
 
 
 def _hidden(name: str, value: Any, env: Mapping[str, str]) -> Any:
-    return redacted({name: value}, _secrets(env))[name]
-
-
-def _secrets(env: Mapping[str, str]) -> list[str]:
-    return [env[name] for name in TOKENS if env.get(name)]
+    return redact({name: value}, secret_values(env))[name]
 
 
 def describe(outcome: Outcome) -> str:

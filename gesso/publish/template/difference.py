@@ -8,16 +8,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 _TEXTS = ("readme", "onstart")
 _WITHHELD = ("docker_login_repo", "docker_login_user", "docker_login_pass")  # a service may mask or leave out these
 _MASK = re.compile(r"\*+\Z")
-_SECRET = re.compile(r"(^|_)(pass|password|token|key|secret|credentials)$", re.IGNORECASE)
-_SECRET_FLAG = re.compile(
-    r"""(-e\s+(?!OPEN_BUTTON_TOKEN=1\b)\w*(?:PASS|PASSWORD|TOKEN|KEY|SECRET|CREDENTIALS)=)('[^']*'|"[^"]*"|\S+)""",
-    re.IGNORECASE,
-)
 _SHOWN = 100  # characters of a value
 
 
@@ -67,18 +62,3 @@ def told(name: str, has: Any, wanted: Any) -> list[str]:
 def _short(value: Any) -> str:
     text = "nothing" if value in (None, "") else value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
-
-
-def redacted(data: Any, secrets: Iterable[str] = ()) -> Any:
-    """Give data without what is secret, however deep: by the name of its key, by a flag's, and by the value itself."""
-    known = [secret for secret in secrets if secret]
-    if isinstance(data, dict):
-        return {key: "***" if value and isinstance(value, str | int) and _SECRET.search(str(key)) and value is not True
-                else redacted(value, known) for key, value in data.items()}  # fmt: skip
-    if isinstance(data, list | tuple):
-        return [redacted(value, known) for value in data]
-    if isinstance(data, str):
-        for secret in known:
-            data = data.replace(secret, "***")
-        return _SECRET_FLAG.sub(r"\1***", data)
-    return data

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from gesso.errors import PublishError
 from gesso.publish.template.difference import differing
 from gesso.publish.template.model import Template, marker
-from gesso.publish.template.record import Record
+from gesso.publish.template.records import Record
 from gesso.publish.template.service import IN_USE, Row, Templates
 from gesso.publish.vastapi import LATER, UnansweredError
 
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 _READS = 3  # times that a new template is looked for: each is three seconds after the last
 State = Literal["unchanged", "created", "changed"]
+
+
+@dataclass(frozen=True)
+class About:
+    """What a record says beside the template: the architecture, and the image's bytes, pulled and on disk."""
+
+    arch: str
+    compressed: int
+    unpacked: int
 
 
 @dataclass(frozen=True)
@@ -49,13 +58,14 @@ def names(wanted: Template, record: Record | None) -> list[str]:
 
 
 def exchange(
-    service: Templates, wanted: Template, arch: str, record: Record | None, keep: Callable[[Record], object],
+    service: Templates, wanted: Template, about: About, record: Record | None, keep: Callable[[Record], object],
     say: Callable[[str], None],
 ) -> tuple[State, Record, tuple[int, ...]]:  # fmt: skip
     """Publish a template; give what was done, the record of it, and the numbers of those removed.
 
     `keep` is given the record as soon as the template is proven, and again when older ones stay. Raises PublishError.
     """
+    arch = about.arch
     view = sort_out(service.named(names(wanted, record)), wanted, arch, record)
     for row in view.strangers:
         say(f"vast: note: template {row.number} has the same name and is not of gesso's making; it is left alone")
@@ -67,7 +77,7 @@ def exchange(
         proven = _make(service, wanted, arch, view, say)
     kept = tuple(sorted(record.kept)) if record is not None else ()
     found = Record(arch=arch, name=wanted.name, hash_id=proven.hash_id, id=proven.number, content=wanted.sha256,
-                   image=wanted.image, kept=kept)  # fmt: skip
+                   image=wanted.image, compressed=about.compressed, unpacked=about.unpacked, kept=kept)  # fmt: skip
     keep(found)
     removed = []
     for row in view.older:

@@ -111,9 +111,9 @@ def _settings(models: Sequence[Model]) -> str:
     return f"""\
 ## Settings
 
-`GESSO_TOKEN` (your own token: 16 to 128 letters, digits, `-`, `_`), `GESSO_COMFY_ARGS` (more arguments for ComfyUI),
-`HF_TOKEN`, `CIVITAI_TOKEN`.{gated} Set them in your account at Vast.ai, not in a copy of this template that others can
-see. What you make is in `/workspace`."""
+`GESSO_TOKEN` (a token of your own, 16 to 128 letters, digits, `-`, `_`), `GESSO_COMFY_ARGS` (more for ComfyUI's
+command line), `HF_TOKEN`, `CIVITAI_TOKEN`.{gated} Set them in your account at Vast.ai, not in a copy of this template
+that others can see. What you make is in `/workspace`."""
 
 
 def _gb(size: int) -> str:

@@ -28,6 +28,8 @@ class Record(BaseModel):
     id: int
     content: str
     image: str
+    compressed: int  # bytes that a host pulls, and keeps: what `invoke vast offers` reckons with
+    unpacked: int
     kept: tuple[int, ...] = ()  # older ones that Vast.ai does not remove, for others use them
 
     def dumps(self) -> str:
