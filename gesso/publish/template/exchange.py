@@ -130,7 +130,7 @@ def _make(service: Templates, wanted: Template, arch: str, before: View, say: Ca
             f"see {other.number} in Vast.ai's console: the service changed what it was given",
         )
     if unsure is not None:
-        raise PublishError(f"{what}: it is not there: {unsure.message.partition(': ')[2]}", LATER)
+        raise PublishError(f"{what}: it is not there: {unsure.message.removeprefix(f'{what}: ')}", LATER)
     raise PublishError(f"{what}: Vast.ai says that it was made, and does not have it; the older one stays", LATER)
 
 
