@@ -6,6 +6,7 @@ everywhere. A host that has the image's layers from before is faster by all of t
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,7 @@ def _offer(row: Any, load: Load) -> Offer | None:
     """Read one; None where what the estimate leans on is not there."""
     try:
         price, speed = float(row["dph_total"]), float(row["inet_down"])
-        if not (speed > 0 and price >= 0):
+        if not (math.isfinite(price) and math.isfinite(speed) and speed > 0 and price >= 0):
             return None
         seconds = seconds_to_ready(load, speed)
         return Offer(
