@@ -9,3 +9,7 @@ class Strict(BaseModel):
     """Frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, defer_build=True)
+
+
+class UnshownError(ValueError):
+    """What is wrong with a value, said without the value itself: it is long, or secret."""

@@ -19,9 +19,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
-from gesso.manifest.strict import Strict
+from gesso.manifest.strict import Strict, UnshownError
 
 NAME_LIMIT = 256  # characters; this and the next as Vast.ai's API documents say
 ENV_LIMIT = 1024  # characters of all flags
@@ -70,7 +69,7 @@ def _env_value(value: str) -> str:
     if not _ENV_VALUE.fullmatch(value):
         raise ValueError("must be printable ASCII without quotes, \\, $ and `: Vast.ai takes the flags apart itself")
     if _SECRET_VALUE.search(value):
-        raise _plain("holds a token: whoever sees the template sees it; set it in the account at Vast.ai")
+        raise UnshownError("holds a token: whoever sees the template sees it; set it in the account at Vast.ai")
     return value
 
 
@@ -178,22 +177,22 @@ class Vast(Strict):
         if onstart is None:
             return None
         if others.data.get("launch") == "args":
-            raise _plain("is not run where launch is args; leave it out, or choose ssh or jupyter")
+            raise UnshownError("is not run where launch is args; leave it out, or choose ssh or jupyter")
         if len(onstart) > ONSTART_LIMIT:
-            raise _plain(f"has {len(onstart):,} characters; Vast.ai takes {ONSTART_LIMIT:,}")
+            raise UnshownError(f"has {len(onstart):,} characters; Vast.ai takes {ONSTART_LIMIT:,}")
         if not re.search(rf"^[ \t]*(exec +)?(/usr/local/bin/)?{re.escape(ENTRY)}\b", onstart, re.MULTILINE):
-            raise _plain(f"must start {ENTRY}, on a line of its own: nothing else starts ComfyUI in this mode")
+            raise UnshownError(f"must start {ENTRY}, on a line of its own: nothing else starts ComfyUI in this mode")
         return onstart
 
     @field_validator("ports")
     @classmethod
     def _reachable(cls, ports: tuple[str, ...]) -> tuple[str, ...]:
         if f"{GATE_PORT}:{GATE_PORT}" not in ports:
-            raise _plain(f"must have {GATE_PORT}: the gate listens there, and nothing else does")
+            raise UnshownError(f"must have {GATE_PORT}: the gate listens there, and nothing else does")
         if len(set(ports)) != len(ports):
-            raise _plain("names a port twice")
+            raise UnshownError("names a port twice")
         if len(ports) >= PORTS_LIMIT:
-            raise _plain(f"has {len(ports)} ports; an instance has {PORTS_LIMIT}, with that of SSH")
+            raise UnshownError(f"has {len(ports)} ports; an instance has {PORTS_LIMIT}, with that of SSH")
         return ports
 
     @field_validator("env")
@@ -201,16 +200,11 @@ class Vast(Strict):
     def _short_enough(cls, env: dict[str, str | None], others: ValidationInfo) -> dict[str, str | None]:
         name, asks = ASK_FOR_TOKEN
         if env.get(name) not in {None, asks}:
-            raise _plain(f'{name} must be "{asks}": Vast.ai puts a token in its place that only the renter sees')
+            raise UnshownError(f'{name} must be "{asks}": Vast.ai puts a token in its place that only the renter sees')
         length = len(flags(others.data.get("ports", ()), env))
         if length > ENV_LIMIT:
-            raise _plain(f"has {length:,} characters with `ports`, as Docker flags; Vast.ai takes {ENV_LIMIT:,}")
+            raise UnshownError(f"has {length:,} characters with `ports`, as Docker flags; Vast.ai takes {ENV_LIMIT:,}")
         return env
-
-
-def _plain(message: str) -> PydanticCustomError:
-    """Make an error whose message must do without the value before it: that is long, or secret."""
-    return PydanticCustomError("plain", "{said}", {"said": message})
 
 
 def flags(ports: tuple[str, ...], env: dict[str, str | None]) -> str:

@@ -25,6 +25,7 @@ from gesso.manifest.schema import (
     WORKFLOW,
     Manifest,
 )
+from gesso.manifest.strict import UnshownError
 from gesso.manifest.yamlsource import Listing, Mapping, Problem, Tree, locate, name_of
 
 if typing.TYPE_CHECKING:
@@ -87,7 +88,8 @@ def _say(error: dict[str, Any], path: tuple[str | int, ...]) -> str:
     if kind == "string_pattern_mismatch":
         return f"`{short(given)}` is not allowed; must be {PATTERNS_IN_WORDS[context['pattern']]}"
     if kind == "value_error":
-        shown = "" if given is None or isinstance(given, dict | list) else f"`{short(given)}` "
+        alone = given is None or isinstance(given, dict | list) or isinstance(context["error"], UnshownError)
+        shown = "" if alone else f"`{short(given)}` "
         return f"{shown}{context['error']}"
     expected = str(context.get("expected", "")).replace("'", "")
     simple = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from gesso.publish.template.model import Template
     from gesso.publish.template.records import Record
 
+_SECRET = 8  # characters: what is shorter is found in too much that is none
 _PROJECT = Project(Path(__file__).resolve().parents[3])
 
 
@@ -66,6 +68,7 @@ def publish(
     should.
     """
     wanted = render(manifest, locked, image)
+    _holds_no_secret(wanted, env)
     path = record or records.path_of(Selection(_PROJECT, manifest.arch))
     known = records.read(path)
     shown = redact(wanted.body(), secret_values(env))
@@ -103,6 +106,15 @@ def _dry(
         for line in told(name, _hidden(name, has, env), _hidden(name, wants, env))
     ]
     return Outcome("changed", True, shown, removed=tuple(row.number for row in view.older), difference=tuple(lines))
+
+
+def _holds_no_secret(wanted: Template, env: Mapping[str, str]) -> None:
+    text = json.dumps(wanted.body(), ensure_ascii=False)
+    if any(len(secret) >= _SECRET and secret in text for secret in secret_values(env)):
+        raise ManifestError(
+            "the template holds a token that stands in the environment (it is not shown here)",
+            "take it out of `vast` in the manifest: whoever sees the template sees it",
+        )
 
 
 def _hidden(name: str, value: Any, env: Mapping[str, str]) -> Any:

@@ -278,7 +278,26 @@ def test_said_to_be_made_and_not_there(desk: Desk) -> None:
         desk.publish(digest=f"sha256:{'cd' * 32}")
     assert desk.numbers == [old]
     assert desk.kept() == kept
-    assert desk.asked().count("GET") >= 3 + exchange._READS, "it is looked for more than once: lists can be late"
+    assert desk.asked().count("GET") >= 3 + 3, "it is looked for more than once: lists can be late"
+
+
+def test_a_list_that_is_late_is_waited_for(desk: Desk) -> None:
+    real = desk.service.market.answer
+    late: list[dict[int, Any]] = []
+
+    def answer(method: str, target: str, body: Any) -> tuple[int, str]:
+        market = desk.service.market
+        if late and desk.asked()[-2:] == ["GET", "GET"]:
+            market.templates |= late.pop()
+        found = real(method, target, body)
+        if method == "POST":
+            late.append(dict(market.templates))
+            market.templates.clear()
+        return found
+
+    desk.service.market.answer = answer  # type: ignore[method-assign]
+    assert desk.publish().state == "created"
+    assert desk.asked() == ["GET", "POST", "GET", "GET"]
 
 
 def test_a_new_one_that_reads_back_different_leaves_the_old(desk: Desk) -> None:
@@ -548,6 +567,25 @@ def test_no_secret_is_shown_at_any_depth(desk: Desk) -> None:
         assert secret not in shown, secret
     assert outcome.state == "changed"
     assert any(line.startswith("env: ") for line in outcome.difference)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_template_that_holds_a_token_goes_nowhere(desk: Desk, dry_run: bool) -> None:
+    manifest, locked = desk.prepared
+    vast = manifest.vast.model_copy(update={"readme": "Use canary-0123456789 to log in."})
+    desk.prepared = (manifest.model_copy(update={"vast": vast}), locked)
+    desk.env["HF_TOKEN"] = "canary-0123456789"
+    with pytest.raises(ManifestError, match="holds a token that stands in the environment") as raised:
+        desk.publish(dry_run=dry_run)
+    assert "canary" not in str(raised.value)
+    assert desk.service.asked == []
+
+
+def test_what_looks_like_a_secret_is_not_shown_either(desk: Desk) -> None:
+    manifest, locked = desk.prepared
+    vast = manifest.vast.model_copy(update={"readme": "curl -H 'Authorization: Bearer 0123456789abcdef'"})
+    desk.prepared = (manifest.model_copy(update={"vast": vast}), locked)
+    assert "0123456789abcdef" not in command.describe(desk.publish(dry_run=True))
 
 
 def test_a_record_that_is_none_stops_everything(desk: Desk) -> None:
