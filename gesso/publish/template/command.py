@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gesso.errors import ManifestError, PublishError
+from gesso.manifest.vast import ASK_FOR_TOKEN
 from gesso.publish import vastkey
-from gesso.publish.redact import redact, secret_values
+from gesso.publish.redact import HIDDEN, redact, secret_values
 from gesso.publish.reference import parse
 from gesso.publish.template import exchange, records
 from gesso.publish.template.difference import differing, told
@@ -71,7 +72,7 @@ def publish(
     _holds_no_secret(wanted, env)
     path = record or records.path_of(Selection(_PROJECT, manifest.arch))
     known = records.read(path)
-    shown = redact(wanted.body(), secret_values(env))
+    shown = _shown(wanted, env)
     if dry_run:
         return _dry(manifest.arch, wanted, known, env, say, shown)
     service = Templates.of(env, say)
@@ -117,6 +118,12 @@ def _holds_no_secret(wanted: Template, env: Mapping[str, str]) -> None:
         )
 
 
+def _shown(wanted: Template, env: Mapping[str, str]) -> dict[str, Any]:
+    shown: dict[str, Any] = redact(wanted.body(), secret_values(env))
+    name, asks = ASK_FOR_TOKEN  # no token: the manifest takes nothing but this 1
+    return {**shown, "env": shown["env"].replace(f"{name}={HIDDEN}", f"{name}={asks}")}
+
+
 def _hidden(name: str, value: Any, env: Mapping[str, str]) -> Any:
     return redact({name: value}, secret_values(env))[name]
 
@@ -152,9 +159,9 @@ def _whole(template: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, value in template.items():
         if isinstance(value, dict):
-            lines += [f"{name}:", *(f"  {key}: {condition}" for key, condition in value.items())]
+            lines += [f"{name}:", *(f"  {key}: {json.dumps(condition)}" for key, condition in value.items())]
         elif isinstance(value, str) and "\n" in value:
             lines += [f"{name}:", *(f"  {line}".rstrip() for line in value.splitlines())]
         else:
-            lines += [f"{name}: {value if value != '' else '-'}"]
+            lines += [f"{name}: {(value or '-') if isinstance(value, str) else json.dumps(value)}"]
     return lines

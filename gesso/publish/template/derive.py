@@ -26,7 +26,10 @@ _UNKNOWN = {True: 12_000_000_000, False: 500_000_000}  # bytes of a model of unk
 
 @dataclass(frozen=True)
 class Needs:
-    """What a host must have, and where the disk goes: bytes, but for what says otherwise."""
+    """What a host must have, and where the disk goes: bytes, but for what says otherwise.
+
+    `unsized` are required models whose size the lock does not know.
+    """
 
     gpu_mb: int
     cuda: str
@@ -83,7 +86,7 @@ def needs(manifest: Manifest, models: Sequence[Model], pins: Sequence[Pin], imag
     cuda = vast.cuda or built
     if _number(cuda) < _number(built):
         raise ManifestError(f"vast.cuda is {cuda}, less than the {built} of the locked torch", "leave `vast.cuda` out")
-    kept = _down_to(models, vast.tier)
+    required, kept = _down_to(models, "required"), _down_to(models, vast.tier)
     disk = sum(map(size_of, kept)) + image.unpacked + vast.headroom_gb * 10**9
     return Needs(
         gpu_mb=(vast.gpu_gb or manifest.hardware.vram_gb) * 1000,  # a "16 GB" card has 15 to 16 of 1024 MB
@@ -91,10 +94,10 @@ def needs(manifest: Manifest, models: Sequence[Model], pins: Sequence[Pin], imag
         disk_gb=math.ceil(disk / 10**9),
         inet_down_mbps=vast.inet_down_mbps,
         ports=len(vast.ports) + (vast.launch != "args"),
-        required=sum(map(size_of, _down_to(models, "required"))),
+        required=sum(map(size_of, required)),
         kept=sum(map(size_of, kept)),
         image=image.unpacked,
-        unsized=tuple(model.name for model in kept if model.size is None),
+        unsized=tuple(model.name for model in required if model.size is None),
     )
 
 

@@ -55,8 +55,10 @@ def _connect(manifest: Manifest) -> str:
 3. In Krita: Settings, Dockers, AI Image Generation; in its own settings choose *Custom Server* and paste the address:
    `http://IP:PORT/TOKEN`. The workflows are in its Graph tab by themselves.
 
-{way} Treat the address as a password: who has it, has the server. It is plain HTTP; where that matters, use an SSH
-tunnel to port 8188, or give a certificate (`GESSO_TLS_CERT`, `GESSO_TLS_KEY`)."""
+{way}
+
+Who has the address has the server: show it to nobody. It is plain HTTP; where that matters, use an SSH tunnel to port
+8188, or give a certificate (`GESSO_TLS_CERT`, `GESSO_TLS_KEY`)."""
 
 
 def _costs(image: Published, needs: Needs, optional: int) -> str:

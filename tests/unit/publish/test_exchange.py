@@ -517,6 +517,9 @@ def test_a_dry_run_shows_everything_and_writes_nothing(desk: Desk) -> None:
         assert name in text
         assert isinstance(value, str | dict | bool | int)
     assert "  ## Connect Krita" in text
+    assert all(line in text for line in desk.wanted.readme.splitlines()), "nothing of it is taken for a secret"
+    assert desk.wanted.env in text
+    assert 'cuda_max_good: {"gte": 13.0}' in text
     assert desk.writes == []
     assert not desk.record.exists()
 

@@ -308,6 +308,14 @@ def test_as_people_run_it(
     assert " 5  RTX 4090" in out
 
 
+def test_check_tells_a_template_that_cannot_be(tmp_path: Path) -> None:
+    overlay = tmp_path / "older.yaml"
+    overlay.write_text('hardware:\n  cuda: "12.8"\n')
+    (problem,) = commands._problems_of(Selection(PROJECT, "sdxl", (overlay,)))
+    assert problem.startswith("hardware.cuda is 12.8, but the locked torch is built for CUDA 13.0")
+    assert commands._problems_of(Selection(PROJECT, "sdxl")) == []
+
+
 def test_the_task_itself() -> None:
     command = [sys.executable, "-m", "invoke", "vast", "machines", "--limit", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
