@@ -24,13 +24,14 @@ from gesso.manifest.load import load
 from gesso.manifest.lock import read_lock
 from gesso.manifest.schema import editor_schema
 from gesso.publish import heal as publish_heal
-from gesso.publish.template import task as publish_template
+from gesso.publish.template import render as template
 from gesso.settings import Project, Selection, cache_root, select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gesso.image.build import Built
+    from gesso.publish.template.wish import Wish as VastWish
 
 PROJECT = Project(Path(__file__).resolve().parent.parent)
 
@@ -118,7 +119,7 @@ def _problems_of(selection: Selection) -> list[str]:
         decided = image_build.decide(PROJECT, manifest, locked, base=base, wheel="gesso.whl")
         render.dockerfile(decided, PROJECT.images)
         if not manifest.trial:
-            publish_template.check(manifest, locked)
+            template.check(manifest, locked)
     except (ManifestError, LockError, BuildError) as error:
         return [str(error)]
     return []
@@ -252,11 +253,6 @@ def heal(wish: publish_heal.Wish) -> None:
         raise SystemExit(code)
 
 
-def vast(wish: publish_template.Wish) -> None:
-    """Offers at Vast.ai that fit an image, or the template of one that lies in a registry."""
-    publish_template.run(PROJECT, wish, os.environ, report.say)
-
-
 def clean(*, models: bool) -> None:
     """Remove the caches of sources and build contexts (not the engine's images), and of models where told."""
     root = cache_root(os.environ)
@@ -267,6 +263,13 @@ def clean(*, models: bool) -> None:
 
 def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def vast(wish: VastWish) -> None:
+    """Offers at Vast.ai that fit an image, or the template of one that lies in a registry."""
+    from gesso.publish.template import task
+
+    task.run(PROJECT, wish, os.environ, report.say)
 
 
 def bench(what: str, arch: str, overlays: Sequence[str], *, rounds: int) -> None:

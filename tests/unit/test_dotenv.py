@@ -19,6 +19,7 @@ from gesso.errors import ManifestError, PublishError
 from gesso.image import bake, build
 from gesso.publish import heal as publish_heal
 from gesso.publish.template import task
+from gesso.publish.template.wish import Wish
 from gesso.publish.vast import Vast
 from gesso.publish.vastapi import Api
 from gesso.settings import Project, Selection
@@ -218,7 +219,7 @@ def test_vast_and_heal_have_the_key(project: Project, monkeypatch: pytest.Monkey
         with pytest.raises(PublishError, match="enough"):
             publish_heal.heal(project, wish, {}, lambda _: None)
     with pytest.raises(PublishError, match="enough"):
-        task.run(project, task.Wish("offers"), {}, lambda _: None)
+        task.run(project, Wish("offers"), {}, lambda _: None)
     assert seen == [CANARY] * 3
     assert issubclass(Vast, Api)
 

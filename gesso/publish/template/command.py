@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gesso.dotenv import with_tokens
 from gesso.errors import ManifestError, PublishError
 from gesso.manifest.vast import ASK_FOR_TOKEN
 from gesso.publish import vastkey
@@ -62,15 +63,36 @@ def publish(
     *,
     record: Path | None = None,
 ) -> Outcome:
-    """Have the template of an image at Vast.ai, as the manifest says; `record` is where it is written down.
+    """`invoke publish --vast`: have the template of an image at Vast.ai, and say what was done.
+
+    `record` is where it is written down, without one among the project's locks. Raises what make() does.
+    """
+    path = record or records.path_of(Selection(_PROJECT, manifest.arch))
+    tokens = with_tokens(_PROJECT.root, env)
+    outcome = make((manifest, locked), image, tokens, say, path, dry_run=dry_run)
+    for line in describe(outcome).splitlines():
+        say(line)
+    return outcome
+
+
+def make(
+    prepared: tuple[Manifest, Locked],
+    image: Published,
+    env: Mapping[str, str],
+    say: Callable[[str], None],
+    path: Path,
+    *,
+    dry_run: bool = False,
+) -> Outcome:
+    """Have the template of an image at Vast.ai, as the manifest says; `path` is where it is written down.
 
     With `dry_run` nothing is written anywhere; without a key nothing is asked, either. Raises ManifestError for what
     cannot be a template, LockError for a record that is none, PublishError where Vast.ai has not in the end what it
     should.
     """
+    manifest, locked = prepared
     wanted = render(manifest, locked, image)
     _holds_no_secret(wanted, env)
-    path = record or records.path_of(Selection(_PROJECT, manifest.arch))
     known = records.read(path)
     shown = _shown(wanted, env)
     if dry_run:

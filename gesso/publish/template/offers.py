@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _PATH = "/api/v0/bundles/"
 _APART = 3.0  # seconds
-MOST = 1000
 EFFICIENCY = 0.7  # of the line that an offer names: what hosts measure is a peak, with many streams
 _UNPACK = 150e6  # bytes of image on disk that a host unpacks in a second
 _START = 45.0  # seconds: container, gate, ComfyUI, the check of what was fetched

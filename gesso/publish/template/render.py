@@ -9,16 +9,18 @@ from pydantic import ValidationError
 from gesso.errors import ManifestError
 from gesso.manifest.vast import ENTRY, flags
 from gesso.models.wanted import from_lock
+from gesso.publish.published import Published
 from gesso.publish.template import derive, readme
 from gesso.publish.template.model import Template, marker
 
 if TYPE_CHECKING:
     from gesso.image.locking import Locked
     from gesso.manifest.schema import Manifest
-    from gesso.publish.published import Published
     from gesso.publish.template.derive import Needs
 
 _WORKSPACE = "/workspace"
+# Bytes of the real image, where nothing was pushed yet: rounded up, and said to be guessed.
+GUESS = Published("gesso", f"sha256:{'0' * 64}", (), compressed=3_600_000_000, unpacked=7_000_000_000)
 
 
 def render(manifest: Manifest, locked: Locked, image: Published) -> Template:
@@ -47,6 +49,11 @@ def render(manifest: Manifest, locked: Locked, image: Published) -> Template:
     except ValidationError as error:
         said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ManifestError(f"the template cannot be made: {said}", "correct `vast` in the manifest") from None
+
+
+def check(manifest: Manifest, locked: Locked) -> None:
+    """See that a template could be made of what is there. Raises ManifestError."""
+    render(manifest, locked, GUESS)
 
 
 def needs_of(manifest: Manifest, locked: Locked, image: Published) -> Needs:

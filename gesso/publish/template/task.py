@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gesso import report
 from gesso.dotenv import with_tokens
-from gesso.errors import CheckError, GessoError, ManifestError, PublishError
+from gesso.errors import CheckError, GessoError, PublishError
 from gesso.image import build, buildx
 from gesso.publish import remote_image
 from gesso.publish.published import Published
 from gesso.publish.reference import parse
 from gesso.publish.registry import Registry
 from gesso.publish.template import command, offers, records
-from gesso.publish.template.render import filters, needs_of, render
+from gesso.publish.template.render import GUESS, filters, needs_of
 from gesso.publish.vastapi import Api
 from gesso.settings import select
 
@@ -23,40 +22,11 @@ if TYPE_CHECKING:
 
     from gesso.image.locking import Locked
     from gesso.manifest.schema import Manifest
+    from gesso.publish.template.wish import Wish
     from gesso.settings import Project, Selection
 
-WHAT = ("offers", "template")
 _LIMIT = 20
-# Bytes of the real image, for offers before anything was pushed: rounded up, and said to be guessed.
-_GUESS = Published("gesso", "sha256:" + "0" * 64, (), compressed=3_600_000_000, unpacked=7_000_000_000)
 _UNPACKED = 2.0  # times the compressed size, where nobody says how large an image is on disk
-
-
-@dataclass(frozen=True)
-class Wish:
-    """The flags of `invoke vast`, as they were given."""
-
-    what: str
-    arch: str = "sdxl"
-    image: str = ""
-    overlays: tuple[str, ...] = ()
-    limit: str = ""
-    dry_run: bool = False
-    as_json: bool = False
-
-    def checked(self) -> Wish:
-        """Give itself. Raises ManifestError (usage) for flags that do not belong together."""
-        wrong = {
-            f"vast {self.what[:40]}: no such thing": self.what not in WHAT,
-            "vast template needs --image: what it is the template of": self.what == "template" and not self.image,
-            "--dry-run is for `vast template`": self.what == "offers" and self.dry_run,
-            "--limit is for `vast offers`": self.what == "template" and bool(self.limit),
-            f"--limit {self.limit[:20]}: must be 1 to {offers.MOST}": bool(self.limit) and not (
-                self.limit.isascii() and self.limit.isdigit() and 1 <= int(self.limit) <= offers.MOST),
-        }  # fmt: skip
-        if found := [text for text, holds in wrong.items() if holds]:
-            raise ManifestError("; ".join(found), "invoke vast offers, or invoke vast template --image NAME@DIGEST")
-        return self
 
 
 def run(project: Project, wish: Wish, env: Mapping[str, str], say: Callable[[str], None]) -> None:
@@ -72,15 +42,10 @@ def run(project: Project, wish: Wish, env: Mapping[str, str], say: Callable[[str
     if wish.what == "template":
         assert image is not None
         record = records.path_of(selection)
-        outcome = command.publish(manifest, locked, image, tokens, say, wish.dry_run, record=record)
+        outcome = command.make((manifest, locked), image, tokens, say, record, dry_run=wish.dry_run)
         report.result_json(outcome.as_json()) if wish.as_json else report.result(command.describe(outcome))
         return
     _offers(selection, (manifest, locked), image, wish, Api.of(tokens, say))
-
-
-def check(manifest: Manifest, locked: Locked) -> None:
-    """See that a template could be made of what is there. Raises ManifestError."""
-    render(manifest, locked, _GUESS)
 
 
 def pushed(reference: str, manifest: Manifest, locked: Locked, env: Mapping[str, str]) -> Published:
@@ -119,7 +84,7 @@ def _offers(
     known = records.read(records.path_of(selection))
     exact = image is not None or known is not None
     if image is None:
-        image = _GUESS if known is None else Published(known.image.partition("@")[0], known.image.partition("@")[2], (),
+        image = GUESS if known is None else Published(known.image.partition("@")[0], known.image.partition("@")[2], (),
                                                        known.compressed, known.unpacked)  # fmt: skip
     needs = needs_of(manifest, locked, image)
     load = offers.Load(image.compressed, image.unpacked, needs.required, exact)

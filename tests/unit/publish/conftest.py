@@ -33,11 +33,6 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def vast(service: VastLike, said: list[str]) -> Vast:
-    return Vast(service.url, Key(KEY), said.append, service.clock)
-
-
-@pytest.fixture
 def templates(service: VastLike, said: list[str]) -> Templates:
     return Templates(service.url, Key(KEY), said.append, service.clock)
 
@@ -50,3 +45,8 @@ def image() -> Published:
 @pytest.fixture(scope="session")
 def sdxl() -> tuple[Manifest, Locked]:
     return prepare(Selection(Project(Path(__file__).resolve().parents[3]), "sdxl"))
+
+
+@pytest.fixture
+def vast(service: VastLike, said: list[str]) -> Vast:
+    return Vast(service.url, Key(KEY), said.append, service.clock)

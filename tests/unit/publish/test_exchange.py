@@ -18,6 +18,7 @@ from gesso.publish.template.difference import differing, told
 from gesso.publish.template.render import render
 from gesso.publish.template.service import Templates
 from gesso.publish.vastkey import Key
+from gesso.settings import Project
 
 from .marketlike import FIELDS, ME, OTHER, V1, content_hash
 from .vastlike import KEY, VastLike
@@ -53,7 +54,7 @@ class Desk:
 
     def publish(self, *, dry_run: bool = False, **changed: Any) -> Outcome:
         image = replace(self.image, **changed)
-        return command.publish(*self.prepared, image, self.env, self.said.append, dry_run, record=self.record)
+        return command.make(self.prepared, image, self.env, self.said.append, self.record, dry_run=dry_run)
 
     def fails(self, *words: str) -> PublishError:
         """See that publishing ends with code 7, in two lines that hold these words."""
@@ -613,6 +614,28 @@ def test_no_template_names_an_image_on_this_machine(desk: Desk) -> None:
     with pytest.raises(ManifestError, match=r"no host at Vast.ai can pull from this machine"):
         desk.publish(repository="localhost:5000/gesso")
     assert desk.service.asked == []
+
+
+def test_as_invoke_publish_calls_it(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its interface: what comes of it is said, for the caller prints nothing of it; tokens come from `.env`, too."""
+    monkeypatch.setattr(command, "_PROJECT", Project(tmp_path))
+    (tmp_path / ".env").write_text(f"VAST_API_KEY={KEY}\n")
+    seen: list[str] = []
+
+    def of(env: Any, _: object) -> Templates:
+        seen.append(env["VAST_API_KEY"])
+        return desk.templates
+
+    monkeypatch.setattr(Templates, "of", of)
+    outcome = command.publish(*desk.prepared, desk.image, {}, desk.said.append, dry_run=True)
+    assert outcome.state == "created"
+    assert "## Connect Krita" in "\n".join(desk.said)
+    outcome = command.publish(*desk.prepared, desk.image, {}, desk.said.append, dry_run=False)
+    assert f"hash      {outcome.hash_id}" in desk.said
+    assert (tmp_path / "manifests/locks/sdxl.vast.json").is_file()
+    assert command.publish(*desk.prepared, desk.image, {}, desk.said.append, record=desk.record).state == "unchanged"
+    assert desk.record.is_file()
+    assert seen == [KEY] * 3
 
 
 def test_the_json_of_an_outcome(desk: Desk) -> None:

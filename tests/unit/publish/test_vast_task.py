@@ -21,7 +21,7 @@ from gesso.errors import CheckError, ManifestError, PublishError
 from gesso.publish import vastkey
 from gesso.publish.template import offers, records, task
 from gesso.publish.template.offers import Load
-from gesso.publish.template.task import Wish
+from gesso.publish.template.wish import Wish
 from gesso.publish.vastapi import Api
 from gesso.publish.vastkey import Key
 from gesso.settings import Project, Selection
