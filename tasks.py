@@ -5,6 +5,7 @@ from invoke.tasks import task
 from gesso import commands, report
 from gesso.publish.heal import Wish
 from gesso.publish.template.wish import Wish as VastWish
+from gesso.publish.template.wish import grant
 
 _ARCH = "the architecture: the name of a manifest (sdxl, flux)"
 _OVERLAY = "a YAML file laid over the manifest; may be given again"
@@ -115,7 +116,7 @@ def clean(_, models=False):
 def vast(_, what, arch="sdxl", overlay=None, image="", limit="", dry_run=False, json=False):
     """Vast.ai: offers that fit an architecture, or the template of a pushed image."""
     with report.exit_codes():
-        commands.vast(VastWish(what, arch, image, tuple(overlay), limit, dry_run, json))
+        grant(VastWish(what, arch, image, tuple(overlay), limit, dry_run, json))
 
 
 @task(

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gesso.image.build import Built
-    from gesso.publish.template.wish import Wish as VastWish
 
 PROJECT = Project(Path(__file__).resolve().parent.parent)
 
@@ -118,8 +117,7 @@ def _problems_of(selection: Selection) -> list[str]:
         base = image_build.base_reference(locked)
         decided = image_build.decide(PROJECT, manifest, locked, base=base, wheel="gesso.whl")
         render.dockerfile(decided, PROJECT.images)
-        if not manifest.trial:
-            template.check(manifest, locked)
+        template.check(manifest, locked)
     except (ManifestError, LockError, BuildError) as error:
         return [str(error)]
     return []
@@ -150,8 +148,9 @@ def _lock_one(selection: Selection, *, upgrade: bool) -> None:
     old = read_lock(selection.lock) if selection.lock.is_file() else None
     old_pins = read_pins(_read(selection.python_lock)) if selection.python_lock.is_file() else ()
     sources = SourceCache(cache_root(os.environ))
-    tokens = with_tokens(PROJECT.root, os.environ)
-    resolver = Resolver(selection, manifest, sources, tokens, report.say, upgrade=upgrade)
+    resolver = Resolver(
+        selection, manifest, sources, with_tokens(PROJECT.root, os.environ), report.say, upgrade=upgrade
+    )
     new, text = resolver.resolve()
     changed = locking.write(selection, new, text)
     for line in locking.difference(old, new, old_pins, read_pins(text)):
@@ -263,13 +262,6 @@ def clean(*, models: bool) -> None:
 
 def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
-def vast(wish: VastWish) -> None:
-    """Offers at Vast.ai that fit an image, or the template of one that lies in a registry."""
-    from gesso.publish.template import task
-
-    task.run(PROJECT, wish, os.environ, report.say)
 
 
 def bench(what: str, arch: str, overlays: Sequence[str], *, rounds: int) -> None:

@@ -1,10 +1,14 @@
-"""What was asked of `invoke vast`, and whether it hangs together. Pure."""
+"""What was asked of `invoke vast`, and whether it hangs together."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
+from gesso import report
 from gesso.errors import ManifestError
+from gesso.settings import Project
 
 WHAT = ("offers", "template")
 MOST = 1000  # offers
@@ -35,3 +39,10 @@ class Wish:
         if found := [text for text, holds in wrong.items() if holds]:
             raise ManifestError("; ".join(found), "invoke vast offers, or invoke vast template --image NAME@DIGEST")
         return self
+
+
+def grant(wish: Wish) -> None:
+    """Do what was asked for, in this project. Raises every kind of GessoError that it can end with."""
+    from gesso.publish.template import task  # noqa: PLC0415 - its libraries take a second that other tasks need not pay
+
+    task.run(Project(Path(__file__).resolve().parents[3]), wish, os.environ, report.say)

@@ -21,7 +21,7 @@ from gesso.errors import CheckError, ManifestError, PublishError
 from gesso.publish import vastkey
 from gesso.publish.template import offers, records, task
 from gesso.publish.template.offers import Load
-from gesso.publish.template.wish import Wish
+from gesso.publish.template.wish import Wish, grant
 from gesso.publish.vastapi import Api
 from gesso.publish.vastkey import Key
 from gesso.settings import Project, Selection
@@ -280,7 +280,7 @@ def test_as_people_run_it(
         code = 0
         try:
             with report.exit_codes():
-                commands.vast(Wish(what, overlays=(str(overlay),), **flags))
+                grant(Wish(what, overlays=(str(overlay),), **flags))
         except SystemExit as ended:
             code = int(str(ended.code))
         return code, *capsys.readouterr()
