@@ -48,14 +48,9 @@ def build(  # noqa: PLR0913 - one keyword for each flag of the task
     selection = select(PROJECT, arch, overlays, trial=trial)
     with BuildView() as view:
         built = image_build.build(
-            selection,
-            os.environ,
-            image_build.Tell(view.say, view.on_event, view.on_model),
-            builder=builder,
-            names=tuple(tags),
-            cache=cache,
-            baking=baking,
-        )
+            selection, os.environ, image_build.Tell(view.say, view.on_event, view.on_model), builder=builder,
+            names=tuple(tags), cache=cache, baking=baking,
+        )  # fmt: skip
         for tag in tags if push else ():
             view.say(f"pushing {tag}")
             image_build.push(tag, view.say)
@@ -147,10 +142,8 @@ def _lock_one(selection: Selection, *, upgrade: bool) -> None:
     manifest = load(selection.manifest, selection.layers, root=PROJECT.root).manifest
     old = read_lock(selection.lock) if selection.lock.is_file() else None
     old_pins = read_pins(_read(selection.python_lock)) if selection.python_lock.is_file() else ()
-    sources = SourceCache(cache_root(os.environ))
-    resolver = Resolver(
-        selection, manifest, sources, with_tokens(PROJECT.root, os.environ), report.say, upgrade=upgrade
-    )
+    sources, tokens = SourceCache(cache_root(os.environ)), with_tokens(PROJECT.root, os.environ)
+    resolver = Resolver(selection, manifest, sources, tokens, report.say, upgrade=upgrade)
     new, text = resolver.resolve()
     changed = locking.write(selection, new, text)
     for line in locking.difference(old, new, old_pins, read_pins(text)):
