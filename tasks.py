@@ -3,6 +3,7 @@
 from invoke.tasks import task
 
 from gesso import commands, report
+from gesso.publish import command as publishing
 from gesso.publish.heal import Wish
 
 _ARCH = "the architecture: the name of a manifest (sdxl, flux)"
@@ -88,6 +89,26 @@ def heal(_, ssh="", instance="", arch="", overlay=None, trial=False, accept_new_
     with report.exit_codes():
         commands.heal(Wish(ssh, instance, arch, tuple(overlay), trial, no_ssh, apply, dry_run, events, json,
                            accept_new_host_key, comfyui))  # fmt: skip
+
+
+@task(
+    iterable=["overlay"],
+    help={"arch": _ARCH, "registry": "the repository: HOST/NAME, such as ghcr.io/OWNER/gesso", "overlay": _OVERLAY,
+          "image": "the image's name, where it is not the one that build gave it", "json": _JSON,
+          "vast": "then make or renew the template at Vast.ai", "dry_run": "only tell what would be done",
+          "sign": "sign with this key: a file (COSIGN_PASSWORD), or a KMS that cosign knows",
+          "keyless": "sign as whom this machine or its workflow is logged in", "no_sign": "sign and attach nothing",
+          "no_tlog": "with --sign: keep it out of the public transparency log",
+          "layer_limit": "GB that the registry takes in a layer (default 10)",
+          "trial": "try it with a trial image, and a registry on this machine"},
+)  # fmt: skip
+def publish(_, arch, registry, overlay=None, image="", vast=False, dry_run=False, json=False, sign="", keyless=False,
+            no_sign=False, no_tlog=False, layer_limit=None, trial=False):  # fmt: skip
+    """Publish a checked image: push by digest, read back, bill of materials, provenance, signature, template."""
+    with report.exit_codes():
+        commands.publish(publishing.Wish(
+            arch, registry, tuple(overlay), image, trial, vast, dry_run, json, sign, keyless, no_sign, no_tlog,
+            commands.bytes_of(layer_limit)))  # fmt: skip
 
 
 @task

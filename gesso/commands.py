@@ -22,6 +22,7 @@ from gesso.image.view import BuildView
 from gesso.manifest.load import load
 from gesso.manifest.lock import read_lock
 from gesso.manifest.schema import editor_schema
+from gesso.publish import command as publish_command
 from gesso.publish import heal as publish_heal
 from gesso.settings import Project, Selection, cache_root, select
 
@@ -66,13 +67,18 @@ def build(  # noqa: PLR0913 - one keyword for each flag of the task
 def _baking(which: str, licenses: Sequence[str], layer_limit: str | None) -> Baking:
     if which not in BAKES:
         raise ManifestError(f"--bake {which}: no such choice", f"choose one of: {', '.join(BAKES)}")
+    return Baking(which, tuple(licenses), bytes_of(layer_limit))
+
+
+def bytes_of(layer_limit: str | None) -> int:
+    """Read `--layer-limit`, in GB."""
     try:
         limit = LAYER_LIMIT if layer_limit is None else int(float(layer_limit) * 1e9)
         if limit <= 0:
             raise ValueError(limit)
     except (ValueError, OverflowError):
         raise ManifestError(f"--layer-limit {layer_limit}: not a size", "give gigabytes, such as 10") from None
-    return Baking(which, tuple(licenses), limit)
+    return limit
 
 
 def _describe(built: Built) -> str:
@@ -245,6 +251,11 @@ def heal(wish: publish_heal.Wish) -> None:
     """Heal a running instance, gesso's own or a foreign one; end with the code of what was done there."""
     if code := publish_heal.heal(PROJECT, wish, os.environ, report.say):
         raise SystemExit(code)
+
+
+def publish(wish: publish_command.Wish) -> None:
+    """Publish a checked image, or only tell what that would do."""
+    publish_command.publish(PROJECT, wish, os.environ)
 
 
 def clean(*, models: bool) -> None:
