@@ -111,6 +111,28 @@ def publish(_, arch, registry, overlay=None, image="", vast=False, dry_run=False
             commands.bytes_of(layer_limit)))  # fmt: skip
 
 
+@task(
+    positional=["ref"],
+    help={"ref": "the image: HOST/NAME:TAG or HOST/NAME@sha256:…", "key": "the public key of who must have signed",
+          "identity": "or who must have signed without a key", "issuer": "and who vouches for that, as a URL",
+          "no_tlog": "with --key: it is in no public transparency log", "json": _JSON},
+)  # fmt: skip
+def verify(_, ref, key="", identity="", issuer="", no_tlog=False, json=False):
+    """Verify a published image as a stranger would: signature, bill of materials, provenance, labels."""
+    with report.exit_codes():
+        commands.verify(ref, key, identity, issuer, no_tlog=no_tlog, as_json=json)
+
+
+@task(
+    positional=["old", "new"],
+    help={"old": "an image: HOST/NAME:TAG in a registry, or NAME:TAG in the engine", "new": "another", "json": _JSON},
+)
+def diff(_, old, new, json=False):
+    """Tell what a host that has one image must pull for another, by layer, and what changed in them."""
+    with report.exit_codes():
+        commands.diff(old, new, as_json=json)
+
+
 @task
 def generate(_):
     """Write the files that are made from others: the editors' schema, the trial's models."""
