@@ -7,6 +7,7 @@ import pytest
 from gesso.publish.vast import Vast
 from gesso.publish.vastkey import Key
 
+from .registrylike import RegistryLike, full
 from .vastlike import KEY, VastLike
 
 if TYPE_CHECKING:
@@ -27,3 +28,9 @@ def said() -> list[str]:
 @pytest.fixture
 def vast(service: VastLike, said: list[str]) -> Vast:
     return Vast(service.url, Key(KEY), said.append, service.clock)
+
+
+@pytest.fixture
+def registry() -> Iterator[RegistryLike]:
+    with full().running() as found:
+        yield found
