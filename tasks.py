@@ -3,7 +3,7 @@
 from invoke.tasks import task
 
 from gesso import commands, report
-from gesso.publish import command as publishing
+from gesso.publish import wish as publishing
 from gesso.publish.heal import Wish
 
 _ARCH = "the architecture: the name of a manifest (sdxl, flux)"

@@ -22,16 +22,14 @@ from gesso.image.view import BuildView
 from gesso.manifest.load import load
 from gesso.manifest.lock import read_lock
 from gesso.manifest.schema import editor_schema
-from gesso.publish import command as publish_command
-from gesso.publish import diff as publish_diff
 from gesso.publish import heal as publish_heal
-from gesso.publish import verify as publish_verify
 from gesso.settings import Project, Selection, cache_root, select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gesso.image.build import Built
+    from gesso.publish.wish import Wish
 
 PROJECT = Project(Path(__file__).resolve().parent.parent)
 
@@ -255,20 +253,26 @@ def heal(wish: publish_heal.Wish) -> None:
         raise SystemExit(code)
 
 
-def publish(wish: publish_command.Wish) -> None:
+def publish(wish: Wish) -> None:
     """Publish a checked image, or only tell what that would do."""
-    publish_command.publish(PROJECT, wish, os.environ)
+    from gesso.publish import command
+
+    command.publish(PROJECT, wish, os.environ)
 
 
 def verify(reference: str, key: str, identity: str, issuer: str, *, no_tlog: bool, as_json: bool) -> None:
     """Verify a published image as a stranger would."""
-    who = publish_verify.trusted(key, identity, issuer, no_tlog=no_tlog)
-    publish_verify.verify(reference, who, os.environ, as_json=as_json)
+    from gesso.publish import verify
+
+    who = verify.trusted(key, identity, issuer, no_tlog=no_tlog)
+    verify.verify(reference, who, os.environ, as_json=as_json)
 
 
 def diff(old: str, new: str, *, as_json: bool) -> None:
     """Tell what a host that has one image must pull for another."""
-    publish_diff.diff(old, new, os.environ, as_json=as_json)
+    from gesso.publish import diff
+
+    diff.diff(old, new, os.environ, as_json=as_json)
 
 
 def clean(*, models: bool) -> None:

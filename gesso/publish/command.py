@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 from gesso import report
 from gesso.errors import ManifestError, PublishError
 from gesso.image import checked
-from gesso.image.bake import LAYER_LIMIT
 from gesso.image.build import prepare
 from gesso.image.plan import tags_of as local_tags
 from gesso.publish import contents, cosign, credentials, evidence, gate, local_image, readback, reference, remote_image
 from gesso.publish import plan as planning
 from gesso.publish import push as pushing
-from gesso.publish.cosign import Signer
 from gesso.publish.published import Published
 from gesso.publish.push_view import PushView
 from gesso.publish.redact import redact, secret_values
@@ -36,54 +34,10 @@ if TYPE_CHECKING:
     from gesso.publish.plan import Plan
     from gesso.publish.reference import Reference
     from gesso.publish.remote_image import RemoteImage
+    from gesso.publish.wish import Wish
     from gesso.settings import Project, Selection
 
 _KNOWN = 40  # images of a repository that are looked at for layers that are there: small requests, two each
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What was asked for. `sign` is a key; without one `keyless` or `no_sign` must say what is meant."""
-
-    arch: str
-    registry: str
-    overlays: tuple[str, ...] = ()
-    image: str = ""
-    trial: bool = False
-    vast: bool = False
-    dry_run: bool = False
-    as_json: bool = False
-    sign: str = ""
-    keyless: bool = False
-    no_sign: bool = False
-    no_tlog: bool = False
-    layer_limit: int = LAYER_LIMIT
-
-    @property
-    def signed(self) -> str:
-        """Say to a person who signs."""
-        if self.no_sign:
-            return "by nobody: nothing is attached (--no-sign)"
-        return (
-            f"by {self.sign}" if self.sign else "by who runs this (--keyless)" if self.keyless else "NOT SAID by whom"
-        )
-
-    def signer(self) -> Signer | None:
-        """Give who signs; None where nobody does.
-
-        Raises ManifestError where that is not clear.
-        """
-        if bool(self.sign) + self.keyless + self.no_sign > 1:
-            raise ManifestError("--sign, --keyless and --no-sign exclude each other", "give one of them")
-        if self.keyless and self.no_tlog:
-            raise ManifestError("--keyless lives from the public log: --no-tlog takes it away", "sign with a key")
-        if self.sign or self.keyless:
-            return Signer(self.sign, log=not self.no_tlog)
-        if not self.no_sign and not self.dry_run:
-            raise ManifestError(
-                "who signs the image is not said", "--sign KEY (a file, or a KMS), --keyless, or --no-sign for none"
-            )
-        return None
 
 
 @dataclass(frozen=True)
@@ -155,16 +109,12 @@ def _plan(job: _Job, image: local_image.LocalImage, inside: Contents, problems: 
     known = [each for each in there.values() if each is not None]
     for tag in others[-_KNOWN:]:
         with suppress(PublishError):  # what else lies there may be no image at all
-            known += [
-                each for each in [remote_image.read(job.registry, job.repository.tagged(tag))] if each is not None
-            ]
+            found = remote_image.read(job.registry, job.repository.tagged(tag))
+            known += [found] if found is not None else []
     subject = Subject(job.repository.repository, image.image_id, version, image.created)
     counts = counted(bill(subject, inside))
     rows = planning.rows(image, known)
-    signed = (
-        "nobody (--no-sign)" if job.wish.no_sign else job.wish.sign or ("keyless" if job.wish.keyless else "not said")
-    )
-    return planning.Plan(image, job.repository, tags, there, rows, tuple(problems), counts, signed)
+    return planning.Plan(image, job.repository, tags, there, rows, tuple(problems), counts, job.wish.signed)
 
 
 def _push(job: _Job, plan: Plan) -> tuple[RemoteImage, bool]:

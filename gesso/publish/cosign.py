@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gesso.publish.reference import Reference
+    from gesso.publish.wish import Signer
 
 CYCLONEDX = "cyclonedx"
 SLSA = "slsaprovenance1"
@@ -29,14 +30,6 @@ _WITHIN = 180.0  # seconds for one signature or check, transparency log and all
 HOW_TO_GET_ONE = "install it: `apt-get install cosign` on Debian 13 or newer, `brew install cosign` on a Mac"
 # A root that trusts nobody, for checks that need none: with a key and without a log. Without it cosign 2 fetches one.
 _NO_ROOT = '{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}'
-
-
-@dataclass(frozen=True)
-class Signer:
-    """Who signs: a key (a file, or a KMS's address), or whoever the machine is logged in as; `log`: publicly."""
-
-    key: str = ""
-    log: bool = True
 
 
 @dataclass(frozen=True)

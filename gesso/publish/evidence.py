@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gesso.publish.contents import Contents
-    from gesso.publish.cosign import Cosign, Signer
+    from gesso.publish.cosign import Cosign
     from gesso.publish.reference import Reference
     from gesso.publish.sbom import Subject
+    from gesso.publish.wish import Signer
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ def statement(subject: Subject, contents: Contents, labels: Mapping[str, str], i
     `invocation` are the parameters of the command. Nothing of the environment gets in but who ran the workflow.
     """
     record = contents.record
-    own = {"uri": "urn:gesso:source", "digest": {"gitCommit": labels["org.opencontainers.image.revision"]}}
+    revision = labels.get("org.opencontainers.image.revision")
     materials = [
-        *([own] if "org.opencontainers.image.revision" in labels else []),
+        *([{"uri": "urn:gesso:source", "digest": {"gitCommit": revision}}] if revision else []),
         _base(record["base"]),
         {"uri": f"urn:gesso:lock:{record['arch']}", "digest": {"sha256": record["lock"]}},
         *(_source(name, source) for name, source in {"ComfyUI": record["comfyui"], **record["nodes"]}.items()),

@@ -63,7 +63,7 @@ def bill(subject: Subject, contents: Contents) -> str:
 def faults(text: str) -> list[str]:
     """Hold a bill against CycloneDX's own schema, strictly; give what is wrong."""
     found = JsonStrictValidator(VERSION).validate_str(text, all_errors=True)
-    return [str(error.data)[:200] for error in found or ()]
+    return [str(error.data).partition("\n")[0][:200] for error in found or ()]
 
 
 def counted(text: str) -> dict[str, int]:

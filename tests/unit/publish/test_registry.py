@@ -22,10 +22,10 @@ from .registrylike import PASSWORD, USER
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .registrylike import RegistryLike
+    from .registrylike import RegistryLike, Reply
 
 ME = Login(USER, PASSWORD)
-BUSY = (503, b"", {})
+BUSY: Reply = (503, b"", {})
 
 
 def test_an_image_is_read(registry: RegistryLike) -> None:
