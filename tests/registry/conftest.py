@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +108,7 @@ def path() -> Path:
 
 @pytest.fixture(scope="session")
 def client() -> Iterator[docker.DockerClient]:
-    with closing(docker.from_env()) as found:
+    with local_image.engine(os.environ) as found:
         yield found
 
 

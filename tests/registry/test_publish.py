@@ -16,6 +16,9 @@ from .conftest import NAME, vouch
 from .server import PASSWORD, USER
 
 if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
     from .conftest import Person
     from .server import Server
 
@@ -73,9 +76,9 @@ def test_one_workflow_changed(person: Person, server: Server, changed: str) -> N
 def test_killed_in_the_middle_and_started_again(person: Person, server: Server) -> None:
     """The registry dies with a part of the image; the same push finishes when it is back, and sends nothing twice."""
     pushing = person.begin(*person.publish(server, "sdxl", "--no-sign"))
-    while not (arrived := large(server)):
-        assert pushing.poll() is None, pushing.communicate()[0]
-        time.sleep(0.02)
+    wait_for(lambda: large(server), pushing)
+    arrived, count = large(server), len(finished(server.log))
+    wait_for(lambda: len(finished(server.log)) > count, pushing)  # by now the engine has the answer to the first
     server.kill()
     assert pushing.poll() is None, "it ended before the registry was killed: nothing is shown"
     before = len(server.log)
@@ -84,6 +87,12 @@ def test_killed_in_the_middle_and_started_again(person: Person, server: Server) 
     assert pushing.returncode == 0, said
     assert read(server, "sdxl-trial", person).digest in said
     assert arrived.isdisjoint(finished(server.log[before:])), "it had arrived, and was sent again"
+
+
+def wait_for(true: Callable[[], object], pushing: subprocess.Popen[str]) -> None:
+    while not true():
+        assert pushing.poll() is None, pushing.communicate()[0]
+        time.sleep(0.02)
 
 
 def finished(log: str) -> list[str]:
