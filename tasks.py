@@ -2,7 +2,7 @@
 
 from invoke.tasks import task
 
-from gesso import commands, report
+from gesso import commands, commands_publish, report
 from gesso.publish import wish as publishing
 from gesso.publish.heal import Wish
 
@@ -65,13 +65,17 @@ def render(_, arch, out, overlay=None, trial=False):
     iterable=["overlay"],
     help={"arch": f"test a built image of it; without it, the project's own tests. {_ARCH}", "overlay": _OVERLAY,
           "trial": _TRIAL, "image": "the image's name, where it is not the one that build gave it",
-          "only": "with --arch or --real: those tests whose name or file has this in it (pytest -k)",
+          "only": "with --arch, --real or --registry: those tests whose name or file has this in it (pytest -k)",
+          "registry": "publish trial images to a real registry on this machine (docs/maintainer.md)",
           "real": "run the gold graphs and the real image with the real ComfyUI, on a CPU (docs/maintainer.md)"},
 )  # fmt: skip
-def test(_, arch=None, overlay=None, trial=False, image=None, real=False, only=None):
+def test(_, arch=None, overlay=None, trial=False, image=None, real=False, registry=False, only=None):
     """Run the project's own tests, or with --arch testinfra on that built image, or with --real the real ComfyUI."""
     with report.exit_codes():
-        commands.real_run(only) if real else commands.test(arch, overlay, trial=trial, image=image, only=only)
+        if registry:
+            commands.registry_run(only)
+        else:
+            commands.real_run(only) if real else commands.test(arch, overlay, trial=trial, image=image, only=only)
 
 
 @task(
@@ -106,7 +110,7 @@ def publish(_, arch, registry, overlay=None, image="", vast=False, dry_run=False
             no_sign=False, no_tlog=False, layer_limit=None, trial=False):  # fmt: skip
     """Publish a checked image: push by digest, read back, bill of materials, provenance, signature, template."""
     with report.exit_codes():
-        commands.publish(publishing.Wish(
+        commands_publish.publish(publishing.Wish(
             arch, registry, tuple(overlay), image, trial, vast, dry_run, json, sign, keyless, no_sign, no_tlog,
             commands.bytes_of(layer_limit)))  # fmt: skip
 
@@ -120,7 +124,7 @@ def publish(_, arch, registry, overlay=None, image="", vast=False, dry_run=False
 def verify(_, ref, key="", identity="", issuer="", no_tlog=False, json=False):
     """Verify a published image as a stranger would: signature, bill of materials, provenance, labels."""
     with report.exit_codes():
-        commands.verify(ref, key, identity, issuer, no_tlog=no_tlog, as_json=json)
+        commands_publish.verify(ref, key, identity, issuer, no_tlog=no_tlog, as_json=json)
 
 
 @task(
@@ -130,7 +134,7 @@ def verify(_, ref, key="", identity="", issuer="", no_tlog=False, json=False):
 def diff(_, old, new, json=False):
     """Tell what a host that has one image must pull for another, by layer, and what changed in them."""
     with report.exit_codes():
-        commands.diff(old, new, as_json=json)
+        commands_publish.diff(old, new, as_json=json)
 
 
 @task

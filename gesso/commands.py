@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gesso.image.build import Built
-    from gesso.publish.wish import Wish
 
 PROJECT = Project(Path(__file__).resolve().parent.parent)
 
@@ -220,6 +219,12 @@ def real_run(only: str | None = None) -> None:
     _run("real run", [sys.executable, "-m", "pytest", "tests/real", "-s", "-p", "no:cacheprovider", *words])
 
 
+def registry_run(only: str | None = None) -> None:
+    """Publish trial images to a real registry on this machine (`only` a part of the tests)."""
+    words = ["-k", only] if only else []
+    _run("registry tests", [sys.executable, "-m", "pytest", "tests/registry", "-p", "no:cacheprovider", *words])
+
+
 def _own_tests() -> None:
     """Lint, types, unit tests with coverage, and `invoke check`: each runs even where one before it failed."""
     python = sys.executable
@@ -251,28 +256,6 @@ def heal(wish: publish_heal.Wish) -> None:
     """Heal a running instance, gesso's own or a foreign one; end with the code of what was done there."""
     if code := publish_heal.heal(PROJECT, wish, os.environ, report.say):
         raise SystemExit(code)
-
-
-def publish(wish: Wish) -> None:
-    """Publish a checked image, or only tell what that would do."""
-    from gesso.publish import command
-
-    command.publish(PROJECT, wish, os.environ)
-
-
-def verify(reference: str, key: str, identity: str, issuer: str, *, no_tlog: bool, as_json: bool) -> None:
-    """Verify a published image as a stranger would."""
-    from gesso.publish import verify
-
-    who = verify.trusted(key, identity, issuer, no_tlog=no_tlog)
-    verify.verify(reference, who, os.environ, as_json=as_json)
-
-
-def diff(old: str, new: str, *, as_json: bool) -> None:
-    """Tell what a host that has one image must pull for another."""
-    from gesso.publish import diff
-
-    diff.diff(old, new, os.environ, as_json=as_json)
 
 
 def clean(*, models: bool) -> None:
