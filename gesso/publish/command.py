@@ -24,7 +24,7 @@ from gesso.publish.tags import check_fixed, is_same, tags_of
 from gesso.settings import select
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     import docker
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from gesso.publish.wish import Wish
     from gesso.settings import Project, Selection
 
-_KNOWN = 40  # images of a repository that are looked at for layers that are there: small requests, two each
+_KNOWN = 10  # images of a repository that are looked at for layers that are there: Docker Hub counts each as a pull
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ def publish(project: Project, wish: Wish, env: Mapping[str, str]) -> None:
         gate.check_layers(image, wish.layer_limit)
         tool = cosign.find(credentials.certificate(repository.host)) if signer else None
         public = cosign.check_signer(tool, signer, env) if tool and signer else ""
-        job = _Job(wish, selection, manifest, locked, repository, Registry.of(repository, env), client, view)
+        job = _Job(
+            wish, selection, manifest, locked, repository, Registry.of(repository, env, writes=True), client, view
+        )
         inside = contents.read(client, image)
         plan = _plan(job, image, inside, problems)
         if wish.dry_run:
@@ -105,9 +107,8 @@ def _plan(job: _Job, image: local_image.LocalImage, inside: Contents, problems: 
     version = _version(image.labels)
     tags = tags_of(job.wish.arch, version, job.manifest.hardware.cuda, trial=job.wish.trial)
     there = {tag: remote_image.read(job.registry, job.repository.tagged(tag)) for tag in tags.all}
-    others = [tag for tag in job.registry.tags(job.repository) if tag not in there and not tag.startswith("sha256-")]
     known = [each for each in there.values() if each is not None]
-    for tag in others[-_KNOWN:]:
+    for tag in _others(job, there) if job.wish.dry_run else ():
         with suppress(PublishError):  # what else lies there may be no image at all
             found = remote_image.read(job.registry, job.repository.tagged(tag))
             known += [found] if found is not None else []
@@ -115,6 +116,12 @@ def _plan(job: _Job, image: local_image.LocalImage, inside: Contents, problems: 
     counts = counted(bill(subject, inside))
     rows = planning.rows(image, known)
     return planning.Plan(image, job.repository, tags, there, rows, tuple(problems), counts, job.wish.signed)
+
+
+def _others(job: _Job, looked_at: Collection[str]) -> list[str]:
+    """Name some more images of the repository; what cosign keeps there is none."""
+    tags = [tag for tag in job.registry.tags(job.repository) if not tag.startswith("sha256-")]
+    return [tag for tag in tags if tag not in looked_at][-_KNOWN:]
 
 
 def _push(job: _Job, plan: Plan) -> tuple[RemoteImage, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gesso import report
@@ -40,6 +41,8 @@ def trusted(key: str, identity: str, issuer: str, *, no_tlog: bool) -> Trusted:
             "who must have signed is not said",
             "--key PUBLIC_KEY, or --identity WHO --issuer URL (such as https://token.actions.githubusercontent.com)",
         )
+    if key and "://" not in key and not Path(key).is_file():
+        raise ManifestError(f"--key {key}: no such file", "give the public key's file, or a KMS's address")
     if identity and no_tlog:
         raise ManifestError("--no-tlog: a keyless signature is nothing without the log", "leave it out")
     return Trusted(key, identity, issuer, log=not no_tlog)

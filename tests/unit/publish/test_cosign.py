@@ -206,4 +206,12 @@ def test_who_must_have_signed(words: tuple[str, str, str], said: str) -> None:
 def test_keyless_needs_the_log() -> None:
     with pytest.raises(ManifestError, match="nothing without the log"):
         verify.trusted("", "me@x", "https://i", no_tlog=True)
-    assert verify.trusted("k", "", "", no_tlog=True) == Trusted("k", log=False)
+
+
+def test_a_public_key_must_be_there(tmp_path: Path) -> None:
+    key = tmp_path / "gesso.pub"
+    with pytest.raises(ManifestError, match="no such file"):
+        verify.trusted(str(key), "", "", no_tlog=True)
+    key.touch()
+    assert verify.trusted(str(key), "", "", no_tlog=True) == Trusted(str(key), log=False)
+    assert verify.trusted("gcpkms://x", "", "", no_tlog=False) == Trusted("gcpkms://x")

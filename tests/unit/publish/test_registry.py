@@ -108,6 +108,16 @@ def test_a_token_for_reading_and_one_for_writing(registry: RegistryLike) -> None
     assert registry.tokens == ["repository:me/gesso:pull", "repository:me/gesso:pull,push"]
 
 
+def test_a_repository_that_is_not_there_yet(registry: RegistryLike) -> None:
+    """Docker Hub lets only those look who may make it: a publish asks for both rights from the start."""
+    registry.login, registry.is_new = "token", True
+    registry.manifests.clear()
+    with pytest.raises(PublishError, match="the registry refuses"):
+        registry.client(ME).manifest(registry.reference.tagged("sdxl"))
+    assert registry.client(ME, writes=True).manifest(registry.reference.tagged("sdxl")) is None
+    assert registry.tokens[-1] == "repository:me/gesso:pull,push"
+
+
 def test_an_identity_token(registry: RegistryLike) -> None:
     registry.login = "token"
     registry.client(Login(identity="identity")).put_manifest(registry.reference.tagged("n"), Answer(b"{}", "x"))
