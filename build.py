@@ -33,7 +33,8 @@ def main() -> int:
     try:
         make_venv()
         os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-        if words[0] == "build" or (words[0] == "test" and any(w.startswith(("--arch", "-a")) for w in words)):
+        on_an_image = any(w.startswith(("--arch", "-a", "--registry")) for w in words)
+        if words[0] == "build" or (words[0] == "test" and on_an_image):
             done = subprocess.run([BIN / "python", "-m", "gesso.image.bring_up"], cwd=ROOT, check=False)
             if done.returncode:
                 return done.returncode

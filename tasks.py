@@ -2,8 +2,9 @@
 
 from invoke.tasks import task
 
-from gesso import commands, report
+from gesso import commands, commands_publish, report
 from gesso.image.contract import Ask
+from gesso.publish import wish as publishing
 from gesso.publish.heal import Wish
 from gesso.publish.template.wish import Wish as VastWish
 from gesso.publish.template.wish import grant
@@ -67,17 +68,21 @@ def render(_, arch, out, overlay=None, trial=False):
     iterable=["overlay"],
     help={"arch": f"test a built image of it; without it, the project's own tests. {_ARCH}", "overlay": _OVERLAY,
           "trial": _TRIAL, "image": "another name than build gave it: a tag, an id, or NAME@sha256:...",
-          "only": "with --arch or --real: those tests whose name or file has this in it (pytest -k)",
+          "only": "with --arch, --real or --registry: those tests whose name or file has this in it (pytest -k)",
           "junit": "where the JUnit XML goes (default: beside the report, by the image's id)", "json": _JSON,
           "sabotage": "test the tests: make bad images of the trial's, and see that each is caught (docs/sabotage.md)",
+          "registry": "publish trial images to a real registry on this machine (docs/maintainer.md)",
           "real": "run the gold graphs and the real image with the real ComfyUI, on a CPU (docs/maintainer.md)"},
 )  # fmt: skip
 def test(_, arch=None, overlay=None, trial=False, image=None, real=False, only=None, junit=None, json=False,
-         sabotage=False):  # fmt: skip
+         sabotage=False, registry=False):  # fmt: skip
     """Run the project's own tests, or with --arch testinfra on that built image, or with --real the real ComfyUI."""
     with report.exit_codes():
         ask = Ask(image, only, junit, json, sabotage)
-        commands.real_run(only) if real else commands.test(arch, overlay, ask, trial=trial)  # fmt: skip
+        if registry:
+            commands.registry_run(only)
+        else:
+            commands.real_run(only) if real else commands.test(arch, overlay, ask, trial=trial)
 
 
 @task(
@@ -95,6 +100,48 @@ def heal(_, ssh="", instance="", arch="", overlay=None, trial=False, accept_new_
     with report.exit_codes():
         commands.heal(Wish(ssh, instance, arch, tuple(overlay), trial, no_ssh, apply, dry_run, events, json,
                            accept_new_host_key, comfyui))  # fmt: skip
+
+
+@task(
+    iterable=["overlay"],
+    help={"arch": _ARCH, "registry": "the repository: HOST/NAME, such as ghcr.io/OWNER/gesso", "overlay": _OVERLAY,
+          "image": "the image's name, where it is not the one that build gave it", "json": _JSON,
+          "vast": "then make or renew the template at Vast.ai", "dry_run": "only tell what would be done",
+          "sign": "sign with this key: a file (COSIGN_PASSWORD), or a KMS that cosign knows",
+          "keyless": "sign as whom this machine or its workflow is logged in", "no_sign": "sign and attach nothing",
+          "no_tlog": "with --sign: keep it out of the public transparency log",
+          "layer_limit": "GB that the registry takes in a layer (default 10)",
+          "trial": "try it with a trial image, and a registry on this machine"},
+)  # fmt: skip
+def publish(_, arch, registry, overlay=None, image="", vast=False, dry_run=False, json=False, sign="", keyless=False,
+            no_sign=False, no_tlog=False, layer_limit=None, trial=False):  # fmt: skip
+    """Publish a checked image: push by digest, read back, bill of materials, provenance, signature, template."""
+    with report.exit_codes():
+        commands_publish.publish(publishing.Wish(
+            arch, registry, tuple(overlay), image, trial, vast, dry_run, json, sign, keyless, no_sign, no_tlog,
+            commands.bytes_of(layer_limit)))  # fmt: skip
+
+
+@task(
+    positional=["ref"],
+    help={"ref": "the image: HOST/NAME:TAG or HOST/NAME@sha256:…", "key": "the public key of who must have signed",
+          "identity": "or who must have signed without a key", "issuer": "and who vouches for that, as a URL",
+          "no_tlog": "with --key: it is in no public transparency log", "json": _JSON},
+)  # fmt: skip
+def verify(_, ref, key="", identity="", issuer="", no_tlog=False, json=False):
+    """Verify a published image as a stranger would: signature, bill of materials, provenance, labels."""
+    with report.exit_codes():
+        commands_publish.verify(ref, key, identity, issuer, no_tlog=no_tlog, as_json=json)
+
+
+@task(
+    positional=["old", "new"],
+    help={"old": "an image: HOST/NAME:TAG in a registry, or NAME:TAG in the engine", "new": "another", "json": _JSON},
+)
+def diff(_, old, new, json=False):
+    """Tell what a host that has one image must pull for another, by layer, and what changed in them."""
+    with report.exit_codes():
+        commands_publish.diff(old, new, as_json=json)
 
 
 @task

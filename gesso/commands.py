@@ -63,13 +63,18 @@ def build(  # noqa: PLR0913 - one keyword for each flag of the task
 def _baking(which: str, licenses: Sequence[str], layer_limit: str | None) -> Baking:
     if which not in BAKES:
         raise ManifestError(f"--bake {which}: no such choice", f"choose one of: {', '.join(BAKES)}")
+    return Baking(which, tuple(licenses), bytes_of(layer_limit))
+
+
+def bytes_of(layer_limit: str | None) -> int:
+    """Read `--layer-limit`, in GB."""
     try:
         limit = LAYER_LIMIT if layer_limit is None else int(float(layer_limit) * 1e9)
         if limit <= 0:
             raise ValueError(limit)
     except (ValueError, OverflowError):
         raise ManifestError(f"--layer-limit {layer_limit}: not a size", "give gigabytes, such as 10") from None
-    return Baking(which, tuple(licenses), limit)
+    return limit
 
 
 def _describe(built: Built) -> str:
@@ -207,6 +212,12 @@ def real_run(only: str | None = None) -> None:
         )
     words = ["-k", only] if only else []
     _run("real run", [sys.executable, "-m", "pytest", "tests/real", "-s", "-p", "no:cacheprovider", *words])
+
+
+def registry_run(only: str | None = None) -> None:
+    """Publish trial images to a real registry on this machine (`only` a part of the tests)."""
+    words = ["-k", only] if only else []
+    _run("registry tests", [sys.executable, "-m", "pytest", "tests/registry", "-p", "no:cacheprovider", *words])
 
 
 def _own_tests() -> None:

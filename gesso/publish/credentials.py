@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,10 +37,12 @@ def find(host: str, env: Mapping[str, str]) -> Login:
 
     Raises PublishError where the store cannot be read.
     """
+    folder = env.get("DOCKER_CONFIG")
     try:
-        folder = env.get("DOCKER_CONFIG")
-        config = docker.auth.load_config(str(Path(folder) / "config.json") if folder else None)
-        found: dict[str, Any] = docker.auth.resolve_authconfig(config, registry=host) or {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a helper that is not there is warned of, and then an error
+            config = docker.auth.load_config(str(Path(folder) / "config.json") if folder else None)
+            found: dict[str, Any] = docker.auth.resolve_authconfig(config, registry=host) or {}
     except (DockerException, OSError, ValueError) as error:
         raise PublishError(
             f"Docker's store of credentials cannot be read: {error}", f"`docker login {host}` shows what is wrong"

@@ -47,9 +47,11 @@ class Registry:
     wire: Wire
 
     @classmethod
-    def of(cls, reference: Reference, env: Mapping[str, str], clock: Clock | None = None) -> Registry:
-        """Find the registry of a reference."""
-        return cls(Wire.to(reference, env, clock))
+    def of(
+        cls, reference: Reference, env: Mapping[str, str], clock: Clock | None = None, *, writes: bool = False
+    ) -> Registry:
+        """Find the registry of a reference; for one who `writes` there, too, or only reads."""
+        return cls(Wire.to(reference, env, clock, writes=writes))
 
     def manifest(self, reference: Reference) -> Answer | None:
         """Give a manifest by tag or digest; None where there is none.

@@ -50,17 +50,20 @@ class Wire:
     session: requests.Session = field(repr=False)
     clock: Clock = field(default_factory=Clock)
     tries: int = TRIES
+    writes: bool = False  # ask for the right to push from the start: Docker Hub lets nobody else read a new repository
     _tokens: dict[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def to(cls, reference: Reference, env: Mapping[str, str], clock: Clock | None = None) -> Wire:
+    def to(
+        cls, reference: Reference, env: Mapping[str, str], clock: Clock | None = None, *, writes: bool = False
+    ) -> Wire:
         """Find the way to a reference's registry: https, or on this machine what answers there."""
         session = requests.Session()
         session.mount("https://", _Trusting(credentials.trust(reference.host)))
         session.auth = nobody
         host = f"registry-1.{HUB}" if reference.host == HUB else reference.host
         login = credentials.find(reference.host, env)
-        found = cls(reference.host, f"https://{host}", login, session, clock or Clock())
+        found = cls(reference.host, f"https://{host}", login, session, clock or Clock(), writes=writes)
         if reference.is_loopback and not found._speaks_tls():
             found.base = f"http://{host}"
         return found
@@ -93,7 +96,7 @@ class Wire:
 
     def _send(self, method: str, path: str, options: Mapping[str, Any]) -> requests.Response:
         """Send once, and again where the network or the registry failed for the moment."""
-        token = self._tokens.get(_scope(path, method)) or self._tokens.get("")
+        token = self._tokens.get(self._scope(path, method)) or self._tokens.get("")
         headers = {**options.get("headers", {}), **({"Authorization": token} if token else {})}
         words = {"timeout": TIMEOUT, **options, "headers": headers}
         for wait in waits(self.tries):
@@ -120,9 +123,14 @@ class Wire:
             request = requests.Request("GET", self.base, auth=(self.login.user, self.login.password)).prepare()
             self._tokens[""] = request.headers["Authorization"]
         elif kind == "bearer":
-            self._tokens[_scope(path, str(answer.request.method))] = f"Bearer {self._token(parameters, path)}"
+            scope = self._scope(path, str(answer.request.method))
+            self._tokens[scope] = f"Bearer {self._token({**parameters, 'scope': scope}, path)}"
         else:
             raise self._refused(answer, path)
+
+    def _scope(self, path: str, method: str) -> str:
+        actions = "pull,push" if self.writes or method == "PUT" else "pull"
+        return f"repository:{_repository(path)}:{actions}"
 
     def _token(self, parameters: Mapping[str, str], path: str) -> str:
         realm = parameters.get("realm", "")
@@ -185,10 +193,6 @@ def nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 def _repository(path: str) -> str:
     return re.split(r"/(?:manifests|blobs|tags)/", path.removeprefix("/v2/"))[0]
-
-
-def _scope(path: str, method: str) -> str:
-    return f"{_repository(path)}:{'pull,push' if method == 'PUT' else 'pull'}"
 
 
 def _said(answer: requests.Response) -> str:

@@ -17,7 +17,7 @@ MODULES = {
 }
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
-BUILDER = ("gesso.image", "gesso.publish", "gesso.commands")
+BUILDER = ("gesso.image", "gesso.publish", "gesso.commands", "gesso.commands_publish")
 IN_IMAGE = ("gesso.runtime", "gesso.cli", "gesso.models_cli")
 SHARED = ("gesso.manifest", "gesso.models", "gesso.workflow")
 GROUND = ("gesso.errors", "gesso.dotenv", "gesso.settings", "gesso.proc", "gesso.report")
@@ -37,6 +37,7 @@ MAY = {
     "gesso.image": (*GROUND, *SHARED),
     "gesso.publish": (*GROUND, *SHARED, "gesso.image"),
     "gesso.commands": (*GROUND, *SHARED, "gesso.image", "gesso.publish"),
+    "gesso.commands_publish": ("gesso.commands", "gesso.publish"),
 }
 RUNTIME_DEPENDENCIES = {"filelock", "huggingface_hub", "pydantic", "rich", "starlette", "uvicorn", "yaml"}
 

@@ -12,6 +12,7 @@ from gesso.publish.vast import Vast
 from gesso.publish.vastkey import Key
 from gesso.settings import Project, Selection
 
+from .registrylike import RegistryLike, full
 from .vastlike import KEY, VastLike
 
 if TYPE_CHECKING:
@@ -50,3 +51,9 @@ def sdxl() -> tuple[Manifest, Locked]:
 @pytest.fixture
 def vast(service: VastLike, said: list[str]) -> Vast:
     return Vast(service.url, Key(KEY), said.append, service.clock)
+
+
+@pytest.fixture
+def registry() -> Iterator[RegistryLike]:
+    with full().running() as found:
+        yield found

@@ -1,0 +1,134 @@
+"""What a host that has one image must pull for another, and what is different in them. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Part:
+    """A layer: what it unpacks to (by which an engine knows that it has it), and its size in bytes; None: not known."""
+
+    diff_id: str
+    size: int | None
+    made_by: str
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An image for comparing; `compressed` where the sizes are those that travel, `record` its build.json."""
+
+    name: str
+    digest: str
+    compressed: bool
+    parts: tuple[Part, ...]
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What lies between two images."""
+
+    old: Shape
+    new: Shape
+    pulled: tuple[Part, ...]
+    shared: tuple[Part, ...]
+    changes: Mapping[str, list[str]]
+
+    @property
+    def size(self) -> int:
+        """Bytes to pull, as far as sizes are known."""
+        return sum(part.size or 0 for part in self.pulled)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give what `invoke diff --json` prints."""
+        return {
+            "old": {"name": self.old.name, "digest": self.old.digest},
+            "new": {"name": self.new.name, "digest": self.new.digest},
+            "bytes": self.size,
+            "compressed": self.new.compressed,
+            "pulled": [{"diff_id": p.diff_id, "size": p.size, "made_by": p.made_by} for p in self.pulled],
+            "shared": [{"diff_id": p.diff_id, "size": p.size, "made_by": p.made_by} for p in self.shared],
+            "changes": dict(self.changes),
+        }
+
+    def lines(self) -> list[str]:
+        """Say it to a person."""
+        how = "compressed" if self.new.compressed else "unpacked"
+        head = f"{self.size / 1e6:,.1f} MB to pull ({how}) in {len(self.pulled)} of {len(self.new.parts)} layers"
+        rows = [
+            f"from  {self.old.name}  {self.old.digest}",
+            f"to    {self.new.name}  {self.new.digest}",
+            f"{head}; {len(self.shared)} are shared",
+            *(f"  {_size(part)}  {part.made_by[:88]}" for part in self.pulled),
+        ]
+        for what, changes in self.changes.items():
+            rows += [f"{what}: {'nothing changed' if not changes else ''}".rstrip(), *(f"  {line}" for line in changes)]
+        return rows
+
+
+def between(old: Shape, new: Shape) -> Delta:
+    """Compare two images, layer by layer and by what they say they are made of."""
+    have = {part.diff_id for part in old.parts}
+    return Delta(
+        old,
+        new,
+        tuple(part for part in new.parts if part.diff_id not in have),
+        tuple(part for part in new.parts if part.diff_id in have),
+        changes(old.record, new.record),
+    )
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Give what changed between two records, by kind: + came, - went, ~ is another one."""
+    kinds = {
+        "base": _base, "packages": _packages, "nodes": _nodes, "models": _models, "workflows": _workflows,
+    }  # fmt: skip
+    return {name: _changes(kind(old), kind(new)) for name, kind in kinds.items()}
+
+
+def _base(record: Mapping[str, Any]) -> dict[str, str]:
+    base = record.get("base") or {}
+    return {"base": str(base.get("digest") or base.get("bootstrap") or "?"), "gesso": str(record.get("gesso", "?"))}
+
+
+def _packages(record: Mapping[str, Any]) -> dict[str, str]:
+    return dict((record.get("python") or {}).get("pins") or {})
+
+
+def _nodes(record: Mapping[str, Any]) -> dict[str, str]:
+    sources = {"ComfyUI": record.get("comfyui") or {}, **(record.get("nodes") or {})}
+    return {name: str(s.get("commit") or s.get("path") or "?")[:40] for name, s in sources.items()}
+
+
+def _models(record: Mapping[str, Any]) -> dict[str, str]:
+    baked = set(record.get("baked") or ())
+    return {
+        m["name"]: f"{m['sha256'][:12]} {(m.get('size') or 0) / 1e6:,.1f} MB {m.get('tier', '')}"
+        f"{', in a layer' if m['name'] in baked else ''}"
+        for m in record.get("models") or ()
+    }
+
+
+def _workflows(record: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(digest)[:12] for name, digest in (record.get("workflows") or {}).items()}
+
+
+def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    rows = []
+    for name in sorted(old.keys() | new.keys()):
+        if name not in old:
+            rows.append(f"+ {name} {new[name]}")
+        elif name not in new:
+            rows.append(f"- {name} {old[name]}")
+        elif old[name] != new[name]:
+            rows.append(f"~ {name} {old[name]} -> {new[name]}")
+    return rows
+
+
+def _size(part: Part) -> str:
+    return "        ? MB" if part.size is None else f"{part.size / 1e6:9,.1f} MB"

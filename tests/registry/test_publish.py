@@ -1,0 +1,156 @@
+"""What arrives at a real registry, how little of it the next time, and what is refused."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gesso.publish import remote_image
+from gesso.publish.reference import parse
+from gesso.publish.registry import Registry
+
+from .conftest import NAME, vouch
+from .server import PASSWORD, USER
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
+    from .conftest import Person
+    from .server import Server
+
+SMALL = 200_000  # bytes that a changed workflow may cost
+FIXED = "sdxl-trial-0.1.0-cu130"
+
+
+def read(server: Server, tag: str, person: Person) -> remote_image.RemoteImage:
+    reference = parse(f"{server.repository}:{tag}")
+    found = remote_image.read(Registry.of(reference, person.env), reference)
+    assert found is not None
+    return found
+
+
+def test_again_nothing_is_sent(person: Person, server: Server) -> None:
+    """Image, evidence, tags: the second time there is not one request that writes."""
+    words = person.publish(server, "sdxl", "--sign", str(person.key), "--no-tlog", "--json")
+    first = person.invoke(*words).expect().json()
+    assert first["pushed"]
+    assert first["evidence"] == dict.fromkeys(("sbom", "provenance", "signature"), "attached")
+    written, kept = server.writes(), server.blobs()
+    assert written
+    again = person.invoke(*words).expect().json()
+    assert again == {**first, "pushed": False, "evidence": dict.fromkeys(first["evidence"], "there")}
+    assert server.writes() == written
+    assert server.blobs() == kept
+
+
+def test_one_workflow_changed(person: Person, server: Server, changed: str) -> None:
+    """What a change of a workflow costs the registry, and what `invoke diff` says that it costs a host."""
+    person.invoke(*person.publish(server, "sdxl", "--no-sign")).expect()
+    before = server.blobs()
+    vouch(person, "sdxl", changed)
+    other = [
+        word.replace(server.host, f"{server.host}/gesso-next") for word in person.publish(server, "sdxl", "--no-sign")
+    ]
+    refused = person.invoke(*person.publish(server, "sdxl", "--no-sign", image=changed)).expect(7)
+    assert "is never moved" in refused.err
+    assert server.blobs() == before
+    person.invoke(*[changed if word == f"{NAME}:sdxl" else word for word in other]).expect()
+    new = {digest: size for digest, size in server.blobs().items() if digest not in before}
+    assert new
+    assert sum(new.values()) < SMALL
+    said = (
+        person.invoke("diff", f"{server.repository}:{FIXED}", f"{server.host}/gesso-next:{FIXED}", "--json")
+        .expect()
+        .json()
+    )
+    assert 0 < said["bytes"] < SMALL
+    assert [part["made_by"] for part in said["pulled"]] == ["COPY arch/ /opt/gesso/"]
+    assert [row.split()[1] for row in said["changes"].pop("workflows")] == ["krita_gold_standard_sdxl.json"]
+    assert not any(said["changes"].values())
+
+
+def test_killed_in_the_middle_and_started_again(person: Person, server: Server) -> None:
+    """The registry dies with a part of the image; the same push finishes when it is back, and sends nothing twice."""
+    pushing = person.begin(*person.publish(server, "sdxl", "--no-sign"))
+    wait_for(lambda: large(server), pushing)
+    arrived, count = large(server), len(finished(server.log))
+    wait_for(lambda: len(finished(server.log)) > count, pushing)  # by now the engine has the answer to the first
+    server.kill()
+    assert pushing.poll() is None, "it ended before the registry was killed: nothing is shown"
+    before = len(server.log)
+    server.start()
+    said, _ = pushing.communicate()
+    assert pushing.returncode == 0, said
+    assert read(server, "sdxl-trial", person).digest in said
+    assert arrived.isdisjoint(finished(server.log[before:])), "it had arrived, and was sent again"
+
+
+def wait_for(true: Callable[[], object], pushing: subprocess.Popen[str]) -> None:
+    while not true():
+        assert pushing.poll() is None, pushing.communicate()[0]
+        time.sleep(0.02)
+
+
+def finished(log: str) -> list[str]:
+    """Give the layers that the registry says it has taken, in that order."""
+    return [f"sha256:{digest}" for digest in re.findall(r'"PUT \S+digest=sha256%3A([0-9a-f]{64})\S* HTTP\S+ 201', log)]
+
+
+def large(server: Server) -> set[str]:
+    """Give those of them that took a while."""
+    return {digest for digest in finished(server.log) if server.blobs().get(digest, 0) > 1_000_000}
+
+
+def test_sdxl_and_flux_share_all_but_their_own(person: Person, server: Server) -> None:
+    """By digest: models, workflows and labels are each architecture's; a trial's models are those of its mirror."""
+    person.invoke(*person.publish(server, "sdxl", "--no-sign")).expect()
+    person.invoke(*person.publish(server, "flux", "--no-sign")).expect()
+    sdxl, flux = (read(server, f"{arch}-trial", person) for arch in ("sdxl", "flux"))
+    own = {"COPY mirror/ /opt/gesso/mirror/", "COPY arch/ /opt/gesso/"}
+    assert {layer.made_by for layer in sdxl.layers if layer.made_by in own} == own
+    rest = [[layer.digest for layer in image.layers if layer.made_by not in own] for image in (sdxl, flux)]
+    assert rest[0] == rest[1]
+    assert len(rest[0]) == len(sdxl.layers) - 2
+    assert sdxl.labels != flux.labels
+
+
+def test_a_dry_run_writes_nothing(person: Person, server: Server) -> None:
+    said = person.invoke(*person.publish(server, "sdxl", "--dry-run")).expect()
+    assert f"{FIXED}  new, for ever" in said.out
+    assert (server.writes(), server.blobs()) == ([], {})
+    person.invoke(*person.publish(server, "flux", "--no-sign")).expect()
+    rows = person.invoke(*person.publish(server, "sdxl", "--dry-run")).expect().out.splitlines()
+    assert [row.split("MB  ")[1] for row in rows if row.startswith("  push ")] == [
+        "COPY mirror/ /opt/gesso/mirror/", "COPY arch/ /opt/gesso/",
+    ]  # fmt: skip
+
+
+def test_an_image_that_was_not_tested(person: Person, server: Server, changed: str) -> None:
+    refused = person.invoke(*person.publish(server, "sdxl", "--no-sign", image=changed)).expect(1)
+    assert "the image was never tested" in refused.err
+    assert len(refused.err.strip().splitlines()) == 2
+    assert server.writes() == []
+
+
+@pytest.mark.parametrize("login", ["none", "wrong"])
+def test_a_registry_that_wants_another_login(person: Person, guarded: Server, login: str) -> None:
+    if login == "wrong":
+        person.log_in(guarded.host, USER, "not-the-password")
+    refused = person.invoke(*person.publish(guarded, "sdxl", "--no-sign")).expect(7)
+    assert f"`docker login {guarded.host}`" in refused.err
+    assert len(refused.err.strip().splitlines()) == 2
+    assert PASSWORD not in refused.err
+    assert "not-the-password" not in refused.err
+
+
+def test_a_registry_whose_certificate_nobody_knows(person: Person, guarded: Server, tmp_path: object) -> None:
+    """Also on this machine: one that speaks TLS is not asked without it."""
+    from .server import CERTIFICATES
+
+    (CERTIFICATES / guarded.host / "ca.crt").unlink()
+    refused = person.invoke(*person.publish(guarded, "sdxl", "--no-sign")).expect(7)
+    assert "its certificate is not trusted" in refused.err
