@@ -169,7 +169,7 @@ def build(
     *,
     builder: str | None = None,
     names: tuple[str, ...] = (),
-    cache: bool = True,
+    caches: buildx.Caches | None = None,
     baking: Baking | None = None,
 ) -> Built:
     """Build an image and load it into the engine; `names` are further tags for it, `baking` says which models go in.
@@ -191,7 +191,7 @@ def build(
         shutil.rmtree(context, ignore_errors=True)
         decided = _write_context(selection, (manifest, locked), base, context, env, tell.say, baked)
         tags = (*decided.tags, *names)
-        digest = buildx.build(context, tags, env=env, builder=builder, on_event=tell.on_event, cache=cache)
+        digest = buildx.build(context, tags, env=env, builder=builder, on_event=tell.on_event, caches=caches)
     image = buildx.inspect(tags[0], digest)
     return Built(selection.arch, decided.trial, tags, image, time.monotonic() - started)
 

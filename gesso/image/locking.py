@@ -48,39 +48,6 @@ def fresh(selection: Selection, manifest: Manifest) -> Locked:
     return Locked(lock, read_pins(text))
 
 
-def difference(old: Lock | None, new: Lock, old_pins: tuple[Pin, ...], new_pins: tuple[Pin, ...]) -> list[str]:
-    """Give what changed between two locks, a line each, as a person reads it."""
-    if old is None:
-        return [f"+ new lock: {len(new.nodes)} node packs, {len(new_pins)} Python pins, {len(new.models)} models"]
-    lines = []
-    if old.base != new.base:
-        lines.append(f"~ base {old.base.digest or old.base.bootstrap} -> {new.base.digest or new.base.bootstrap}")
-    was = {"ComfyUI": old.comfyui, **old.nodes}
-    now = {"ComfyUI": new.comfyui, **new.nodes}
-    lines += _changes(
-        {k: (v.commit or v.path or "")[:12] for k, v in was.items()},
-        {k: (v.commit or v.path or "")[:12] for k, v in now.items()},
-    )
-    lines += _changes({p.name: p.version for p in old_pins}, {p.name: p.version for p in new_pins})
-    lines += _changes(
-        {m.name: f"{m.sha256[:12]} {m.size or 'size unknown'}" for m in old.models},
-        {m.name: f"{m.sha256[:12]} {m.size or 'size unknown'}" for m in new.models},
-    )
-    return lines
-
-
-def _changes(old: dict[str, str], new: dict[str, str]) -> list[str]:
-    lines = []
-    for name in sorted(old.keys() | new.keys()):
-        if name not in old:
-            lines.append(f"+ {name} {new[name]}")
-        elif name not in new:
-            lines.append(f"- {name} {old[name]}")
-        elif old[name] != new[name]:
-            lines.append(f"~ {name} {old[name]} -> {new[name]}")
-    return lines
-
-
 def write(selection: Selection, lock: Lock, python_lock: str) -> list[Path]:
     """Write both files, each by rename, and name those that changed."""
     selection.lock.parent.mkdir(parents=True, exist_ok=True)

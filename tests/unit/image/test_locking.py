@@ -10,9 +10,8 @@ import pytest
 
 from gesso.errors import LockError
 from gesso.image import locking
-from gesso.image.pylock import Pin
 from gesso.manifest.load import load
-from gesso.manifest.lock import Lock, LockedModel, LockedSource, read_lock
+from gesso.manifest.lock import read_lock
 from gesso.settings import Project, Selection
 
 if TYPE_CHECKING:
@@ -162,42 +161,3 @@ def test_write_is_all_or_nothing(copied: Project, monkeypatch: pytest.MonkeyPatc
         locking.replace(path, "new\n" * 9999)
     assert seen == ["new\n" * 9999]
     assert path.read_text(encoding="utf-8") == old
-
-
-# --- difference
-
-
-def _pins(**versions: str) -> tuple[Pin, ...]:
-    return tuple(Pin(name, version, "") for name, version in versions.items())
-
-
-def test_difference_reads_as_a_person_does(copied: Project) -> None:
-    old = read_lock(copied.locks / "sdxl.lock.json")
-    assert locking.difference(old, old, _pins(a="1"), _pins(a="1")) == []
-    assert locking.difference(None, old, (), _pins(a="1")) == [
-        f"+ new lock: {len(old.nodes)} node packs, 1 Python pins, {len(old.models)} models"
-    ]
-    nodes = dict(old.nodes)
-    gone = nodes.pop("ComfyUI-GGUF")
-    nodes["newcomer"] = LockedSource(git="https://x/y", ref="v1", commit="b" * 40)
-    changed = LockedModel(name=old.models[0].name, sources=("https://x/y",), sha256="c" * 64)
-    new: Lock = old.model_copy(
-        update={
-            "base": old.base.model_copy(update={"digest": "sha256:new"}),
-            "comfyui": old.comfyui.model_copy(update={"commit": "a" * 40}),
-            "nodes": nodes,
-            "models": (changed, *old.models[1:]),
-        }
-    )
-    lines = locking.difference(old, new, _pins(a="1", b="1", same="1"), _pins(a="2", c="1", same="1"))
-    first = old.models[0]
-    assert lines == [
-        f"~ base {old.base.digest} -> sha256:new",
-        f"~ ComfyUI {(old.comfyui.commit or '')[:12]} -> {'a' * 12}",
-        f"- ComfyUI-GGUF {(gone.commit or '')[:12]}",
-        f"+ newcomer {'b' * 12}",
-        "~ a 1 -> 2",
-        "- b 1",
-        "+ c 1",
-        f"~ {first.name} {first.sha256[:12]} {first.size or 'size unknown'} -> {'c' * 12} size unknown",
-    ]
