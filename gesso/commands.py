@@ -17,12 +17,12 @@ from gesso.image import trial as trial_models
 from gesso.image.bake import BAKES, LAYER_LIMIT, Baking
 from gesso.image.buildx import Caches
 from gesso.image.lockdiff import Moved, changes, difference, markdown, python_changes
-from gesso.image.pylock import read_pins
+from gesso.image.pylock import read_pins, usable_pins
 from gesso.image.resolve import Resolver
 from gesso.image.sources import SourceCache
 from gesso.image.view import BuildView
 from gesso.manifest.load import load
-from gesso.manifest.lock import read_lock
+from gesso.manifest.lock import usable_lock
 from gesso.manifest.schema import editor_schema
 from gesso.publish import heal as publish_heal
 from gesso.settings import Project, Selection, cache_root, select
@@ -152,7 +152,7 @@ def lock(
     moved: list[Moved] = []
     if not overlays:
         for path, text in ownlocks.make(PROJECT, upgrade=upgrade).items():
-            moved.append(Moved(path.name, python_changes(read_pins(_read(path)), read_pins(text))))
+            moved.append(Moved(path.name, python_changes(usable_pins(_read(path)), read_pins(text))))
             locking.replace(path, text)
             report.result(f"wrote {path.relative_to(PROJECT.root)}")
     for selection in selections:
@@ -163,8 +163,7 @@ def lock(
 
 def _lock_one(selection: Selection, *, upgrade: bool) -> list[Moved]:
     manifest = load(selection.manifest, selection.layers, root=PROJECT.root).manifest
-    old = read_lock(selection.lock) if selection.lock.is_file() else None
-    old_pins = read_pins(_read(selection.python_lock)) if selection.python_lock.is_file() else ()
+    old, old_pins = usable_lock(selection.lock), usable_pins(_read(selection.python_lock))
     sources = SourceCache(cache_root(os.environ))
     resolver = Resolver(selection, manifest, sources, os.environ, report.say, upgrade=upgrade)
     new, text = resolver.resolve()
@@ -281,7 +280,7 @@ def clean(*, models: bool) -> None:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def bench(what: str, arch: str, overlays: Sequence[str], *, rounds: int) -> None:

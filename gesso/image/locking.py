@@ -40,7 +40,7 @@ def fresh(selection: Selection, manifest: Manifest) -> Locked:
     if changed := stale_inputs(lock, manifest):
         raise LockError(f"{own.lock.name} is stale; changed since it was made: {', '.join(changed)}", remedy)
     try:
-        text = own.python_lock.read_text(encoding="utf-8")
+        text = own.python_lock.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise LockError(f"{own.python_lock.name}: {error.strerror}", remedy) from None
     if hashlib.sha256(text.encode()).hexdigest() != lock.python.sha256:
@@ -53,7 +53,7 @@ def write(selection: Selection, lock: Lock, python_lock: str) -> list[Path]:
     selection.lock.parent.mkdir(parents=True, exist_ok=True)
     changed = []
     for path, text in ((selection.python_lock, python_lock), (selection.lock, lock.dumps())):
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
             replace(path, text)
             changed.append(path)
     return changed

@@ -126,6 +126,17 @@ def read_lock(path: Path) -> Lock:
         ) from None
 
 
+def usable_lock(path: Path) -> Lock | None:
+    """Read a lock that a new one goes on from; None where there is none, or none that can be read.
+
+    A merge that left its marks in a lock is no reason not to make it anew.
+    """
+    try:
+        return read_lock(path)
+    except LockError:
+        return None
+
+
 def source_of(source: Source) -> LockedSource:
     """Give the part of a locked source that is intent."""
     return LockedSource(git=source.git, ref=source.ref, path=source.path)

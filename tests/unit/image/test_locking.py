@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gesso.errors import LockError
+from gesso.errors import LockError, ManifestError
 from gesso.image import locking
+from gesso.image.build import read_workflows
 from gesso.manifest.load import load
 from gesso.manifest.lock import read_lock
 from gesso.settings import Project, Selection
@@ -122,6 +123,24 @@ def test_what_is_no_lock_is_refused(copied: Project, text: str) -> None:
     (copied.locks / "sdxl.lock.json").write_text(text)
     with pytest.raises(LockError, match=r"sdxl\.lock\.json: not a lock of format 1"):
         _fresh(Selection(copied, "sdxl"))
+
+
+@pytest.mark.parametrize("damage", [b"\xff", b"<<<<<<< ours\n"])
+def test_a_python_lock_with_other_bytes_is_refused(copied: Project, damage: bytes) -> None:
+    path = copied.locks / "python.lock.txt"
+    path.write_bytes(damage + path.read_bytes())
+    with pytest.raises(LockError, match=r"python\.lock\.txt is not the one") as raised:
+        _fresh(Selection(copied, "sdxl"))
+    assert raised.value.next_step == "run `invoke lock --arch sdxl`"
+
+
+@pytest.mark.parametrize("suffix", [".json", ".api.json"])
+def test_a_workflow_that_is_no_text_is_named(copied: Project, suffix: str) -> None:
+    shutil.copytree(ROOT / "workflows", copied.workflows)
+    path = copied.workflows / f"krita_gold_standard_sdxl{suffix}"
+    path.write_bytes(b"\xff" + path.read_bytes())
+    with pytest.raises(ManifestError, match=rf"krita_gold_standard_sdxl{suffix}: not a text in UTF-8"):
+        read_workflows(copied, _manifest(Selection(copied, "sdxl")))
 
 
 # --- writing

@@ -354,6 +354,32 @@ def test_a_tampered_python_lock_is_made_anew(world: World) -> None:
     assert lock.python.sqlalchemy == "2.0.2"
 
 
+MARKS = b"<<<<<<< ours\n=======\n>>>>>>> theirs\n"
+
+
+@pytest.mark.parametrize("damage", [MARKS, b"", b"\xff\xfe", b"{}"])
+@pytest.mark.parametrize("which", ["lock", "python lock", "both"])
+def test_a_lock_that_cannot_be_read_is_made_anew(world: World, which: str, damage: bytes) -> None:
+    """As after a merge: "make it anew" was the advice, and then the same complaint."""
+    first, _ = world.lock()
+    selection = world.selection
+    for path in (selection.lock, selection.python_lock):
+        if which in ("both", "lock" if path == selection.lock else "python lock"):
+            path.write_bytes(damage + (path.read_bytes() if damage == MARKS else b""))
+    again, _ = world.lock()
+    assert again.model_copy(update={"python": first.python}) == first
+    assert locking.fresh(selection, world.manifest).lock == again
+
+
+def test_a_lock_that_cannot_be_read_vouches_for_nothing(world: World) -> None:
+    """What it said is not known any more: hosts out of reach are no reason to go on without them."""
+    world.lock()
+    world.selection.lock.write_bytes(MARKS + world.selection.lock.read_bytes())
+    world.digest = OutOfReachError("no network")
+    with pytest.raises(LockError, match="no digest, and none was locked before"):
+        world.lock()
+
+
 # --- folders of the project
 
 
