@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from gesso.errors import LockError
 from gesso.image.pylock import Pin, read_pins
-from gesso.manifest.lock import Lock, read_lock, stale_inputs
+from gesso.manifest.lock import Lock, contradictions, read_lock, stale_inputs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gesso.manifest.schema import Manifest
     from gesso.settings import Selection
 
@@ -30,7 +32,7 @@ def fresh(selection: Selection, manifest: Manifest) -> Locked:
     """Read the lock that belongs to a selection. No network.
 
     An overlay that changes nothing that is locked needs no lock of its own. Raises LockError that names what is
-    missing or which input changed.
+    missing, which input changed, or where the lock contradicts the manifest.
     """
     own = selection if selection.lock.is_file() or not selection.overlays else selection.without_overlays
     remedy = f"run `invoke lock {selection.flags}`"
@@ -38,7 +40,9 @@ def fresh(selection: Selection, manifest: Manifest) -> Locked:
         raise LockError(f"{own.lock.name}: there is no such lock", remedy)
     lock = read_lock(own.lock)
     if changed := stale_inputs(lock, manifest):
-        raise LockError(f"{own.lock.name} is stale; changed since it was made: {', '.join(changed)}", remedy)
+        raise LockError(f"{own.lock.name} is stale; changed since it was made: {_shown(changed)}", remedy)
+    if wrong := contradictions(lock, manifest):
+        raise LockError(f"{own.lock.name} was changed by hand: it contradicts the manifest in {_shown(wrong)}", remedy)
     try:
         text = own.python_lock.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
@@ -46,6 +50,11 @@ def fresh(selection: Selection, manifest: Manifest) -> Locked:
     if hashlib.sha256(text.encode()).hexdigest() != lock.python.sha256:
         raise LockError(f"{own.python_lock.name} is not the one that {own.lock.name} was made with", remedy)
     return Locked(lock, read_pins(text))
+
+
+def _shown(names: Iterable[str]) -> str:
+    """Give names out of a lock as one line."""
+    return "".join(c if c.isprintable() else "?" for c in ", ".join(names))[:600]
 
 
 def write(selection: Selection, lock: Lock, python_lock: str) -> list[Path]:

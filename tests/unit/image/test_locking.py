@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +17,8 @@ from gesso.manifest.lock import read_lock
 from gesso.settings import Project, Selection
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gesso.manifest.schema import Manifest
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -123,6 +126,70 @@ def test_what_is_no_lock_is_refused(copied: Project, text: str) -> None:
     (copied.locks / "sdxl.lock.json").write_text(text)
     with pytest.raises(LockError, match=r"sdxl\.lock\.json: not a lock of format 1"):
         _fresh(Selection(copied, "sdxl"))
+
+
+ONE = "checkpoints/Juggernaut-XL-v9.safetensors"
+
+
+def _change_model(data: dict[str, Any], **new: Any) -> None:
+    next(model for model in data["models"] if model["name"] == ONE).update(new)
+
+
+# What somebody could write into a lock, where few people look, and the part that must be named.
+BY_HAND: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (lambda d: _change_model(d, sha256="0" * 64), f"models {ONE}"),
+    (lambda d: _change_model(d, sources=["https://bad.example/x", "https://civitai.com/y"]), f"models {ONE}"),
+    (lambda d: _change_model(d, sources=["http://huggingface.co/x", "https://civitai.com/y"]), f"models {ONE}"),
+    (lambda d: _change_model(d, sources=["https://huggingface.co/x"]), f"models {ONE}"),
+    (lambda d: _change_model(d, size=5), f"models {ONE}"),
+    (lambda d: d["models"][0].update(size=-5), "models inpaint/MAT_Places512_G_fp16.safetensors"),
+    (lambda d: d["models"].pop(), "models"),
+    (lambda d: d["models"].append(d["models"][0]), "models"),
+    (lambda d: d["nodes"].pop("ComfyUI-GGUF"), "nodes ComfyUI-GGUF"),
+    (lambda d: d["nodes"].update(more=d["comfyui"]), "nodes more"),
+    (lambda d: d["comfyui"].update(git="https://github.com/bad/ComfyUI"), "comfyui"),
+    (lambda d: d["comfyui"].update(commit="1" * 40), "comfyui"),  # the manifest pins another
+    (lambda d: d["comfyui"].update(commit="--upload-pack=x"), "comfyui"),
+    (lambda d: d["nodes"]["ComfyUI-GGUF"].update(tree="HEAD"), "nodes ComfyUI-GGUF"),
+    (lambda d: d["nodes"]["ComfyUI-GGUF"].pop("commit"), "nodes ComfyUI-GGUF"),
+    (lambda d: d["base"].update(image="bad/debian"), "base"),
+    (lambda d: d["base"].update(digest=f"sha256:{'1' * 64}\nRUN evil"), "base"),
+    (lambda d: d["base"].pop("digest"), "base"),
+    (lambda d: d.update(arch="flux"), "arch"),
+]
+
+
+@pytest.mark.parametrize(("change", "named"), BY_HAND, ids=range(len(BY_HAND)))
+def test_a_lock_that_was_changed_alone_is_refused(
+    copied: Project, change: Callable[[dict[str, Any]], Any], named: str
+) -> None:
+    """Its checksums of the manifest still fit: nothing else would see it, and the lock is what is built."""
+    path = copied.locks / "sdxl.lock.json"
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+    with pytest.raises(LockError) as raised:
+        _fresh(Selection(copied, "sdxl"))
+    assert raised.value.message == f"sdxl.lock.json was changed by hand: it contradicts the manifest in {named}"
+
+
+def test_a_lock_may_say_more_than_the_manifest(copied: Project) -> None:
+    """A size that people did not write, a revision of the same host's file, what a branch led to."""
+    path = copied.locks / "sdxl.lock.json"
+    data = json.loads(path.read_text())
+    data["models"][0].update(size=5, sources=["https://huggingface.co/Acly/MAT/resolve/0123/MAT.safetensors"])
+    path.write_text(json.dumps(data))
+    assert _fresh(Selection(copied, "sdxl")).lock.models[0].size == 5
+
+
+def test_what_stands_in_a_lock_cannot_write_to_the_terminal(copied: Project) -> None:
+    path = copied.locks / "sdxl.lock.json"
+    data = json.loads(path.read_text())
+    data["inputs"]["models \x1b[2J\nok: fresh"] = "0"
+    path.write_text(json.dumps(data))
+    with pytest.raises(LockError) as raised:
+        _fresh(Selection(copied, "sdxl"))
+    assert raised.value.message.endswith("changed since it was made: models ?[2J?ok: fresh")
 
 
 @pytest.mark.parametrize("damage", [b"\xff", b"<<<<<<< ours\n"])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gesso.manifest.lock import Lock, LockedSource
 
 PINNED = "https://huggingface.co/a/b/resolve/{}/vae.safetensors"
+BASE = "sha256:" + "b" * 64
 VAE = "vae/one.safetensors"
 CHECKPOINT = "checkpoints/two.safetensors"
 HASH = "--hash=sha256:" + "0" * 64
@@ -51,7 +52,7 @@ class World:
     root: Path
     comfyui: Path
     pack: Path
-    digest: str | OutOfReachError = "sha256:base"
+    digest: str | OutOfReachError = BASE
     said: dict[str, Said | OutOfReachError] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     compiled: list[dict[str, str]] = field(default_factory=list)
@@ -149,7 +150,7 @@ def _cut_off(world: World, *, git: bool = True) -> None:
 
 def test_everybody_answers(world: World, git: Callable[..., str]) -> None:
     lock, resolver = world.lock()
-    assert (lock.base.image, lock.base.digest) == ("debian:trixie-slim", "sha256:base")
+    assert (lock.base.image, lock.base.digest) == ("debian:trixie-slim", BASE)
     commit, tree = git(world.comfyui, "rev-parse", "HEAD", "HEAD^{tree}").split()
     assert (lock.comfyui.commit, lock.comfyui.tree, lock.comfyui.ref) == (commit, tree, "main")
     assert lock.nodes["pack"].commit == git(world.pack, "rev-parse", "HEAD")
@@ -207,7 +208,7 @@ def test_an_earlier_confirmation_survives_an_offline_run(world: World) -> None:
 def test_what_was_never_confirmed_is_listed_until_it_is(world: World) -> None:
     online = dict(world.said)
     _cut_off(world, git=False)
-    world.digest = "sha256:base"
+    world.digest = BASE
     first, _ = world.lock()
     assert first.unconfirmed == (f"models {CHECKPOINT}", f"models {VAE}")
     assert first.models[0].sources == (PINNED.format("main"), "https://mirror.test/one")
@@ -293,7 +294,7 @@ def test_a_new_base_needs_the_registry(world: World) -> None:
 
 def test_no_first_lock_without_the_sources(world: World) -> None:
     _cut_off(world)
-    world.digest = "sha256:base"
+    world.digest = BASE
     with pytest.raises(FetchError, match="insteadOf") as raised:
         world.lock()
     assert raised.value.exit_code == 4
