@@ -17,7 +17,8 @@ _JSON = "print the result as JSON"
 
 @task(
     default=True,
-    iterable=["overlay", "tag", "accept_license"],
+    auto_shortflags=False,  # --cache-to would get an empty one, and --cache-from the one that means help
+    iterable=["overlay", "tag", "accept_license", "cache_from"],
     help={
         "arch": _ARCH, "overlay": _OVERLAY, "trial": _TRIAL, "json": _JSON,
         "builder": "the buildx builder to use", "tag": "a further name for the image; may be given again",
@@ -25,16 +26,26 @@ _JSON = "print the result as JSON"
         "bake": "models that become layers of the image: none (they are fetched at first boot), required, or all",
         "accept_license": "bake weights under this licence though it forbids redistribution; may be given again",
         "layer_limit": "GB that the registry takes in a layer (default 10)",
+        "cache_from": "a reference in a registry to take finished steps from; may be given again",
+        "cache_to": "a reference in a registry to write all steps to; wants a builder that can (docs/operator.md)",
     },
 )  # fmt: skip
 def build(
     _, arch, overlay=None, trial=False, builder=None, tag=None, push=False, cache=True, json=False, bake="none",
-    accept_license=None, layer_limit=None,
+    accept_license=None, layer_limit=None, cache_from=None, cache_to=None,
 ):  # fmt: skip
     """Build an image: lock check, render, build; print digest, size, layers and time."""
     with report.exit_codes():
         commands.build(arch, overlay, trial=trial, builder=builder, tags=tag, push=push, cache=cache, as_json=json,
-                       bake=bake, licenses=accept_license, layer_limit=layer_limit)  # fmt: skip
+                       bake=bake, licenses=accept_license, layer_limit=layer_limit, cache_from=cache_from,
+                       cache_to=cache_to)  # fmt: skip
+
+
+@task(help={"json": "as JSON in one line, for a CI's matrix"})
+def archs(_, json=False):
+    """Name every architecture that has a manifest."""
+    with report.exit_codes():
+        commands.archs(as_json=json)
 
 
 @task
@@ -49,12 +60,13 @@ def check(_):
     help={
         "arch": f"{_ARCH}; without it, all", "overlay": f"{_OVERLAY}; the lock is written beside it", "trial": _TRIAL,
         "upgrade": "move Python pins to the newest that fit", "check": "only say whether the locks are fresh; offline",
+        "summary": "a file that gets what moved, as Markdown for a pull request",
     },
 )  # fmt: skip
-def lock(_, arch=None, overlay=None, trial=False, upgrade=False, check=False):
+def lock(_, arch=None, overlay=None, trial=False, upgrade=False, check=False, summary=None):
     """Resolve commits, digests, sizes, sha256 and Python hashes; show the difference."""
     with report.exit_codes():
-        commands.lock(arch, overlay, trial=trial, upgrade=upgrade, check_only=check)
+        commands.lock(arch, overlay, trial=trial, upgrade=upgrade, check_only=check, summary=summary)
 
 
 @task(iterable=["overlay"], help={"arch": _ARCH, "overlay": _OVERLAY, "trial": _TRIAL, "out": "an empty folder"})
@@ -103,6 +115,7 @@ def heal(_, ssh="", instance="", arch="", overlay=None, trial=False, accept_new_
 
 
 @task(
+    auto_shortflags=False,
     iterable=["overlay"],
     help={"arch": _ARCH, "registry": "the repository: HOST/NAME, such as ghcr.io/OWNER/gesso", "overlay": _OVERLAY,
           "image": "the image's name, where it is not the one that build gave it", "json": _JSON,

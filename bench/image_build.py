@@ -74,7 +74,7 @@ def _plain(selection: Selection) -> tuple[float, int, str]:
 
 
 def _gesso(selection: Selection) -> tuple[float, int, str]:
-    built = image_build.build(selection, os.environ, QUIET, cache=False)
+    built = image_build.build(selection, os.environ, QUIET, caches=buildx.Caches(local=False))
     return built.seconds, built.image.size, built.tags[0]
 
 

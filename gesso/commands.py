@@ -16,12 +16,14 @@ from gesso.image import build as image_build
 from gesso.image import contract, locking, ownlocks, render
 from gesso.image import trial as trial_models
 from gesso.image.bake import BAKES, LAYER_LIMIT, Baking
-from gesso.image.pylock import read_pins
+from gesso.image.buildx import Caches
+from gesso.image.lockdiff import Moved, changes, difference, markdown, python_changes
+from gesso.image.pylock import read_pins, usable_pins
 from gesso.image.resolve import Resolver
 from gesso.image.sources import SourceCache
 from gesso.image.view import BuildView
 from gesso.manifest.load import load
-from gesso.manifest.lock import read_lock
+from gesso.manifest.lock import usable_lock
 from gesso.manifest.schema import editor_schema
 from gesso.publish import heal as publish_heal
 from gesso.publish.template import render as template
@@ -38,9 +40,11 @@ PROJECT = Project(Path(__file__).resolve().parent.parent)
 def build(  # noqa: PLR0913 - one keyword for each flag of the task
     arch: str, overlays: Sequence[str], *, trial: bool, builder: str | None, tags: Sequence[str], push: bool,
     cache: bool, as_json: bool, bake: str = "none", licenses: Sequence[str] = (), layer_limit: str | None = None,
+    cache_from: Sequence[str] = (), cache_to: str | None = None,
 ) -> None:  # fmt: skip
     """Build one image and print what it is."""
     baking = _baking(bake, licenses, layer_limit)
+    caches = Caches(cache, tuple(cache_from), cache_to)
     if push and not tags:
         raise ManifestError("--push needs to know where to", "add --tag REGISTRY/NAME:TAG")
     if push and trial and not all(tag.startswith(("localhost:", "127.0.0.1:")) for tag in tags):
@@ -49,7 +53,7 @@ def build(  # noqa: PLR0913 - one keyword for each flag of the task
     with BuildView() as view:
         built = image_build.build(
             selection, os.environ, image_build.Tell(view.say, view.on_event, view.on_model), builder=builder,
-            names=tuple(tags), cache=cache, baking=baking,
+            names=tuple(tags), caches=caches, baking=baking,
         )  # fmt: skip
         for tag in tags if push else ():
             view.say(f"pushing {tag}")
@@ -123,8 +127,21 @@ def _problems_of(selection: Selection) -> list[str]:
     return []
 
 
-def lock(arch: str | None, overlays: Sequence[str], *, trial: bool, upgrade: bool, check_only: bool) -> None:
-    """Make locks (all, or one architecture's), or with `check_only` say offline whether they are fresh."""
+def archs(*, as_json: bool) -> None:
+    """Name every architecture that has a manifest; as JSON in one line, as a CI takes it for a matrix."""
+    report.result(json.dumps(PROJECT.archs()) if as_json else "\n".join(PROJECT.archs()))
+
+
+def lock(
+    arch: str | None, overlays: Sequence[str], *, trial: bool, upgrade: bool, check_only: bool,
+    summary: str | None = None,
+) -> None:  # fmt: skip
+    """Make locks (all, or one architecture's), or with `check_only` say offline whether they are fresh.
+
+    `summary` names a file that gets what moved, in Markdown.
+    """
+    if summary and (check_only or not Path(summary).absolute().parent.is_dir()):
+        raise ManifestError("--summary has no place", "give a file in a folder that is there, and leave out --check")
     archs = [arch] if arch else PROJECT.archs()
     trials = [trial] if arch or trial or overlays else [False, True]
     selections = [select(PROJECT, name, overlays, trial=kind) for name in archs for kind in trials]
@@ -135,27 +152,34 @@ def lock(arch: str | None, overlays: Sequence[str], *, trial: bool, upgrade: boo
         if stale := ownlocks.stale(PROJECT):
             raise LockError(f"stale: {', '.join(stale)}", "run `invoke lock`")
         return
+    moved: list[Moved] = []
     if not overlays:
         for path, text in ownlocks.make(PROJECT, upgrade=upgrade).items():
+            moved.append(Moved(path.name, python_changes(usable_pins(_read(path)), read_pins(text))))
             locking.replace(path, text)
             report.result(f"wrote {path.relative_to(PROJECT.root)}")
     for selection in selections:
-        _lock_one(selection, upgrade=upgrade)
+        moved += _lock_one(selection, upgrade=upgrade)
+    if summary:
+        locking.replace(Path(summary).absolute(), markdown(moved))
 
 
-def _lock_one(selection: Selection, *, upgrade: bool) -> None:
+def _lock_one(selection: Selection, *, upgrade: bool) -> list[Moved]:
     manifest = load(selection.manifest, selection.layers, root=PROJECT.root).manifest
-    old = read_lock(selection.lock) if selection.lock.is_file() else None
-    old_pins = read_pins(_read(selection.python_lock)) if selection.python_lock.is_file() else ()
+    old, old_pins = usable_lock(selection.lock), usable_pins(_read(selection.python_lock))
     sources, tokens = SourceCache(cache_root(os.environ)), with_tokens(PROJECT.root, os.environ)
     resolver = Resolver(selection, manifest, sources, tokens, report.say, upgrade=upgrade)
     new, text = resolver.resolve()
     changed = locking.write(selection, new, text)
-    for line in locking.difference(old, new, old_pins, read_pins(text)):
+    for line in difference(old, new, old_pins, read_pins(text)):
         report.result(line)
     for name, reason in resolver.unconfirmed.items():
         report.result(f"not confirmed: {name}: {reason}")
     report.result(f"{selection.lock.name}: {'written' if changed else 'unchanged'}")
+    return [
+        Moved(selection.lock.name, changes(old, new) if old else (), tuple(resolver.unconfirmed.items())),
+        Moved(selection.python_lock.name, python_changes(old_pins, read_pins(text))),
+    ]
 
 
 def render_context(arch: str, overlays: Sequence[str], out: str, *, trial: bool) -> None:
@@ -262,7 +286,7 @@ def clean(*, models: bool) -> None:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def bench(what: str, arch: str, overlays: Sequence[str], *, rounds: int) -> None:

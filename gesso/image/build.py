@@ -96,13 +96,13 @@ def decide(
 def read_workflows(project: Project, manifest: Manifest) -> dict[str, str]:
     """Read each workflow in both formats.
 
-    Raises ManifestError that names those which are missing.
+    Raises ManifestError that names those which are missing, or one that is no text.
     """
     names = [f"{name}{suffix}" for name in manifest.workflows for suffix in (".json", ".api.json")]
     missing = [name for name in names if not (project.workflows / name).is_file()]
     if missing:
         raise ManifestError(f"workflows/: no such file: {', '.join(missing)}", "add it, or correct `workflows`")
-    return {name: (project.workflows / name).read_text(encoding="utf-8") for name in names}
+    return {name: workflow.read_text(project.workflows / name) for name in names}
 
 
 def base_reference(locked: Locked) -> str:
@@ -169,7 +169,7 @@ def build(
     *,
     builder: str | None = None,
     names: tuple[str, ...] = (),
-    cache: bool = True,
+    caches: buildx.Caches | None = None,
     baking: Baking | None = None,
 ) -> Built:
     """Build an image and load it into the engine; `names` are further tags for it, `baking` says which models go in.
@@ -191,7 +191,7 @@ def build(
         shutil.rmtree(context, ignore_errors=True)
         decided = _write_context(selection, (manifest, locked), base, context, env, tell.say, baked)
         tags = (*decided.tags, *names)
-        digest = buildx.build(context, tags, env=env, builder=builder, on_event=tell.on_event, cache=cache)
+        digest = buildx.build(context, tags, env=env, builder=builder, on_event=tell.on_event, caches=caches)
     image = buildx.inspect(tags[0], digest)
     return Built(selection.arch, decided.trial, tags, image, time.monotonic() - started)
 
@@ -225,6 +225,8 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise BuildError(f"{path.name}: {error.strerror}", "run `invoke lock`") from None
+    except UnicodeDecodeError:
+        raise BuildError(f"{path.name}: not a text in UTF-8", "run `invoke lock`") from None
 
 
 def _revision(project: Project) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gesso import proc
-from gesso.errors import BuildError
+from gesso.errors import BuildError, ManifestError
 from gesso.image.progress import Event, Progress, failure
 
 if TYPE_CHECKING:
@@ -24,6 +24,41 @@ INDEX_VARIABLES = (
     "UV_INDEX", "UV_INDEX_STRATEGY", "UV_INDEX_URL", "UV_INSECURE_HOST",
 )  # fmt: skip
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+
+_CACHE = re.compile(r"[a-z0-9][\w.-]*(:\d+)?(/[a-z0-9][\w.-]*)+(:[\w.-]+)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Caches:
+    """What a build may take from earlier ones: `local` the builder's own steps, `read` references in registries.
+
+    `write` is the reference that everything is written to.
+    """
+
+    local: bool = True
+    read: tuple[str, ...] = ()
+    write: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no reference: a comma would smuggle in further settings.
+
+        Raises ManifestError.
+        """
+        flags = [*(("--cache-from", ref) for ref in self.read), *([("--cache-to", self.write)] if self.write else [])]
+        for flag, reference in flags:
+            if not _CACHE.fullmatch(reference):
+                raise ManifestError(
+                    f"{flag} {reference}: not a reference in a registry",
+                    "give HOST/NAME:TAG, in small letters, such as ghcr.io/me/gesso-cache:sdxl",
+                )
+
+    @property
+    def words(self) -> list[str]:
+        """What buildx is told. `mode=max`: every step is kept, not only those that became layers."""
+        words = [] if self.local else ["--no-cache"]
+        words += [word for ref in self.read for word in ("--cache-from", f"type=registry,ref={ref}")]
+        return words + (["--cache-to", f"type=registry,ref={self.write},mode=max"] if self.write else [])
 
 
 @dataclass(frozen=True)
@@ -51,7 +86,7 @@ def build(
     env: Mapping[str, str],
     builder: str | None,
     on_event: Callable[[Event], None],
-    cache: bool = True,
+    caches: Caches | None = None,
 ) -> str | None:
     """Build a context, load the image under its tags, and give the manifest digest where the store has one.
 
@@ -72,7 +107,7 @@ def build(
         command = [
             "docker", "buildx", "build", "--progress", "rawjson", "--load", "--provenance=false", "--sbom=false",
             "--metadata-file", str(metadata), *(["--builder", builder] if builder else []),
-            *([] if cache else ["--no-cache"]), *secrets, *proxies,
+            *(caches or Caches()).words, *secrets, *proxies,
             *(word for tag in tags for word in ("--tag", tag)), str(context),
         ]  # fmt: skip
         result = proc.stream(command, on_line, env={"BUILDX_NO_DEFAULT_ATTESTATIONS": "1"})

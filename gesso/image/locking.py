@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from gesso.errors import LockError
 from gesso.image.pylock import Pin, read_pins
-from gesso.manifest.lock import Lock, read_lock, stale_inputs
+from gesso.manifest.lock import Lock, contradictions, read_lock, stale_inputs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gesso.manifest.schema import Manifest
     from gesso.settings import Selection
 
@@ -30,7 +32,7 @@ def fresh(selection: Selection, manifest: Manifest) -> Locked:
     """Read the lock that belongs to a selection. No network.
 
     An overlay that changes nothing that is locked needs no lock of its own. Raises LockError that names what is
-    missing or which input changed.
+    missing, which input changed, or where the lock contradicts the manifest.
     """
     own = selection if selection.lock.is_file() or not selection.overlays else selection.without_overlays
     remedy = f"run `invoke lock {selection.flags}`"
@@ -38,9 +40,11 @@ def fresh(selection: Selection, manifest: Manifest) -> Locked:
         raise LockError(f"{own.lock.name}: there is no such lock", remedy)
     lock = read_lock(own.lock)
     if changed := stale_inputs(lock, manifest):
-        raise LockError(f"{own.lock.name} is stale; changed since it was made: {', '.join(changed)}", remedy)
+        raise LockError(f"{own.lock.name} is stale; changed since it was made: {_shown(changed)}", remedy)
+    if wrong := contradictions(lock, manifest):
+        raise LockError(f"{own.lock.name} was changed by hand: it contradicts the manifest in {_shown(wrong)}", remedy)
     try:
-        text = own.python_lock.read_text(encoding="utf-8")
+        text = own.python_lock.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise LockError(f"{own.python_lock.name}: {error.strerror}", remedy) from None
     if hashlib.sha256(text.encode()).hexdigest() != lock.python.sha256:
@@ -48,37 +52,9 @@ def fresh(selection: Selection, manifest: Manifest) -> Locked:
     return Locked(lock, read_pins(text))
 
 
-def difference(old: Lock | None, new: Lock, old_pins: tuple[Pin, ...], new_pins: tuple[Pin, ...]) -> list[str]:
-    """Give what changed between two locks, a line each, as a person reads it."""
-    if old is None:
-        return [f"+ new lock: {len(new.nodes)} node packs, {len(new_pins)} Python pins, {len(new.models)} models"]
-    lines = []
-    if old.base != new.base:
-        lines.append(f"~ base {old.base.digest or old.base.bootstrap} -> {new.base.digest or new.base.bootstrap}")
-    was = {"ComfyUI": old.comfyui, **old.nodes}
-    now = {"ComfyUI": new.comfyui, **new.nodes}
-    lines += _changes(
-        {k: (v.commit or v.path or "")[:12] for k, v in was.items()},
-        {k: (v.commit or v.path or "")[:12] for k, v in now.items()},
-    )
-    lines += _changes({p.name: p.version for p in old_pins}, {p.name: p.version for p in new_pins})
-    lines += _changes(
-        {m.name: f"{m.sha256[:12]} {m.size or 'size unknown'}" for m in old.models},
-        {m.name: f"{m.sha256[:12]} {m.size or 'size unknown'}" for m in new.models},
-    )
-    return lines
-
-
-def _changes(old: dict[str, str], new: dict[str, str]) -> list[str]:
-    lines = []
-    for name in sorted(old.keys() | new.keys()):
-        if name not in old:
-            lines.append(f"+ {name} {new[name]}")
-        elif name not in new:
-            lines.append(f"- {name} {old[name]}")
-        elif old[name] != new[name]:
-            lines.append(f"~ {name} {old[name]} -> {new[name]}")
-    return lines
+def _shown(names: Iterable[str]) -> str:
+    """Give names out of a lock as one line."""
+    return "".join(c if c.isprintable() else "?" for c in ", ".join(names))[:600]
 
 
 def write(selection: Selection, lock: Lock, python_lock: str) -> list[Path]:
@@ -86,7 +62,7 @@ def write(selection: Selection, lock: Lock, python_lock: str) -> list[Path]:
     selection.lock.parent.mkdir(parents=True, exist_ok=True)
     changed = []
     for path, text in ((selection.python_lock, python_lock), (selection.lock, lock.dumps())):
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
             replace(path, text)
             changed.append(path)
     return changed

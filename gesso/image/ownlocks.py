@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gesso import proc
 from gesso.errors import LockError
-from gesso.image.pylock import PLATFORM, UV_COMPILE
+from gesso.image.pylock import PLATFORM, UV_COMPILE, usable_pins
 from gesso.manifest.lock import checksum
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def stale(project: Project) -> list[str]:
 
 def _current(project: Project, own: Own) -> bool:
     path = project.locks / f"{own.name}.lock.txt"
-    return path.is_file() and path.read_text(encoding="utf-8").startswith(own.header)
+    return path.is_file() and path.read_text(encoding="utf-8", errors="replace").startswith(own.header)
 
 
 def make(project: Project, *, upgrade: bool = False) -> dict[Path, str]:
@@ -73,8 +73,9 @@ def _compile(project: Project, own: Own, *, upgrade: bool) -> str:
         folder = Path(scratch)
         (folder / "requirements.in").write_text("\n".join(own.requirements) + "\n", encoding="utf-8")
         output = folder / "lock.txt"
-        if existing.is_file() and not upgrade:
-            output.write_text(existing.read_text(encoding="utf-8"), encoding="utf-8")
+        known = existing.read_text(encoding="utf-8", errors="replace") if existing.is_file() else ""
+        if usable_pins(known) and not upgrade:
+            output.write_text(known, encoding="utf-8")
         command = [
             *UV_COMPILE, "--no-header", "--no-annotate", *own.options, "--output-file", output.name, "requirements.in",
         ]  # fmt: skip

@@ -150,6 +150,12 @@ _KNOWN = (
         "free some with `docker system prune`, or move Docker's data to a larger disk",
     ),
     (
+        r"[Cc]ache export .{0,20}not supported for (?:the )?docker driver",
+        BuildError,
+        "this builder cannot write a cache to a registry",
+        "make one that can, `docker buildx create --name gesso --driver docker-container`, and add --builder gesso",
+    ),
+    (
         rf"failed to resolve source metadata for (?P<what>\S+?):? |(?P<what2>{_REFERENCE}): (?:not found|pull access)",
         FetchError,
         "base image {what} cannot be had",

@@ -68,6 +68,14 @@ def read_pins(text: str) -> tuple[Pin, ...]:
     return tuple(pins)
 
 
+def usable_pins(text: str) -> tuple[Pin, ...]:
+    """Read the pins of a lock that a new one goes on from: none, where it cannot be read as a whole."""
+    try:
+        return read_pins(text)
+    except LockError:
+        return ()
+
+
 def pin_of(pins: Sequence[Pin], name: str) -> Pin:
     """Give the pin of one distribution.
 
@@ -105,7 +113,8 @@ def compile_lock(
             raise LockError(f"{name}: its requirements name another package host", "set `requirements: null` for it")
     with tempfile.TemporaryDirectory(prefix="gesso-lock-") as scratch:
         folder = Path(scratch)
-        result = _compile(folder, python, requirements, existing=None if upgrade else existing)
+        known = existing if usable_pins(existing or "") and not upgrade else None
+        result = _compile(folder, python, requirements, existing=known)
         if result.ok:
             text = (folder / "python.lock.txt").read_text(encoding="utf-8")
             read_pins(text)

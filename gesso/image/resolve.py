@@ -19,8 +19,8 @@ from gesso.manifest.lock import (
     LockedSource,
     checksum,
     inputs_of,
-    read_lock,
     source_of,
+    usable_lock,
 )
 from gesso.manifest.schema import LOOPBACK_HOSTS
 from gesso.settings import Selection
@@ -81,9 +81,11 @@ class Resolver:
         shares all but its models)."""
         project, trial = self.selection.project, self.selection.trial
         others = [Selection(project, arch, (), trial) for arch in project.archs()]
-        for selection in (self.selection, self.selection.without_overlays, *others):
+        for selection in dict.fromkeys((self.selection, self.selection.without_overlays, *others)):
+            if lock := usable_lock(selection.lock):
+                return lock
             if selection.lock.is_file():
-                return read_lock(selection.lock)
+                self.say(f"{selection.lock.name} cannot be read: nothing of it is kept")
         return None
 
     def _base(self, old: Lock | None) -> LockedBase:
@@ -134,7 +136,7 @@ class Resolver:
             raise LockError(f"Python's inputs changed, and a source is out of reach: {absent[0]}", _ONLINE)
         fresh = old is not None and old.python.resolved_from == intent
         if file is not None and old is not None and (absent or (fresh and not self.upgrade)):
-            text = file.read_text(encoding="utf-8")
+            text = file.read_text(encoding="utf-8", errors="replace")
             if _digest(text) == old.python.sha256:
                 return old.python.model_copy(update={"file": self.selection.python_lock.name}), text
         if absent:  # without its requirements a resolution would be of something else
@@ -143,7 +145,7 @@ class Resolver:
                 _ONLINE,
             )
         self.say(f"Python: one resolution of {len(texts)} sources")
-        existing = file.read_text(encoding="utf-8") if file is not None else None
+        existing = file.read_text(encoding="utf-8", errors="replace") if file is not None else None
         text = pylock.compile_lock(python, texts, existing=existing, upgrade=self.upgrade)
         guarded = pylock.pin_of(pylock.read_pins(text), pylock.GUARDED)
         locked = LockedPython(

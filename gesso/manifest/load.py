@@ -94,7 +94,7 @@ class _Reader:
         if target in seen:
             circle = " -> ".join(p.name for p in (*seen[seen.index(target) :], target))
             return self._alone(tree, base, f"circular: {circle}")
-        if not target.is_file():
+        if not _is_file(target):
             return self._alone(tree, base, f"no such file: {self._shown(target)}")
         below = self.chain(target, seen)
         return merge(below, tree) if isinstance(below, Mapping) else tree
@@ -106,6 +106,13 @@ class _Reader:
 
     def _shown(self, path: Path) -> str:
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long for any file system
+        return False
 
 
 def _repeated_names(tree: Mapping) -> list[Problem]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -13,9 +15,11 @@ from gesso.errors import LockError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gesso.manifest.schema import Manifest, Source
+    from gesso.manifest.schema import Manifest, Model, Source
 
 FORMAT = 1
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class _Frozen(BaseModel):
@@ -108,6 +112,46 @@ def stale_inputs(lock: Lock, manifest: Manifest) -> list[str]:
     return sorted(name for name in now.keys() | lock.inputs.keys() if now.get(name) != lock.inputs.get(name))
 
 
+def contradictions(lock: Lock, manifest: Manifest) -> list[str]:
+    """Name all in which a lock says something else than the manifest that it was made for. Pure.
+
+    A lock adds what people do not write: commits, digests, sizes. What they did write it can only repeat. Else whoever
+    changes a lock alone, where few people look, would change what is built.
+    """
+    found = [] if lock.arch == manifest.arch else ["arch"]
+    base = lock.base
+    if (base.image, base.bootstrap) != (manifest.base.image, manifest.base.bootstrap) or (
+        base.image is not None and not _DIGEST.fullmatch(base.digest or "")
+    ):
+        found.append("base")
+    wanted = {"comfyui": manifest.comfyui, **{f"nodes {node.name}": node for node in manifest.nodes}}
+    locked = {"comfyui": lock.comfyui, **{f"nodes {name}": source for name, source in lock.nodes.items()}}
+    found += wanted.keys() ^ locked.keys()
+    found += [name for name in wanted.keys() & locked.keys() if not _repeats(locked[name], wanted[name])]
+    models = {model.name: model for model in manifest.models}
+    if sorted(models) != sorted(model.name for model in lock.models):
+        found.append("models")
+    found += [f"models {m.name}" for m in lock.models if m.name in models and not _same_file(m, models[m.name])]
+    return sorted(found)
+
+
+def _repeats(locked: LockedSource, source: Source) -> bool:
+    if (locked.git, locked.ref, locked.path) != (source.git, source.ref, source.path):
+        return False
+    if source.git is None:
+        return True
+    is_commit = _COMMIT.fullmatch(source.ref or "") is not None
+    whole = all(_COMMIT.fullmatch(identity or "") for identity in (locked.commit, locked.tree))
+    return whole and (not is_commit or locked.commit == source.ref)
+
+
+def _same_file(locked: LockedModel, model: Model) -> bool:
+    """Tell whether a locked model is the wanted one: its sources may be pinned to a revision, on the same hosts."""
+    hosts = [[tuple(urlsplit(url)[:2]) for url in urls] for urls in (locked.sources, model.sources)]
+    size = locked.size is None or (locked.size > 0 and model.size in (None, locked.size))
+    return locked.sha256 == model.sha256 and hosts[0] == hosts[1] and size
+
+
 def read_lock(path: Path) -> Lock:
     """Read one lock file.
 
@@ -124,6 +168,17 @@ def read_lock(path: Path) -> Lock:
         raise LockError(
             f"{path.name}: not a lock of format {FORMAT} ({first})", "make it anew with `invoke lock`"
         ) from None
+
+
+def usable_lock(path: Path) -> Lock | None:
+    """Read a lock that a new one goes on from; None where there is none, or none that can be read.
+
+    A merge that left its marks in a lock is no reason not to make it anew.
+    """
+    try:
+        return read_lock(path)
+    except LockError:
+        return None
 
 
 def source_of(source: Source) -> LockedSource:

@@ -40,7 +40,7 @@ IMAGE = r"^[a-z0-9][a-z0-9._/:-]*:[A-Za-z0-9._-]+$"
 REF = r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$"
 FOLDER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 CUDA = VERSION
-WORKFLOW = r"^[a-z0-9_]+$"
+WORKFLOW = r"^[a-z0-9_]{1,100}$"
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 Requirement = Annotated[str, StringConstraints(pattern=REQUIREMENT, strip_whitespace=True)]

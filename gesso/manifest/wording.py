@@ -43,7 +43,7 @@ PATTERNS_IN_WORDS = {
     REF: "a tag, a branch or a commit: letters, digits and . _ / + -",
     FOLDER: "at most 80 letters, digits and . _ -, a letter or digit first",
     CUDA: "a version such as 13.0",
-    WORKFLOW: "lowercase letters, digits and _",
+    WORKFLOW: "at most 100 lowercase letters, digits and _",
 }
 
 

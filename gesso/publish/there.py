@@ -66,7 +66,11 @@ try:
     with tarfile.open(whole) as archive:
         if hasattr(tarfile, 'data_filter'):
             archive.extractall(inside, filter='data')
-        else:
+        else:  # Python before 3.11.4 and its like
+            for member in archive:
+                inward = not member.name.startswith('/') and '..' not in member.name.split('/')
+                if not inward or not (member.isfile() or member.isdir()):
+                    raise tarfile.TarError('%s: does not belong into it' % member.name)
             archive.extractall(inside)
     final = os.path.join(home, name)
     shutil.rmtree(final, ignore_errors=True)

@@ -111,7 +111,7 @@ def _rebuild(tag: str, selection: Selection, change: Callable[[str], str]) -> No
         text = dockerfile.read_text()
         assert change(text) != text, "the Dockerfile has no such step any more"
         dockerfile.write_text(change(text))
-        buildx.build(context, (tag,), env=os.environ, builder=None, on_event=lambda _: None, cache=True)
+        buildx.build(context, (tag,), env=os.environ, builder=None, on_event=lambda _: None)
 
 
 _HOW = {

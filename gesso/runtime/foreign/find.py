@@ -162,13 +162,20 @@ def python_of(folder: Path, venvs: Sequence[str] = _VENVS) -> str:
     """Guess the Python of a ComfyUI that does not run: a venv nearby that has what it imports, else the system's."""
     for name in venvs:
         venv = folder / name
-        for site in sorted(venv.glob("lib/python3*/site-packages")):
-            if (site / "aiohttp").is_dir() and os.access(venv / "bin" / "python", os.X_OK):
-                return os.path.normpath(venv / "bin" / "python")
+        if _is_fit(venv):
+            return os.path.normpath(venv / "bin" / "python")
     for name in os.environ.get("PATH", "/usr/bin").split(":"):
         if os.access(os.path.join(name, "python3"), os.X_OK):  # noqa: PTH118
             return os.path.join(name, "python3")  # noqa: PTH118
     return "/usr/bin/python3"
+
+
+def _is_fit(venv: Path) -> bool:
+    try:
+        sites = list(venv.glob("lib/python3*/site-packages"))
+        return any((site / "aiohttp").is_dir() for site in sites) and os.access(venv / "bin" / "python", os.X_OK)
+    except OSError:  # somebody else's, such as root's: not to be looked at
+        return False
 
 
 def home() -> Path:

@@ -54,7 +54,7 @@ def of_venv(layout: Layout) -> dict[str, str]:
     elif settings.get("include-system-site-packages", "").lower() != "false":
         found[SETTINGS] = "lets in packages from outside of the environment"
     python = layout.venv / PYTHON
-    if not os.access(python, os.X_OK) or python.resolve().parent != home.resolve():
+    if not os.access(python, os.X_OK) or python.resolve() != (home / "python3").resolve():
         found[PYTHON] = f"leads to {python.resolve()}" if python.is_file() else "is missing or leads nowhere"
     return found
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gesso.errors import BuildError, FetchError
+from gesso.errors import BuildError, FetchError, ManifestError
 from gesso.image import buildx
-from gesso.image.buildx import Image, Layer
+from gesso.image.buildx import Caches, Image, Layer
 from gesso.image.progress import Finished, Started
 
 if TYPE_CHECKING:
@@ -63,9 +63,43 @@ def test_the_command_line(build: Callable[..., list[str]], tmp_path: Path) -> No
 
 
 def test_builder_and_cache(build: Callable[..., list[str]]) -> None:
-    argv = build(builder="far", cache=False)
+    argv = build(builder="far", caches=Caches(local=False))
     assert _after(argv, "--builder") == ["far"]
     assert "--no-cache" in argv
+
+
+def test_caches_in_registries(build: Callable[..., list[str]]) -> None:
+    argv = build(caches=Caches(read=("ghcr.io/me/cache:sdxl", "localhost:5000/cache"), write="ghcr.io/me/cache:sdxl"))
+    assert _after(argv, "--cache-from") == [
+        "type=registry,ref=ghcr.io/me/cache:sdxl",
+        "type=registry,ref=localhost:5000/cache",
+    ]
+    assert _after(argv, "--cache-to") == ["type=registry,ref=ghcr.io/me/cache:sdxl,mode=max"]
+    assert "--no-cache" not in argv
+    plain = build()
+    assert not {"--cache-from", "--cache-to"} & set(plain)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "",
+        "cache",
+        "ghcr.io/Me/cache",
+        "ghcr.io/me/cache:a,mode=min",
+        "type=local,dest=/etc",
+        "-x/y",
+        "a/b:c d",
+        "a//b",
+        "a/b\n",
+    ],
+)
+def test_a_cache_is_a_reference_and_nothing_else(reference: str) -> None:
+    with pytest.raises(ManifestError, match=r"(?s)--cache-from .*not a reference in a registry"):
+        Caches(read=("ghcr.io/me/ok:1", reference))
+    if reference:
+        with pytest.raises(ManifestError, match="--cache-to"):
+            Caches(write=reference)
 
 
 def test_events_come_as_they_are_said(build: Callable[..., list[str]]) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gesso.errors import LockError
+from gesso.errors import LockError, ManifestError
 from gesso.image import locking
-from gesso.image.pylock import Pin
+from gesso.image.build import read_workflows
 from gesso.manifest.load import load
-from gesso.manifest.lock import Lock, LockedModel, LockedSource, read_lock
+from gesso.manifest.lock import read_lock
 from gesso.settings import Project, Selection
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gesso.manifest.schema import Manifest
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -125,6 +128,88 @@ def test_what_is_no_lock_is_refused(copied: Project, text: str) -> None:
         _fresh(Selection(copied, "sdxl"))
 
 
+ONE = "checkpoints/Juggernaut-XL-v9.safetensors"
+
+
+def _change_model(data: dict[str, Any], **new: Any) -> None:
+    next(model for model in data["models"] if model["name"] == ONE).update(new)
+
+
+# What somebody could write into a lock, where few people look, and the part that must be named.
+BY_HAND: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (lambda d: _change_model(d, sha256="0" * 64), f"models {ONE}"),
+    (lambda d: _change_model(d, sources=["https://bad.example/x", "https://civitai.com/y"]), f"models {ONE}"),
+    (lambda d: _change_model(d, sources=["http://huggingface.co/x", "https://civitai.com/y"]), f"models {ONE}"),
+    (lambda d: _change_model(d, sources=["https://huggingface.co/x"]), f"models {ONE}"),
+    (lambda d: _change_model(d, size=5), f"models {ONE}"),
+    (lambda d: d["models"][0].update(size=-5), "models inpaint/MAT_Places512_G_fp16.safetensors"),
+    (lambda d: d["models"].pop(), "models"),
+    (lambda d: d["models"].append(d["models"][0]), "models"),
+    (lambda d: d["nodes"].pop("ComfyUI-GGUF"), "nodes ComfyUI-GGUF"),
+    (lambda d: d["nodes"].update(more=d["comfyui"]), "nodes more"),
+    (lambda d: d["comfyui"].update(git="https://github.com/bad/ComfyUI"), "comfyui"),
+    (lambda d: d["comfyui"].update(commit="1" * 40), "comfyui"),  # the manifest pins another
+    (lambda d: d["comfyui"].update(commit="--upload-pack=x"), "comfyui"),
+    (lambda d: d["nodes"]["ComfyUI-GGUF"].update(tree="HEAD"), "nodes ComfyUI-GGUF"),
+    (lambda d: d["nodes"]["ComfyUI-GGUF"].pop("commit"), "nodes ComfyUI-GGUF"),
+    (lambda d: d["base"].update(image="bad/debian"), "base"),
+    (lambda d: d["base"].update(digest=f"sha256:{'1' * 64}\nRUN evil"), "base"),
+    (lambda d: d["base"].pop("digest"), "base"),
+    (lambda d: d.update(arch="flux"), "arch"),
+]
+
+
+@pytest.mark.parametrize(("change", "named"), BY_HAND, ids=range(len(BY_HAND)))
+def test_a_lock_that_was_changed_alone_is_refused(
+    copied: Project, change: Callable[[dict[str, Any]], Any], named: str
+) -> None:
+    """Its checksums of the manifest still fit: nothing else would see it, and the lock is what is built."""
+    path = copied.locks / "sdxl.lock.json"
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+    with pytest.raises(LockError) as raised:
+        _fresh(Selection(copied, "sdxl"))
+    assert raised.value.message == f"sdxl.lock.json was changed by hand: it contradicts the manifest in {named}"
+
+
+def test_a_lock_may_say_more_than_the_manifest(copied: Project) -> None:
+    """A size that people did not write, a revision of the same host's file, what a branch led to."""
+    path = copied.locks / "sdxl.lock.json"
+    data = json.loads(path.read_text())
+    data["models"][0].update(size=5, sources=["https://huggingface.co/Acly/MAT/resolve/0123/MAT.safetensors"])
+    path.write_text(json.dumps(data))
+    assert _fresh(Selection(copied, "sdxl")).lock.models[0].size == 5
+
+
+def test_what_stands_in_a_lock_cannot_write_to_the_terminal(copied: Project) -> None:
+    path = copied.locks / "sdxl.lock.json"
+    data = json.loads(path.read_text())
+    data["inputs"]["models \x1b[2J\nok: fresh"] = "0"
+    path.write_text(json.dumps(data))
+    with pytest.raises(LockError) as raised:
+        _fresh(Selection(copied, "sdxl"))
+    assert raised.value.message.endswith("changed since it was made: models ?[2J?ok: fresh")
+
+
+@pytest.mark.parametrize("damage", [b"\xff", b"<<<<<<< ours\n"])
+def test_a_python_lock_with_other_bytes_is_refused(copied: Project, damage: bytes) -> None:
+    path = copied.locks / "python.lock.txt"
+    path.write_bytes(damage + path.read_bytes())
+    with pytest.raises(LockError, match=r"python\.lock\.txt is not the one") as raised:
+        _fresh(Selection(copied, "sdxl"))
+    assert raised.value.next_step == "run `invoke lock --arch sdxl`"
+
+
+@pytest.mark.parametrize("suffix", [".json", ".api.json"])
+def test_a_workflow_that_is_no_text_is_named(copied: Project, suffix: str) -> None:
+    shutil.copytree(ROOT / "workflows", copied.workflows)
+    path = copied.workflows / f"krita_gold_standard_sdxl{suffix}"
+    path.write_bytes(b"\xff" + path.read_bytes())
+    with pytest.raises(ManifestError, match=rf"krita_gold_standard_sdxl{suffix}: not a text in UTF-8"):
+        read_workflows(copied, _manifest(Selection(copied, "sdxl")))
+
+
 # --- writing
 
 
@@ -162,42 +247,3 @@ def test_write_is_all_or_nothing(copied: Project, monkeypatch: pytest.MonkeyPatc
         locking.replace(path, "new\n" * 9999)
     assert seen == ["new\n" * 9999]
     assert path.read_text(encoding="utf-8") == old
-
-
-# --- difference
-
-
-def _pins(**versions: str) -> tuple[Pin, ...]:
-    return tuple(Pin(name, version, "") for name, version in versions.items())
-
-
-def test_difference_reads_as_a_person_does(copied: Project) -> None:
-    old = read_lock(copied.locks / "sdxl.lock.json")
-    assert locking.difference(old, old, _pins(a="1"), _pins(a="1")) == []
-    assert locking.difference(None, old, (), _pins(a="1")) == [
-        f"+ new lock: {len(old.nodes)} node packs, 1 Python pins, {len(old.models)} models"
-    ]
-    nodes = dict(old.nodes)
-    gone = nodes.pop("ComfyUI-GGUF")
-    nodes["newcomer"] = LockedSource(git="https://x/y", ref="v1", commit="b" * 40)
-    changed = LockedModel(name=old.models[0].name, sources=("https://x/y",), sha256="c" * 64)
-    new: Lock = old.model_copy(
-        update={
-            "base": old.base.model_copy(update={"digest": "sha256:new"}),
-            "comfyui": old.comfyui.model_copy(update={"commit": "a" * 40}),
-            "nodes": nodes,
-            "models": (changed, *old.models[1:]),
-        }
-    )
-    lines = locking.difference(old, new, _pins(a="1", b="1", same="1"), _pins(a="2", c="1", same="1"))
-    first = old.models[0]
-    assert lines == [
-        f"~ base {old.base.digest} -> sha256:new",
-        f"~ ComfyUI {(old.comfyui.commit or '')[:12]} -> {'a' * 12}",
-        f"- ComfyUI-GGUF {(gone.commit or '')[:12]}",
-        f"+ newcomer {'b' * 12}",
-        "~ a 1 -> 2",
-        "- b 1",
-        "+ c 1",
-        f"~ {first.name} {first.sha256[:12]} {first.size or 'size unknown'} -> {'c' * 12} size unknown",
-    ]

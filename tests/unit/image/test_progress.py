@@ -249,6 +249,21 @@ def test_an_unknown_failure_names_the_step_and_the_last_lines() -> None:
     assert error.next_step
 
 
+def test_a_builder_that_cannot_export_a_cache() -> None:
+    """The text of buildx 0.13, which knows of it before any step."""
+    progress = Progress()
+    for line in (
+        "ERROR: Cache export is not supported for the docker driver.",
+        "Switch to a different driver, or turn on the containerd image store, and try again.",
+        "Learn more at the pages of the build cache",
+    ):
+        progress.feed(line)
+    error = failure(progress, "\n".join(progress.other))
+    assert type(error) is BuildError
+    assert error.message.startswith("this builder cannot write a cache to a registry: ERROR: Cache export is not")
+    assert "docker-container" in error.next_step
+
+
 def test_a_failure_without_a_log() -> None:
     progress = Progress()
     _feed(progress, _vertex(error="exit code: 7"))

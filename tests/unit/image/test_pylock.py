@@ -182,11 +182,14 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Fake:
     return calls, conflicts
 
 
+OLD = f"numpy==2.1 --hash=sha256:{'0' * 64}\n"
+
+
 def test_one_resolution_of_everything(resolver: Fake) -> None:
     calls, _ = resolver
-    text = compile_lock(_python(), {"ComfyUI": "torch\n", "pack": "numpy\n"}, existing="old")
+    text = compile_lock(_python(), {"ComfyUI": "torch\n", "pack": "numpy\n"}, existing=OLD)
     assert read_pins(text)[0].version == "2.0.58"
-    assert calls == [(["ComfyUI", "pack"], "old")]
+    assert calls == [(["ComfyUI", "pack"], OLD)]
     compile_lock(_python(), {"ComfyUI": ""}, existing="old", upgrade=True)
     assert calls[1] == (["ComfyUI"], None)
 

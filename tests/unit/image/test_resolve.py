@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gesso.manifest.lock import Lock, LockedSource
 
 PINNED = "https://huggingface.co/a/b/resolve/{}/vae.safetensors"
+BASE = "sha256:" + "b" * 64
 VAE = "vae/one.safetensors"
 CHECKPOINT = "checkpoints/two.safetensors"
 HASH = "--hash=sha256:" + "0" * 64
@@ -51,7 +52,7 @@ class World:
     root: Path
     comfyui: Path
     pack: Path
-    digest: str | OutOfReachError = "sha256:base"
+    digest: str | OutOfReachError = BASE
     said: dict[str, Said | OutOfReachError] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     compiled: list[dict[str, str]] = field(default_factory=list)
@@ -149,7 +150,7 @@ def _cut_off(world: World, *, git: bool = True) -> None:
 
 def test_everybody_answers(world: World, git: Callable[..., str]) -> None:
     lock, resolver = world.lock()
-    assert (lock.base.image, lock.base.digest) == ("debian:trixie-slim", "sha256:base")
+    assert (lock.base.image, lock.base.digest) == ("debian:trixie-slim", BASE)
     commit, tree = git(world.comfyui, "rev-parse", "HEAD", "HEAD^{tree}").split()
     assert (lock.comfyui.commit, lock.comfyui.tree, lock.comfyui.ref) == (commit, tree, "main")
     assert lock.nodes["pack"].commit == git(world.pack, "rev-parse", "HEAD")
@@ -207,7 +208,7 @@ def test_an_earlier_confirmation_survives_an_offline_run(world: World) -> None:
 def test_what_was_never_confirmed_is_listed_until_it_is(world: World) -> None:
     online = dict(world.said)
     _cut_off(world, git=False)
-    world.digest = "sha256:base"
+    world.digest = BASE
     first, _ = world.lock()
     assert first.unconfirmed == (f"models {CHECKPOINT}", f"models {VAE}")
     assert first.models[0].sources == (PINNED.format("main"), "https://mirror.test/one")
@@ -293,7 +294,7 @@ def test_a_new_base_needs_the_registry(world: World) -> None:
 
 def test_no_first_lock_without_the_sources(world: World) -> None:
     _cut_off(world)
-    world.digest = "sha256:base"
+    world.digest = BASE
     with pytest.raises(FetchError, match="insteadOf") as raised:
         world.lock()
     assert raised.value.exit_code == 4
@@ -352,6 +353,32 @@ def test_a_tampered_python_lock_is_made_anew(world: World) -> None:
     world.selection.python_lock.write_text(f"sqlalchemy==1.4.54 {HASH}\n")
     lock, _ = world.lock()
     assert lock.python.sqlalchemy == "2.0.2"
+
+
+MARKS = b"<<<<<<< ours\n=======\n>>>>>>> theirs\n"
+
+
+@pytest.mark.parametrize("damage", [MARKS, b"", b"\xff\xfe", b"{}"])
+@pytest.mark.parametrize("which", ["lock", "python lock", "both"])
+def test_a_lock_that_cannot_be_read_is_made_anew(world: World, which: str, damage: bytes) -> None:
+    """As after a merge: "make it anew" was the advice, and then the same complaint."""
+    first, _ = world.lock()
+    selection = world.selection
+    for path in (selection.lock, selection.python_lock):
+        if which in ("both", "lock" if path == selection.lock else "python lock"):
+            path.write_bytes(damage + (path.read_bytes() if damage == MARKS else b""))
+    again, _ = world.lock()
+    assert again.model_copy(update={"python": first.python}) == first
+    assert locking.fresh(selection, world.manifest).lock == again
+
+
+def test_a_lock_that_cannot_be_read_vouches_for_nothing(world: World) -> None:
+    """What it said is not known any more: hosts out of reach are no reason to go on without them."""
+    world.lock()
+    world.selection.lock.write_bytes(MARKS + world.selection.lock.read_bytes())
+    world.digest = OutOfReachError("no network")
+    with pytest.raises(LockError, match="no digest, and none was locked before"):
+        world.lock()
 
 
 # --- folders of the project

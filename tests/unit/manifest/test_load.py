@@ -161,6 +161,11 @@ def test_null_replaces(write: Write, tmp_path: Path) -> None:
     assert after.nodes[0].requirements is None
 
 
+@pytest.mark.parametrize("name", ["x" * 300 + ".yaml", "/".join(["y" * 200] * 30)])
+def test_a_name_that_is_too_long_for_a_file_is_no_file(write: Write, findings: Findings, name: str) -> None:
+    assert findings(write("o.yaml", f"extends: {name}\n"))[0].startswith("o.yaml:1: extends: no such file: ")
+
+
 def test_empty_list_of_named_things_changes_nothing(write: Write, tmp_path: Path) -> None:
     overlay = write("o.yaml", "models: []\nnodes: []\n")
 
@@ -200,7 +205,7 @@ def test_all_problems_of_all_files_come_in_one_run(write: Write, findings: Findi
         "base.yaml:5: apt[0]: `Caddy` is not allowed; must be the name of a Debian package, such as libegl1",
         "main.yaml:2: arch: `wrong` in main.yaml; must be the file's own name, `main`",
         # and not of `vae`: the overlay that could not be read may have the model
-        "over.yaml:1: workflows[0]: `A` is not allowed; must be lowercase letters, digits and _",
+        "over.yaml:1: workflows[0]: `A` is not allowed; must be at most 100 lowercase letters, digits and _",
         (
             "over.yaml:7: models[loras/pen.safetensors].family: "
             "loras/pen.safetensors is of family sd15; this image is locked to sdxl"

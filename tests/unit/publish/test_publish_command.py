@@ -184,7 +184,6 @@ BAD: list[tuple[dict[str, Any], str, int]] = [
     ({"no_sign": False, "sign": "/no/such/key"}, "no such file", 2),
     ({"layer_limit": 2000}, "over the registry's limit", 7),
     ({"vast": True}, "no host at Vast.ai can pull from this machine", 2),
-    ({"vast": True, "trial": True}, "nobody can paint with a trial", 2),
     ({"vast": True, "registry": "ghcr.io/me/gesso"}, "there is no key for Vast.ai", 7),
 ]
 

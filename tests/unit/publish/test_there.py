@@ -107,6 +107,23 @@ def test_what_is_not_whole_is_not_taken(tmp_path: Path, harm: str) -> None:
     assert not (tmp_path / "outside").exists()
 
 
+@pytest.mark.parametrize("name", ["../../outside", "/outside", "link"])
+def test_an_old_python_takes_nothing_from_outside_either(tmp_path: Path, name: str) -> None:
+    """Debian 12's tarfile has no filters: its Python is 3.11.2."""
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w:gz") as archive:
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = (tarfile.SYMTYPE, "/etc") if name == "link" else (tarfile.REGTYPE, "")
+        archive.addfile(info, io.BytesIO())
+    old = f"import tarfile; vars(tarfile).pop('data_filter', None)\n{there.RECEIVE}"
+    digest = hashlib.sha256(whole.getvalue()).hexdigest()
+    done = _python(old, digest, "heal-1", env={"HOME": str(tmp_path)}, input=whole.getvalue())
+    assert done.returncode != 0
+    assert done.stderr.startswith(b"gesso-probe ")
+    assert b"does not belong" in done.stderr
+    assert not (tmp_path / "outside").exists()
+
+
 def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / ".cache").write_text("a file")
     done = _receive(tmp_path, _packed({"heal.py": b"x"}))

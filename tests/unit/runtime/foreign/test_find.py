@@ -13,6 +13,7 @@ from gesso.runtime.foreign import find
 from gesso.runtime.foreign.find import NotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -126,6 +127,27 @@ def test_a_real_process(tmp_path: Path) -> None:
     assert mine[0].python == sys.executable
     assert mine[0].env["MINE"] == "1"
     assert mine[0].parent == os.getpid()
+
+
+@pytest.fixture
+def nobody() -> Iterator[Callable[[], None]]:
+    """Go on as somebody who is not root, whoever runs the tests."""
+    was = os.geteuid()
+    yield lambda: None if was else os.seteuid(65534)
+    os.seteuid(was)
+
+
+def test_a_venv_that_may_not_be_looked_at_is_passed_over(tmp_path: Path, nobody: Callable[[], None]) -> None:
+    """Such as root's, for those who log in as somebody else."""
+    (tmp_path / "locked/venv/lib/python3.13/site-packages/aiohttp").mkdir(parents=True)
+    python = tmp_path / "locked/venv/bin/python"
+    python.parent.mkdir()
+    python.touch(mode=0o755)
+    venvs = [str(tmp_path / "locked/venv")]
+    assert find.python_of(tmp_path, venvs) == str(python)
+    (tmp_path / "locked").chmod(0)
+    nobody()
+    assert find.python_of(tmp_path, venvs).endswith("/python3")
 
 
 def test_what_the_host_is_told_has_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

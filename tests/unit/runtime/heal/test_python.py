@@ -79,7 +79,9 @@ def env(index: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> dict[st
 def site(layout: Layout, index: Path) -> Path:
     """An environment as it was built: the locked distributions, a pip, and the Python that runs these tests."""
     (layout.root).mkdir()
-    (layout.root / "usr").symlink_to(sys.base_prefix)
+    for name in ("bin", "lib", "include"):  # but not share: Debian keeps a pip there
+        (layout.root / "usr").mkdir(exist_ok=True)
+        (layout.root / "usr" / name).symlink_to(Path(sys.base_prefix) / name)
     folder = layout.venv / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
     folder.mkdir(parents=True)
     home = layout.root / "usr/bin"
@@ -317,16 +319,10 @@ def test_no_pip_at_all(
 
 
 def test_debians_pip_where_the_environments_is_broken(
-    layout: Layout, site: Path, heal: Callable[[], list[str]], tmp_path: Path
+    layout: Layout, site: Path, heal: Callable[[], list[str]]
 ) -> None:
     """Debian keeps the wheel that new environments get their pip from; pip runs out of it."""
-    usr = tmp_path / "usr"
-    usr.mkdir()
-    for name in ("bin", "lib", "include"):
-        (usr / name).symlink_to(Path(sys.base_prefix) / name)
-    (layout.root / "usr").unlink()
-    (layout.root / "usr").symlink_to(usr)
-    kept = usr / "share/python-wheels/pip-1-py3-none-any.whl"
+    kept = layout.root / "usr/share/python-wheels/pip-1-py3-none-any.whl"
     kept.parent.mkdir(parents=True)
     real = (site / "pip").resolve()
     with zipfile.ZipFile(kept, "w") as archive:
@@ -393,6 +389,7 @@ def test_no_shadow(site: Path, found: Callable[[], list[python.Finding]], harmle
         ("rm bin/python; mkdir bin/python; touch bin/python/a", "bin/python is missing or leads nowhere"),
         ("ln -sf /bin/true bin/python", "bin/python leads to "),
         ("ln -sf /bin/true bin/python3", "bin/python leads to "),
+        (f"ln -sf {sys.base_prefix}/bin/python3-config bin/python3", "bin/python leads to "),  # beside Python
     ],
 )
 def test_the_environment_itself(

@@ -1,0 +1,21 @@
+"""Where the workflows are, and the trial of a changed one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+GITHUB = ROOT / ".github"
+WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
+SCRIPTS = sorted(GITHUB.glob("*.sh"))
+
+
+def text_of(name: str) -> str:
+    return (GITHUB / "workflows" / f"{name}.yml").read_text(encoding="utf-8")
+
+
+def changed(name: str, old: str, new: str) -> str:
+    """Give a workflow with a piece of it replaced, wherever it stands."""
+    text = text_of(name)
+    assert old in text, f"{name}.yml has no {old!r} any more: choose another place for this mutant"
+    return text.replace(old, new)
