@@ -20,7 +20,7 @@ from gesso.publish.push_view import PushView
 from gesso.publish.redact import redact, secret_values
 from gesso.publish.registry import Registry
 from gesso.publish.sbom import Subject, bill, counted
-from gesso.publish.tags import check_fixed, is_same, tags_of
+from gesso.publish.tags import check_fixed, tags_of
 from gesso.publish.template import renting
 from gesso.settings import select
 
@@ -131,11 +131,11 @@ def _others(job: _Job, looked_at: Collection[str]) -> list[str]:
 
 def _push(job: _Job, plan: Plan) -> tuple[RemoteImage, bool]:
     """Have the image in the registry, and give it as read back; and whether anything had to be pushed."""
-    target = job.repository.tagged(plan.tags.fixed[0])
-    there = plan.there.get(target.tag)
-    if there is not None and is_same(plan.image, there):
-        job.view.say(f"{target}: is there already; reading it back")
+    there = next((found for tag in plan.tags.fixed if (found := plan.there.get(tag)) is not None), None)
+    if there is not None:  # the same image: a fixed tag that leads to another one has ended this before
+        job.view.say(f"{there.reference}: is there already; reading it back")
         return readback.read_back(job.registry, there.reference, plan.image), False
+    target = job.repository.tagged(plan.tags.fixed[0])
     job.view.say(f"pushing to {target}")
     job.view.watch(plan.image)
     login = job.registry.wire.login
@@ -149,6 +149,11 @@ def _tag(job: _Job, plan: Plan, remote: RemoteImage) -> None:
     """Have the other tags lead to the digest, the moving one last."""
     for tag in plan.tags.all:
         found = job.registry.manifest(job.repository.tagged(tag))
+        if found is not None and found.digest != remote.digest and tag != plan.tags.moving:
+            raise PublishError(
+                f"{job.repository.tagged(tag)} has become {found.digest} meanwhile, and is never moved",
+                "see who else publishes there; then publish again",
+            )
         if found is None or found.digest != remote.digest:
             job.registry.put_manifest(job.repository.tagged(tag), remote.manifest)
             job.view.say(f"{job.repository.tagged(tag)} is {remote.digest}")

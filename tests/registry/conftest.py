@@ -127,7 +127,7 @@ def build(client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory)
         context = tmp_path_factory.mktemp("contexts") / "context"
         image_build.write_context(selection, context, env, print)
         name = f"{NAME}:{tag or arch}"
-        buildx.build(context, [name], env=env, builder=None, on_event=lambda _: None, cache=cache)
+        buildx.build(context, [name], env=env, builder=None, on_event=lambda _: None, caches=buildx.Caches(local=cache))
         shutil.rmtree(context)
         made.append(name)
         return name

@@ -110,6 +110,33 @@ def test_a_fixed_tag_stops_it_before_the_push(registry: RegistryLike, pushed: li
     assert pushed == []
 
 
+def test_one_of_the_fixed_tags_is_there(registry: RegistryLike, pushed: list[str], env: dict[str, str]) -> None:
+    """Another engine would pack the same layers otherwise: what is there stays, and the rest follows it."""
+    green(env)
+    registry.take(images.remote(LABELS), "sdxl-0.1.0")
+    command.publish(PROJECT, wish(registry), env)
+    assert pushed == []
+    assert registry.manifests[FIXED] == registry.manifests["sdxl-0.1.0"] == registry.manifests["sdxl"]
+
+
+def test_somebody_was_faster(
+    registry: RegistryLike, pushed: list[str], env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    green(env)
+    other = images.remote(layers=2)
+
+    def push(*_: Any) -> str:
+        registry.take(images.remote(LABELS), FIXED)
+        registry.take(other, "sdxl-0.1.0")
+        return DIGEST
+
+    monkeypatch.setattr(pushing, "push", push)
+    with pytest.raises(PublishError, match="meanwhile, and is never moved"):
+        command.publish(PROJECT, wish(registry), env)
+    assert registry.manifests["sdxl-0.1.0"] == registry.manifests[other.digest]
+    assert "sdxl" not in registry.manifests
+
+
 def test_the_moving_tag_moves(registry: RegistryLike, pushed: list[str], env: dict[str, str]) -> None:
     green(env)
     registry.take(images.remote(layers=2), "sdxl")
