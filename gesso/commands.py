@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gesso import proc, report
+from gesso import owntests, proc, report
 from gesso.errors import BuildError, CheckError, LockError, ManifestError
 from gesso.image import build as image_build
 from gesso.image import locking, ownlocks, render
@@ -188,7 +188,7 @@ def test(arch: str | None, overlays: Sequence[str], *, trial: bool, image: str |
     """Run the project's own tests, or with `arch` the contract of a built image (`only` a part of it)."""
     os.chdir(PROJECT.root)
     if arch is None and image is None and only is None:
-        _own_tests()
+        owntests.run()
         return
     if arch is None:
         raise ManifestError("--image and --only need --arch: what the image should be", "add --arch NAME")
@@ -212,28 +212,6 @@ def real_run(only: str | None = None) -> None:
         )
     words = ["-k", only] if only else []
     _run("real run", [sys.executable, "-m", "pytest", "tests/real", "-s", "-p", "no:cacheprovider", *words])
-
-
-def _own_tests() -> None:
-    """Lint, types, unit tests with coverage, and `invoke check`: each runs even where one before it failed."""
-    python = sys.executable
-    steps: dict[str, list[str]] = {
-        "ruff": [python, "-m", "ruff", "check", "."],
-        "ruff format": [python, "-m", "ruff", "format", "--check", "."],
-        "mypy": [python, "-m", "mypy"],
-        "unit tests": [python, "-m", "coverage", "run", "-m", "pytest"],
-        "fault tests": [python, "-m", "pytest", "tests/faults"],
-        "coverage": [python, "-m", "coverage", "report", "--skip-covered", "--show-missing"],
-    }
-    failed = []
-    for name, command in steps.items():
-        report.say(f"== {name}")
-        if not proc.stream(command, report.result, env={"COLUMNS": "110"}).ok:
-            failed.append(name)
-    report.say("== check")
-    check()
-    if failed:
-        raise CheckError(f"failed: {', '.join(failed)}", "the output above says why")
 
 
 def _run(name: str, command: Sequence[str]) -> None:
