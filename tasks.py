@@ -63,14 +63,16 @@ def render(_, arch, out, overlay=None, trial=False):
 @task(
     iterable=["overlay"],
     help={"arch": f"test a built image of it; without it, the project's own tests. {_ARCH}", "overlay": _OVERLAY,
-          "trial": _TRIAL, "image": "the image's name, where it is not the one that build gave it",
+          "trial": _TRIAL, "image": "another name than build gave it: a tag, an id, or NAME@sha256:...",
           "only": "with --arch or --real: those tests whose name or file has this in it (pytest -k)",
+          "junit": "where the JUnit XML goes (default: beside the report, by the image's id)", "json": _JSON,
           "real": "run the gold graphs and the real image with the real ComfyUI, on a CPU (docs/maintainer.md)"},
 )  # fmt: skip
-def test(_, arch=None, overlay=None, trial=False, image=None, real=False, only=None):
+def test(_, arch=None, overlay=None, trial=False, image=None, real=False, only=None, junit=None, json=False):
     """Run the project's own tests, or with --arch testinfra on that built image, or with --real the real ComfyUI."""
     with report.exit_codes():
-        commands.real_run(only) if real else commands.test(arch, overlay, trial=trial, image=image, only=only)
+        commands.real_run(only) if real else commands.test(
+            arch, overlay, trial=trial, image=image, only=only, junit=junit, as_json=json)  # fmt: skip
 
 
 @task(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gesso import owntests, proc, report
 from gesso.errors import BuildError, CheckError, LockError, ManifestError
 from gesso.image import build as image_build
-from gesso.image import locking, ownlocks, render
+from gesso.image import contract, locking, ownlocks, render
 from gesso.image import trial as trial_models
 from gesso.image.bake import BAKES, LAYER_LIMIT, Baking
 from gesso.image.pylock import read_pins
@@ -184,20 +184,20 @@ def _generated() -> dict[Path, str]:
     return texts
 
 
-def test(arch: str | None, overlays: Sequence[str], *, trial: bool, image: str | None, only: str | None) -> None:
+def test(
+    arch: str | None, overlays: Sequence[str], *, trial: bool, image: str | None, only: str | None,
+    as_json: bool, junit: str | None,
+) -> None:  # fmt: skip
     """Run the project's own tests, or with `arch` the contract of a built image (`only` a part of it)."""
     os.chdir(PROJECT.root)
-    if arch is None and image is None and only is None:
+    if arch is not None:
+        selection = select(PROJECT, arch, overlays, trial=trial)
+        contract.run(selection, contract.Ask(image, only, junit, as_json), os.environ)
+    elif image is None and only is None and junit is None and not as_json:
         owntests.run()
-        return
-    if arch is None:
-        raise ManifestError("--image and --only need --arch: what the image should be", "add --arch NAME")
-    selection = select(PROJECT, arch, overlays, trial=trial)
-    words = ["tests/image", "-p", "no:cacheprovider", f"--gesso-arch={arch}", *["--gesso-trial"] * trial]
-    words += [f"--gesso-overlay={path.resolve()}" for path in selection.overlays]
-    words += [f"--gesso-image={image}"] if image else []
-    words += ["-k", only] if only else []
-    _run("image tests", [sys.executable, "-m", "pytest", *words])
+    else:
+        raise ManifestError("--image, --only, --junit and --json need --arch: what the image should be",
+                            "add --arch NAME")  # fmt: skip
 
 
 def real_run(only: str | None = None) -> None:

@@ -239,6 +239,13 @@ class Hardware(Strict):
     cuda: Annotated[str, StringConstraints(pattern=CUDA)]
 
 
+class Budget(Strict):
+    """What an image and each of its layers may have, in GB (10^9 bytes) unpacked, without baked models."""
+
+    image_gb: Annotated[float, Field(gt=0)] = 7.0
+    layer_gb: Annotated[float, Field(gt=0)] = 2.0
+
+
 class Manifest(Strict):
     """All that one architecture's image is made of, after `extends` and overlays."""
 
@@ -258,6 +265,7 @@ class Manifest(Strict):
     workflows: tuple[Annotated[str, StringConstraints(pattern=WORKFLOW)], ...] = Field(min_length=1)
     classes: tuple[ClassId, ...] = Field(description="node classes without which Krita refuses the server")
     hardware: Hardware
+    budget: Budget = Field(default=Budget(), description="a larger image is refused by its test: a host has to pull it")
     trial: Annotated[bool, Field(strict=True)] = Field(default=False, description="set by --trial only")
 
 

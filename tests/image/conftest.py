@@ -27,6 +27,8 @@ from gesso.image.build import prepare
 from gesso.image.plan import tags_of
 from gesso.settings import Project, Selection
 
+from . import engine
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -73,18 +75,21 @@ def locked(expected: tuple[Manifest, Locked]) -> Locked:
 
 
 @pytest.fixture(scope="session")
-def client() -> Iterator[docker.DockerClient]:
-    with closing(docker.from_env()) as found:
+def where() -> Iterator[engine.Engine]:
+    found = engine.connect()
+    with closing(found.client):
         yield found
+
+
+@pytest.fixture(scope="session")
+def client(where: engine.Engine) -> docker.DockerClient:
+    return where.client
 
 
 @pytest.fixture(scope="session")
 def image(client: docker.DockerClient, selection: Selection, pytestconfig: pytest.Config) -> Image:
     reference = pytestconfig.getoption("--gesso-image") or tags_of(selection.arch, trial=selection.trial)[0]
-    try:
-        return client.images.get(reference)
-    except docker.errors.ImageNotFound:
-        pytest.fail(f"there is no image {reference}; build it with `invoke build {selection.flags}`", pytrace=False)
+    return engine.image(client, reference, selection.flags)
 
 
 @dataclass
@@ -94,6 +99,7 @@ class Instance:
     container: Container
     token: str
     with_models: bool = True  # a trial serves them to itself; the real ones are out of reach of a test
+    address: str = "127.0.0.1"  # of the engine's machine
 
     @property
     def host(self) -> Any:
@@ -103,7 +109,7 @@ class Instance:
     def url(self) -> str:
         self.container.reload()
         ports: dict[str, Any] = self.container.ports
-        return f"http://127.0.0.1:{ports['8188/tcp'][0]['HostPort']}"
+        return f"http://{self.address}:{ports['8188/tcp'][0]['HostPort']}"
 
     def run(self, command: str) -> Any:
         """Run a command with a limit inside the container: an exec's output has no timeout of its own."""
@@ -173,8 +179,9 @@ class Instance:
 class Instances:
     """Starts containers and removes those that it started."""
 
-    def __init__(self, client: docker.DockerClient, *, with_models: bool) -> None:
-        self._client = client
+    def __init__(self, where: engine.Engine, *, with_models: bool) -> None:
+        self._where = where
+        self._client = where.client
         self._with_models = with_models
         self._volumes: list[Volume] = []
         self._mine: list[Container] = []
@@ -182,11 +189,11 @@ class Instances:
     def start(self, image: Image | str, env: dict[str, str] | None = None, **options: Any) -> Instance:
         token = (env or {}).get("GESSO_TOKEN") or secrets.token_urlsafe(24)
         if "network_mode" not in options:
-            options.setdefault("ports", {"8188/tcp": ("127.0.0.1", None)})
+            options.setdefault("ports", {"8188/tcp": (self._where.bind, None)})
         environment = {"GESSO_TOKEN": token, **(env or {})}
         container = self._client.containers.run(image, detach=True, environment=environment, **options)
         self._mine.append(container)
-        return Instance(container, token, self._with_models)
+        return Instance(container, token, self._with_models, self._where.host)
 
     def start_idle(self, image: Image | str, **options: Any) -> Instance:
         """Start a trial in which nothing runs but its mirror: that can be told how to behave before all else begins.
@@ -224,8 +231,8 @@ class Instances:
 
 
 @pytest.fixture(scope="session")
-def instances(client: docker.DockerClient, manifest: Manifest) -> Iterator[Instances]:
-    mine = Instances(client, with_models=manifest.trial)
+def instances(where: engine.Engine, manifest: Manifest) -> Iterator[Instances]:
+    mine = Instances(where, with_models=manifest.trial)
     yield mine
     mine.remove()
 

@@ -1,0 +1,74 @@
+"""`invoke test --arch A`: run the contract of an image (tests/image) on one, and give what it found."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gesso import proc, report
+from gesso.errors import BuildError, CheckError
+from gesso.image import checked, engine
+from gesso.image.plan import tags_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gesso.settings import Selection
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is tested (`image` by name, else as the build named it), how much of it, and where the results go."""
+
+    image: str | None = None
+    only: str | None = None
+    junit: str | None = None
+    as_json: bool = False
+
+
+def words(selection: Selection, ask: Ask, junit: Path) -> list[str]:
+    """Give pytest's words. Pure."""
+    found = ["tests/image", "-p", "no:cacheprovider", "-p", "tests.image.reporter", f"--junitxml={junit}"]
+    found += ["-o", "junit_family=xunit2", "-o", f"junit_suite_name=gesso-{selection.arch}"]
+    found += [f"--gesso-arch={selection.arch}", *["--gesso-trial"] * selection.trial]
+    found += [f"--gesso-overlay={path.resolve()}" for path in selection.overlays]
+    found += [f"--gesso-image={ask.image}"] if ask.image else []
+    return found + (["-k", ask.only] if ask.only else [])
+
+
+def run(selection: Selection, ask: Ask, env: Mapping[str, str]) -> None:
+    """Test one image. What it found is kept by the image's id, as a report and as JUnit XML.
+
+    Raises CheckError where a check failed, BuildError where there is no engine or no such image.
+    """
+    engine.find()
+    name = ask.image or tags_of(selection.arch, trial=selection.trial)[0]
+    image = _image(name, selection)
+    junit = Path(ask.junit).resolve() if ask.junit else checked.folder(env, image) / "junit.xml"
+    junit.parent.mkdir(parents=True, exist_ok=True)
+    tell = report.say if ask.as_json else report.result
+    done = proc.stream([sys.executable, "-m", "pytest", *words(selection, ask, junit)], tell,
+                       cwd=selection.project.root)  # fmt: skip
+    found = checked.read(env, image)
+    if ask.as_json and found is not None:
+        report.result_json(json.loads(found.model_dump_json()))
+    if not done.ok:
+        raise CheckError("image tests failed", f"the output above says why; JUnit XML is in {junit}")
+
+
+def _image(name: str, selection: Selection) -> str:
+    """Give an image's id; one that is named by its registry is pulled where it is not here."""
+    for attempt in range(2):
+        found = proc.run(["docker", "image", "inspect", "--format", "{{.Id}}", name], timeout=60)
+        if found.ok:
+            return found.stdout.strip()
+        if attempt or "/" not in name:
+            break
+        report.say(f"pulling {name}")
+        pulled = proc.run(["docker", "pull", "--quiet", name])
+        if not pulled.ok:
+            raise BuildError(f"{name} cannot be pulled: {pulled.tail(1)}", "check the name, and `docker login`")
+    raise BuildError(f"there is no image {name}", f"build it with `invoke build {selection.flags}`")

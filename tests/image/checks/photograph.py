@@ -1,0 +1,226 @@
+"""A photograph of an image: its config, its layers, and every file, read from outside. Nothing in the image is run.
+
+`docker save` gives an archive of layer archives, in either store's form. They are read as a stream, once; of a file
+only what the checks ask for is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+from dataclasses import dataclass, field, replace
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+_CHUNK = 1 << 20
+_KEEP = 2 << 20  # bytes; of these nothing that is larger is kept
+_KEPT = re.compile(
+    r"(opt/gesso/(?!venv/|models/|mirror/files/).*|usr/local/.*|etc/.*|var/lib/dpkg/(status|info/.*\.(list|md5sums))"
+    r"|var/lib/apt/extended_states|.*/pyvenv\.cfg|.*\.dist-info/(RECORD|METADATA)|.*\.pth)\Z"
+)
+_WHOLE = re.compile(r"opt/gesso/(spare|wheels)/.*\Z")
+_GIT = "opt/ComfyUI/"  # here a file's id in git is wanted too
+_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file, folder or link. `mode` has the permission bits; `content` is there only where a check reads it.
+
+    `blob` is the id that git gives to the content (only below ComfyUI); `target` what a link leads to; `layer` the
+    index of the layer that it comes from.
+    """
+
+    kind: str  # file, folder, link, or other
+    mode: int
+    owner: tuple[int, int] = (0, 0)
+    size: int = 0
+    sha256: str = ""
+    md5: str = ""
+    blob: str = ""
+    target: str = ""
+    content: bytes | None = None
+    layer: int = 0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that looks like a secret: in which layer, in which file, and what it looks like. Never the secret."""
+
+    layer: int
+    path: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """All of an image. Paths are relative to /; `sizes` are bytes of each layer, unpacked."""
+
+    config: Mapping[str, Any]
+    files: Mapping[str, Entry]
+    sizes: tuple[int, ...]
+    secrets: tuple[Finding, ...] = ()
+    parts: tuple[Mapping[str, Entry], ...] = field(default=(), repr=False)  # each layer's own entries
+
+    def text(self, path: str) -> str:
+        """Give a kept file's text; empty where it is not there."""
+        found = self.files.get(path)
+        return (found.content or b"").decode("utf-8", "replace") if found else ""
+
+    def below(self, folder: str) -> Iterator[tuple[str, Entry]]:
+        """Give what lies below a folder, by its path in it."""
+        return ((path[len(folder) :], entry) for path, entry in self.files.items() if path.startswith(folder))
+
+
+@dataclass
+class _Layer:
+    entries: dict[str, Entry]
+    size: int
+    secrets: list[tuple[str, str]]
+
+
+def take(saved: Iterable[bytes], search: Callable[[bytes], Iterable[str]] = lambda _: ()) -> Photograph:
+    """Read what `docker save` gives; `search` names what looks like a secret in a piece of any file of any layer."""
+    blobs: dict[str, _Layer] = {}
+    texts: dict[str, bytes] = {}
+    with tarfile.open(fileobj=_Stream(saved), mode="r|") as outer:
+        for member in outer:
+            if not member.isfile():
+                continue
+            source = outer.extractfile(member)
+            assert source is not None
+            head = _Peeked(source)
+            if head.begins_with_json():
+                texts[member.name] = head.read()
+            elif (layer := _layer(head, search)) is not None:
+                blobs[member.name] = layer
+    manifest = json.loads(texts["manifest.json"])[0]
+    config = json.loads(texts[manifest["Config"]])
+    layers = [blobs[name] for name in manifest["Layers"]]
+    secrets = [Finding(at, path, what) for at, layer in enumerate(layers) for path, what in layer.secrets]
+    parts = tuple({p: replace(e, layer=at) for p, e in layer.entries.items()} for at, layer in enumerate(layers))
+    return Photograph(config, stack(parts), tuple(layer.size for layer in layers), tuple(secrets), parts)
+
+
+def stack(layers: Iterable[Mapping[str, Entry]]) -> dict[str, Entry]:
+    """Lay layers over each other as an engine does: whiteouts take away what lies below."""
+    files: dict[str, Entry] = {}
+    for layer in layers:
+        for path in layer:
+            folder, _, name = path.rpartition("/")
+            if name == _OPAQUE:
+                _remove(files, f"{folder}/")
+            elif name.startswith(_WHITEOUT):
+                gone = f"{folder}/{name[len(_WHITEOUT) :]}".lstrip("/")
+                files.pop(gone, None)
+                _remove(files, f"{gone}/")
+        for path, entry in layer.items():
+            if not path.rpartition("/")[2].startswith(_WHITEOUT):
+                if entry.kind != "folder" and files.get(path, entry).kind == "folder":
+                    _remove(files, f"{path}/")
+                files[path] = entry
+    return files
+
+
+def _remove(files: dict[str, Entry], prefix: str) -> None:
+    for path in [path for path in files if path.startswith(prefix)]:
+        del files[path]
+
+
+def _layer(source: _Peeked, search: Callable[[bytes], Iterable[str]]) -> _Layer | None:
+    """Read one layer's archive, packed or not; None for what is none."""
+    layer = _Layer({}, 0, [])
+    try:
+        with tarfile.open(fileobj=source, mode="r|*") as archive:
+            for member in archive:
+                path = member.name.removeprefix("./").strip("/")
+                if not path or path == ".":
+                    continue
+                content = archive.extractfile(member) if member.isreg() else None
+                entry, found = _entry(path, member, content, search)
+                if member.islnk():
+                    entry = layer.entries.get(member.linkname.removeprefix("./").strip("/"), entry)
+                layer.entries[path] = entry
+                layer.size += member.size
+                layer.secrets += [(path, what) for what in found]
+    except tarfile.ReadError:
+        return None
+    return layer
+
+
+def _entry(
+    path: str, member: tarfile.TarInfo, content: IO[bytes] | None, search: Callable[[bytes], Iterable[str]]
+) -> tuple[Entry, set[str]]:
+    base = Entry("other", member.mode & 0o7777, (member.uid, member.gid))
+    if member.isdir():
+        return replace(base, kind="folder"), set()
+    if member.issym():
+        return replace(base, kind="link", target=member.linkname), set(search(member.linkname.encode()))
+    if content is None:
+        return base, set()
+    sha256, md5, kept, found = hashlib.sha256(), hashlib.md5(usedforsecurity=False), bytearray(), set()
+    blob = hashlib.sha1(b"blob %d\0" % member.size, usedforsecurity=False) if path.startswith(_GIT) else None
+    keep = bool(_WHOLE.match(path)) or (member.size <= _KEEP and bool(_KEPT.match(path)))
+    tail = b""
+    while piece := content.read(_CHUNK):
+        sha256.update(piece)
+        md5.update(piece)
+        if blob is not None:
+            blob.update(piece)
+        if keep:
+            kept += piece
+        found |= set(search(tail + piece))
+        tail = piece[-256:]  # a secret may lie across two pieces
+    whole = replace(base, kind="file", size=member.size, sha256=sha256.hexdigest(), md5=md5.hexdigest(),
+                    blob=blob.hexdigest() if blob else "", content=bytes(kept) if keep else None)  # fmt: skip
+    return whole, found
+
+
+class _Stream(io.RawIOBase):
+    """Pieces of bytes as a file that can be read once."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        got = [self._rest]
+        have = len(self._rest)
+        while size < 0 or have < size:
+            piece = next(self._pieces, None)
+            if piece is None:
+                break
+            got.append(piece)
+            have += len(piece)
+        whole = b"".join(got)
+        cut = len(whole) if size < 0 else size
+        self._rest = whole[cut:]
+        return whole[:cut]
+
+
+class _Peeked(io.RawIOBase):
+    """A file whose first bytes were looked at."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+        self._head = source.read(1)
+
+    def begins_with_json(self) -> bool:
+        return self._head in {b"{", b"["}
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        head, self._head = self._head, b""
+        if size < 0:
+            return head + self._source.read()
+        return head + self._source.read(size - len(head)) if head else self._source.read(size)

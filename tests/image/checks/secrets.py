@@ -1,0 +1,95 @@
+"""What looks like a secret, in any layer (also where a later one removes it), in the config and in the history."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from .photograph import Finding, Photograph
+
+NAMES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "CIVITAI_TOKEN", "VAST_API_KEY", "GESSO_TOKEN", "GESSO_CANARY",
+         "UV_INDEX_PASSWORD", "COSIGN_PASSWORD", "GITHUB_TOKEN", "GH_TOKEN")  # fmt: skip
+_OURS = "the value of "
+_LONG = 8  # characters; a shorter value would be found everywhere by chance
+
+# Forms that no ordinary text has, each with what is looked for first: a search for a literal is a hundred times as
+# fast. They are those that their issuers document.
+_FORMS = {
+    "a Hugging Face token": (b"hf_", rb"hf_(?<![A-Za-z0-9_]hf_)[A-Za-z0-9]{34}(?![A-Za-z0-9])"),
+    "a GitHub token": (b"gh", rb"gh[pousr]_(?<![A-Za-z0-9]gh._)[A-Za-z0-9]{36}(?![A-Za-z0-9])"),
+    "a fine-grained GitHub token": (b"github_pat_", rb"github_pat_[A-Za-z0-9_]{82}"),
+    "a package index's token": (b"pypi-AgE", rb"pypi-AgE[A-Za-z0-9_-]{60,}"),
+    "an AWS key": (b"AKIA", rb"AKIA(?<![A-Za-z0-9]AKIA)[0-9A-Z]{16}(?![A-Za-z0-9])"),
+    "a Slack token": (b"xox", rb"xox[abprs]-[0-9]{8,}-[0-9A-Za-z-]{10,}"),
+    "a private key": (b"PRIVATE KEY-----", rb"-----BEGIN [A-Z ]{0,12}PRIVATE KEY-----\s*[A-Za-z0-9+/=\s]{120,}"),
+    "an address with a password": (b"://", rb"://[A-Za-z0-9._~%+-]{1,64}:[^\s/@:'\"<>{}$\\]{6,128}@[a-z0-9.-]+"),
+    "a registry login": (b'"auth"', rb'"auth"\s*:\s*"[A-Za-z0-9+/]{16,}={0,2}"'),
+    "a bearer token": (b"earer ", rb"earer (?<=[Aa]uthorization: [Bb]earer )[A-Za-z0-9._~+/-]{20,}"),
+}
+_SEARCHED = {what: (hint, re.compile(form)) for what, (hint, form) in _FORMS.items()}
+PLACES = re.compile(
+    r"(.*/)?(\.netrc|_netrc|\.git-credentials|\.pypirc|\.docker/config\.json|\.aws/credentials|\.ssh/(?!known_hosts).+"
+    r"|\.env|\.cache/huggingface/token|\.huggingface/token|id_(rsa|ed25519|ecdsa)|vast_api_key|\.vast_api_key)\Z"
+)
+
+
+def search(canaries: Mapping[str, str]) -> Callable[[bytes], Iterable[str]]:
+    """Make the search for a photograph: `canaries` are secrets of this very machine, by the name of their variable."""
+    known = {name: value.encode() for name, value in canaries.items()}
+
+    def find(piece: bytes) -> Iterable[str]:
+        for name, value in known.items():
+            if value in piece:
+                yield f"{_OURS}{name}"
+        for what, (hint, form) in _SEARCHED.items():
+            if hint in piece and form.search(piece):
+                yield what
+
+    return find
+
+
+def canaries(env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Give the secrets of this machine's environment that must be in no image."""
+    return {name: env[name] for name in NAMES if len(env.get(name, "")) >= _LONG}
+
+
+def problems(photo: Photograph, known: Mapping[str, str], public: Collection[str]) -> list[str]:
+    """Name each place; the secret itself is never shown.
+
+    `public` are the digests of files that anybody can download: an example of a token in one of them is none. A value
+    of this machine's is one everywhere.
+    """
+    found = {
+        f"layer {finding.layer}: {finding.path}: {finding.what}"
+        for finding in photo.secrets
+        if finding.what.startswith(_OURS) or not _is_public(photo, finding, public)
+    }
+    find = search(known)
+    said = {"config": photo.config["config"], "history": photo.config["history"]}
+    for where, part in said.items():
+        found |= {f"{where}: {what}" for what in find(json.dumps(part).encode())}
+    for at, layer in enumerate(photo.parts):
+        kept = (path for path, entry in layer.items() if entry.kind == "file" and entry.size)
+        found |= {f"layer {at}: {path}: a file that holds secrets" for path in kept if PLACES.match(path)}
+    for row in photo.config["history"]:
+        for name in NAMES:
+            if re.search(rf"\b{name}=(?!\$)[^\s\"']{{4,}}", row.get("created_by", "")):
+                found.add(f"history: {name} is given a value")
+    return sorted(found)
+
+
+def _is_public(photo: Photograph, finding: Finding, public: Collection[str]) -> bool:
+    """Tell whether it is in a file as published, or in the bytecode of one."""
+    entry = photo.parts[finding.layer].get(finding.path)
+    if entry is None:
+        return False
+    if entry.sha256 in public:
+        return True
+    folder, cached, name = finding.path.rpartition("__pycache__/")
+    source = photo.files.get(f"{folder}{name.partition('.')[0]}.py") if cached else None
+    return source is not None and source.sha256 in public

@@ -1,0 +1,105 @@
+"""What a run on an image found: a summary for a person, and a report that is kept by the image's id.
+
+A check that could not run is counted by itself, with its reason: it is no pass.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gesso.image import checked
+from gesso.image.build import prepare
+from gesso.image.checked import Case, Checked
+from gesso.image.plan import tags_of
+from gesso.settings import Project, Selection
+
+from . import engine
+
+if TYPE_CHECKING:
+    from _pytest.terminal import TerminalReporter
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Reporter:
+    """Hears every outcome; under xdist it is the controller's, which hears all workers."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._began = time.monotonic()
+        self._outcomes: dict[str, tuple[str, str]] = {}
+        self.kept: Checked | None = None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take one phase of one test: of its three the worst counts."""
+        name = report.nodeid.rpartition("/")[2]
+        was = self._outcomes.get(name, ("", ""))[0]
+        if report.failed:
+            said = str(report.longrepr).strip().splitlines()
+            lines = [line[1:].strip() for line in said if line.startswith("E ")] or said[-1:]
+            self._outcomes[name] = ("failed", " ".join(lines[:3])[:400])
+        elif report.skipped and was != "failed":
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            self._outcomes[name] = ("not run", reason.removeprefix("Skipped: "))
+        elif report.when == "call" and not was:
+            self._outcomes[name] = ("passed", "")
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Keep the report, but for a run that was broken off or asked only what there is."""
+        option = self._config.option
+        if exitstatus not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED} or option.collectonly:
+            return
+        selection = Selection(Project(ROOT), option.gesso_arch, tuple(map(Path, option.gesso_overlay)),
+                              option.gesso_trial)  # fmt: skip
+        try:
+            where = engine.connect()
+            reference = option.gesso_image or tags_of(selection.arch, trial=selection.trial)[0]
+            image = where.client.images.get(reference)
+        except Exception:  # noqa: BLE001 - the tests have said what is wrong with the engine, or with the name
+            return
+        part = bool(option.keyword or option.markexpr or getattr(option, "gesso_part", False))
+        self.kept = Checked(
+            image=str(image.id), arch=selection.arch, trial=selection.trial, lock=prepare(selection)[1].lock.sha256,
+            contract=checked.contract_of(ROOT / "tests" / "image"), whole=not part,
+            passed=sum(outcome == "passed" for outcome, _ in self._outcomes.values()),
+            failed=self._cases("failed"), not_run=self._cases("not run"),
+            seconds=round(time.monotonic() - self._began, 1), at=checked.now(),
+        )  # fmt: skip
+        checked.write(os.environ, self.kept)
+
+    def _cases(self, wanted: str) -> tuple[Case, ...]:
+        return tuple(Case(name=name, reason=reason) for name, (outcome, reason) in self._outcomes.items()
+                     if outcome == wanted)  # fmt: skip
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
+        """Print what each part of the contract came to, and where it is kept."""
+        areas: dict[str, Counter[str]] = {}
+        for name, (outcome, _) in self._outcomes.items():
+            areas.setdefault(name.partition("::")[0], Counter())[outcome] += 1
+        if not areas:
+            return
+        out = terminalreporter
+        out.section("the image's contract")
+        for area, counts in sorted(areas.items()):
+            words = ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("passed", "failed", "not run")
+                              if counts[outcome])  # fmt: skip
+            out.write_line(f"  {'!' if counts['failed'] else ' '} {area.removesuffix('.py'):<24} {words}")
+        for case in self._cases("not run"):
+            out.write_line(f"    not run: {case.name.partition('::')[2]}: {case.reason}")
+        if self.kept is not None:
+            state = "green" if self.kept.green else "not green" if self.kept.whole else "a part only"
+            out.write_line(f"  image {self.kept.image[:19]}, {state}, kept in "
+                           f"{checked.folder(os.environ, self.kept.image)}")  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Listen, in the one process that hears all outcomes."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Reporter(config), "gesso-reporter")
