@@ -184,20 +184,17 @@ def _generated() -> dict[Path, str]:
     return texts
 
 
-def test(
-    arch: str | None, overlays: Sequence[str], *, trial: bool, image: str | None, only: str | None,
-    as_json: bool, junit: str | None,
-) -> None:  # fmt: skip
+def test(arch: str | None, overlays: Sequence[str], ask: contract.Ask, *, trial: bool) -> None:
     """Run the project's own tests, or with `arch` the contract of a built image (`only` a part of it)."""
     os.chdir(PROJECT.root)
     if arch is not None:
         selection = select(PROJECT, arch, overlays, trial=trial)
-        contract.run(selection, contract.Ask(image, only, junit, as_json), os.environ)
-    elif image is None and only is None and junit is None and not as_json:
+        contract.run(selection, ask, os.environ)
+    elif ask == contract.Ask():
         owntests.run()
     else:
-        raise ManifestError("--image, --only, --junit and --json need --arch: what the image should be",
-                            "add --arch NAME")  # fmt: skip
+        flags = "--image, --only, --own, --workers, --junit and --json"
+        raise ManifestError(f"{flags} need --arch: what the image should be", "add --arch NAME")
 
 
 def real_run(only: str | None = None) -> None:

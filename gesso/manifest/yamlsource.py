@@ -131,9 +131,7 @@ def parse(data: bytes, name: str) -> tuple[Tree | None, list[Problem]]:
     return tree, list(problems)
 
 
-@functools.lru_cache(
-    maxsize=16
-)  # all manifests extend the same file, and a check looks at each several times
+@functools.lru_cache(maxsize=16)  # all manifests extend the same file, and a check looks at each several times
 def _parse(data: bytes, name: str) -> tuple[Tree | None, Sequence[Problem]]:  # noqa: PLR0911 - a way out for each fault
     start = Mark(name, 1)
     if len(data) > MAX_BYTES:
