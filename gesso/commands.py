@@ -193,7 +193,7 @@ def test(arch: str | None, overlays: Sequence[str], ask: contract.Ask, *, trial:
     elif ask == contract.Ask():
         owntests.run()
     else:
-        flags = "--image, --only, --own, --workers, --junit and --json"
+        flags = "--image, --only, --own, --workers, --junit, --json and --sabotage"
         raise ManifestError(f"{flags} need --arch: what the image should be", "add --arch NAME")
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+WHOLE, LAST = "checked.json", "last.json"
 FRESH = timedelta(days=7)  # the image's bytes do not age; what is known of them does
 
 
@@ -61,20 +62,26 @@ def folder(env: Mapping[str, str], image: str) -> Path:
     return cache_root(env) / "reports" / image.removeprefix("sha256:")
 
 
-def write(env: Mapping[str, str], checked: Checked) -> Path:
-    """Keep a report, in place of the image's last one; give its path."""
-    path = folder(env, checked.image) / "checked.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, checked.model_dump_json(indent=1) + "\n")
-    return path
+def write(env: Mapping[str, str], checked: Checked) -> None:
+    """Keep a report as the image's last one, and as the one that vouches for it.
+
+    A part that passed says nothing about the rest: it leaves a report on the whole in its place.
+    """
+    where = folder(env, checked.image)
+    where.mkdir(parents=True, exist_ok=True)
+    text = checked.model_dump_json(indent=1) + "\n"
+    replace(where / LAST, text)
+    kept = read(env, checked.image)
+    if checked.whole or checked.failed or kept is None or not kept.whole:
+        replace(where / WHOLE, text)
 
 
-def read(env: Mapping[str, str], image: str) -> Checked | None:
-    """Give the last report on an image; None where there is none.
+def read(env: Mapping[str, str], image: str, name: str = WHOLE) -> Checked | None:
+    """Give the report that vouches for an image, or its last one; None where there is none.
 
     Raises CheckError for one that cannot be read.
     """
-    path = folder(env, image) / "checked.json"
+    path = folder(env, image) / name
     try:
         return Checked.model_validate_json(path.read_bytes())
     except FileNotFoundError:

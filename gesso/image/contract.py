@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gesso import proc, report
-from gesso.errors import BuildError, CheckError
+from gesso.errors import BuildError, CheckError, ManifestError
 from gesso.image import checked, engine
 from gesso.image.plan import tags_of
 
@@ -32,6 +32,7 @@ class Ask:
     only: str | None = None
     junit: str | None = None
     as_json: bool = False
+    sabotage: bool = False  # not the image is tested, but the tests: on bad images that are made of it
     own: bool = False
     workers: int = 0
 
@@ -43,36 +44,42 @@ def workers_on(cores: int) -> int:
 
 def words(selection: Selection, ask: Ask, junit: Path) -> list[str]:
     """Give pytest's words. Pure."""
-    found = ["tests/image", "-p", "no:cacheprovider", "-p", "tests.image.reporter", f"--junitxml={junit}"]
+    suite = ["tests/sabotage"] if ask.sabotage else ["tests/image", "-p", "tests.image.reporter"]
+    found = [*suite, "-p", "no:cacheprovider", f"--junitxml={junit}"]
     found += ["-o", "junit_family=xunit2", "-o", f"junit_suite_name=gesso-{selection.arch}"]
     found += [f"--gesso-arch={selection.arch}", *["--gesso-trial"] * selection.trial]
     found += [f"--gesso-overlay={path.resolve()}" for path in selection.overlays]
     found += [f"--gesso-image={ask.image}"] if ask.image else []
     found += ["--gesso-part"] if ask.own else []
     workers = ask.workers or workers_on(os.cpu_count() or 1)
-    found += [f"-n{workers}"] if workers > 1 else []
+    found += [f"-n{workers}"] if workers > 1 and not ask.sabotage else []
     return found + (["-k", ask.only] if ask.only else [])
 
 
 def run(selection: Selection, ask: Ask, env: Mapping[str, str]) -> None:
     """Test one image. What it found is kept by the image's id, as a report and as JUnit XML.
 
-    Raises CheckError where a check failed, BuildError where there is no engine or no such image.
+    Raises CheckError where a check failed, BuildError where there is no engine or no such image, ManifestError for
+    what cannot be asked.
     """
+    if ask.sabotage and not selection.trial:
+        raise ManifestError("--sabotage makes bad images of the trial's", "add --trial")
     engine.find()
     name = ask.image or tags_of(selection.arch, trial=selection.trial)[0]
     image = _image(name, selection)
-    junit = Path(ask.junit).resolve() if ask.junit else checked.folder(env, image) / "junit.xml"
+    kept = checked.folder(env, image) / ("sabotage.xml" if ask.sabotage else "junit.xml")
+    junit = Path(ask.junit).resolve() if ask.junit else kept
     junit.parent.mkdir(parents=True, exist_ok=True)
     here = replace(ask, image=image)  # by its id: tests of other workers build images that take its name for a while
     tell = report.say if ask.as_json else report.result
     done = proc.stream([sys.executable, "-m", "pytest", *words(selection, here, junit)], tell,
                        cwd=selection.project.root)  # fmt: skip
-    found = checked.read(env, image)
+    found = None if ask.sabotage else checked.read(env, image, checked.LAST)
     if ask.as_json and found is not None:
         report.result_json(json.loads(found.model_dump_json()))
     if not done.ok:
-        raise CheckError("image tests failed", f"the output above says why; JUnit XML is in {junit}")
+        what = "sabotage went unnoticed, or a test" if ask.sabotage else "image tests"
+        raise CheckError(f"{what} failed", f"the output above says why; JUnit XML is in {junit}")
 
 
 def _image(name: str, selection: Selection) -> str:

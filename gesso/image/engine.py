@@ -119,6 +119,8 @@ def bootstrap_base(suite: str, say: Callable[[str], None]) -> str:
         )
     slim = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
     excludes = [f"--dpkgopt=path-exclude={path}" for path in slim]
+    # mmdebstrap copies these from this machine: its name and its resolver are nobody's business in an image.
+    excludes.append('--customize-hook=rm -f "$1/etc/hostname" "$1/etc/resolv.conf"')
     script = 'mmdebstrap --quiet --variant=minbase --include=ca-certificates "$@" | docker import - "$0"'
     words = ["bash", "-o", "pipefail", "-c", script, name, *excludes, suite, "-", mirror]
     result = proc.run(words, timeout=900)

@@ -47,15 +47,20 @@ def history(photo: Photograph, expected: Expected) -> list[str]:
     if len(found) != len(wanted):
         problems.append(f"{len(found)} steps that make layers, the Dockerfile has {len(wanted)}")
     strangers = [row for row in photo.config["history"] if row not in rows and not row.get("empty_layer")]
-    base = len(photo.sizes) - len(wanted)
-    if len(strangers) != base or photo.config["history"][: len(strangers)] != strangers:
+    if len(strangers) != base_layers(photo, expected) or photo.config["history"][: len(strangers)] != strangers:
         problems.append("there are layers that no Dockerfile made")
     return problems
 
 
 def base_layers(photo: Photograph, expected: Expected) -> int:
-    """Give how many of the lowest layers are the base image's."""
-    return len(photo.sizes) - sum(step.word in {"RUN", "COPY", "WORKDIR"} for step in expected.steps(photo))
+    """Give how many of the lowest layers are the base image's: those that come before the Dockerfile's first step."""
+    first = next(step.as_history for step in expected.steps(photo) if step.word in {"RUN", "COPY", "WORKDIR"})
+    layers = 0
+    for row in photo.config["history"]:
+        if " ".join(row.get("created_by", "").removesuffix("# buildkit").split()) == first:
+            return layers
+        layers += not row.get("empty_layer", False)
+    return 0  # no such step: nothing is known to be the base's
 
 
 def final_layer(photo: Photograph, expected: Expected) -> list[str]:

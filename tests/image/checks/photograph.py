@@ -84,13 +84,20 @@ class _Layer:
     secrets: list[tuple[str, str]]
 
 
-def take(saved: Iterable[bytes], search: Callable[[bytes], Iterable[str]] = lambda _: ()) -> Photograph:
-    """Read what `docker save` gives; `search` names what looks like a secret in a piece of any file of any layer."""
-    blobs: dict[str, _Layer] = {}
+def take(
+    saved: Iterable[bytes],
+    search: Callable[[bytes], Iterable[str]] = lambda _: (),
+    seen: dict[str, _Layer] | None = None,
+) -> Photograph:
+    """Read what `docker save` gives; `search` names what looks like a secret in a piece of any file of any layer.
+
+    `seen` keeps layers by their digest, for several images that share them: it is added to.
+    """
+    blobs: dict[str, _Layer] = seen if seen is not None else {}
     texts: dict[str, bytes] = {}
     with tarfile.open(fileobj=_Stream(saved), mode="r|") as outer:
         for member in outer:
-            if not member.isfile():
+            if not member.isfile() or member.name in blobs:
                 continue
             source = outer.extractfile(member)
             assert source is not None

@@ -1,0 +1,39 @@
+"""On a machine with a GPU: ComfyUI's torch sees it. Elsewhere this is not run, and said to be so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from docker.types import DeviceRequest
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.images import Image
+
+    from .conftest import Instance, Instances
+
+
+@pytest.fixture(scope="module")
+def accelerated(
+    client: docker.DockerClient, image: Image, instances: Instances, pytestconfig: pytest.Config
+) -> Instance:
+    info: dict[str, Any] = client.info()
+    if "nvidia" not in info.get("Runtimes", {}) and not info.get("DiscoveredDevices"):
+        pytest.skip("this engine has no GPU: this was not run")
+    if pytestconfig.getoption("--gesso-trial"):
+        pytest.skip("a trial has no torch: this was not run")
+    everything = DeviceRequest(count=-1, capabilities=[["gpu"]])
+    return instances.start(image, entrypoint=["sleep", "infinity"], device_requests=[everything])
+
+
+def test_torch_sees_the_gpu_and_can_compute_on_it(accelerated: Instance) -> None:
+    script = "import torch; x = torch.ones(64, 64, device='cuda'); print(float((x @ x).sum()))"
+    done = accelerated.run(f'python -c "{script}"')
+    assert done.rc == 0, done.stderr
+    assert float(done.stdout) == 64.0**3
+
+
+def test_the_driver_is_new_enough_for_the_locked_cuda(accelerated: Instance) -> None:
+    done = accelerated.run("python -c 'import torch; print(torch.version.cuda, torch.cuda.get_device_name())'")
+    assert done.rc == 0, done.stderr

@@ -1,0 +1,1 @@
+"""Bad images, and the tests that must catch them."""

@@ -1,0 +1,76 @@
+"""`invoke test --arch A --trial --sabotage`: which image is spoiled, and the table at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gesso.image.plan import tags_of
+from gesso.settings import Project, Selection
+from tests.image import engine
+from tests.image.checks.expected import Expected, expect
+
+if TYPE_CHECKING:
+    import docker
+    from _pytest.terminal import TerminalReporter
+
+ROOT = Path(__file__).resolve().parents[2]
+CAUGHT = "caught by"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("gesso")
+    group.addoption("--gesso-arch", default="sdxl")
+    group.addoption("--gesso-trial", action="store_true")
+    group.addoption("--gesso-overlay", action="append", default=[])
+    group.addoption("--gesso-image", default=None)
+
+
+@pytest.fixture(scope="session")
+def selection(pytestconfig: pytest.Config) -> Selection:
+    if not pytestconfig.getoption("--gesso-trial"):
+        pytest.skip("bad images are made from the trial's: run with --trial; this was not run")
+    return Selection(Project(ROOT), pytestconfig.getoption("--gesso-arch"), (), trial=True)
+
+
+@pytest.fixture(scope="session")
+def client() -> docker.DockerClient:
+    return engine.connect().client
+
+
+@pytest.fixture(scope="session")
+def good(client: docker.DockerClient, selection: Selection, pytestconfig: pytest.Config) -> str:
+    """The good image's name."""
+    name = str(pytestconfig.getoption("--gesso-image") or tags_of(selection.arch, trial=True)[0])
+    engine.image(client, name, selection.flags)
+    return name
+
+
+@pytest.fixture(scope="session")
+def expectation(selection: Selection) -> Expected:
+    return expect(selection)
+
+
+@pytest.fixture(scope="session")
+def seen() -> dict[str, Any]:
+    """Layers that were read already: a bad image has all of the good one's but a few."""
+    return {}
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    rows: dict[str, tuple[str, str]] = {}
+    for outcome, mark in (("passed", ""), ("failed", "NOT ")):
+        for report in terminalreporter.stats.get(outcome, []):
+            for key, value in getattr(report, "user_properties", []):
+                if key == CAUGHT:
+                    name, _, tests = str(value).partition(": ")
+                    rows[name] = (mark, tests)
+    if not rows:
+        return
+    terminalreporter.section("sabotage")
+    for name, (mark, tests) in sorted(rows.items()):
+        terminalreporter.write_line(f"  {name:<24} {mark}caught by {tests or 'NOTHING'}")
+    caught = sum(not mark for mark, _ in rows.values())
+    terminalreporter.write_line(f"  {caught} of {len(rows)} caught by the test that claims it")
