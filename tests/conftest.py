@@ -27,7 +27,7 @@ def _measuring() -> Coverage | None:
     folder = os.environ.get("GESSO_COVERAGE")
     if not folder or "PYTEST_XDIST_WORKER" not in os.environ:
         return None
-    found = Coverage(data_file=f"{folder}/coverage", data_suffix=True)
+    found = Coverage(data_file=f"{folder}/.coverage", data_suffix=True)
     found.start()
     return found
 

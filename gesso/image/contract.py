@@ -70,7 +70,8 @@ def run(selection: Selection, ask: Ask, env: Mapping[str, str]) -> None:
     kept = checked.folder(env, image) / ("sabotage.xml" if ask.sabotage else "junit.xml")
     junit = Path(ask.junit).resolve() if ask.junit else kept
     junit.parent.mkdir(parents=True, exist_ok=True)
-    here = replace(ask, image=image)  # by its id: tests of other workers build images that take its name for a while
+    # By its id: tests of another worker build images that take its name for a while.
+    here = ask if ask.sabotage else replace(ask, image=image)
     tell = report.say if ask.as_json else report.result
     done = proc.stream([sys.executable, "-m", "pytest", *words(selection, here, junit)], tell,
                        cwd=selection.project.root)  # fmt: skip
