@@ -5,6 +5,8 @@ from invoke.tasks import task
 from gesso import commands, report
 from gesso.image.contract import Ask
 from gesso.publish.heal import Wish
+from gesso.publish.template.wish import Wish as VastWish
+from gesso.publish.template.wish import grant
 
 _ARCH = "the architecture: the name of a manifest (sdxl, flux)"
 _OVERLAY = "a YAML file laid over the manifest; may be given again"
@@ -109,6 +111,19 @@ def clean(_, models=False):
     """Remove the caches of sources and build contexts; the engine's images stay, and the models unless told."""
     with report.exit_codes():
         commands.clean(models=models)
+
+
+@task(
+    positional=["what"],
+    iterable=["overlay"],
+    help={"what": "offers (machines that fit, with the time and cost until they paint) or template (publish one)",
+          "arch": _ARCH, "overlay": _OVERLAY, "image": "NAME@DIGEST of the image in its registry", "json": _JSON,
+          "limit": "how many offers (default 20)", "dry_run": "print the whole template and what would change"},
+)  # fmt: skip
+def vast(_, what, arch="sdxl", overlay=None, image="", limit="", dry_run=False, json=False):
+    """Vast.ai: offers that fit an architecture, or the template of a pushed image."""
+    with report.exit_codes():
+        grant(VastWish(what, arch, image, tuple(overlay), limit, dry_run, json))
 
 
 @task(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gesso import owntests, proc, report
+from gesso.dotenv import with_tokens
 from gesso.errors import BuildError, CheckError, LockError, ManifestError
 from gesso.image import build as image_build
 from gesso.image import contract, locking, ownlocks, render
@@ -23,6 +24,7 @@ from gesso.manifest.load import load
 from gesso.manifest.lock import read_lock
 from gesso.manifest.schema import editor_schema
 from gesso.publish import heal as publish_heal
+from gesso.publish.template import render as template
 from gesso.settings import Project, Selection, cache_root, select
 
 if TYPE_CHECKING:
@@ -46,14 +48,9 @@ def build(  # noqa: PLR0913 - one keyword for each flag of the task
     selection = select(PROJECT, arch, overlays, trial=trial)
     with BuildView() as view:
         built = image_build.build(
-            selection,
-            os.environ,
-            image_build.Tell(view.say, view.on_event, view.on_model),
-            builder=builder,
-            names=tuple(tags),
-            cache=cache,
-            baking=baking,
-        )
+            selection, os.environ, image_build.Tell(view.say, view.on_event, view.on_model), builder=builder,
+            names=tuple(tags), cache=cache, baking=baking,
+        )  # fmt: skip
         for tag in tags if push else ():
             view.say(f"pushing {tag}")
             image_build.push(tag, view.say)
@@ -115,6 +112,7 @@ def _problems_of(selection: Selection) -> list[str]:
         base = image_build.base_reference(locked)
         decided = image_build.decide(PROJECT, manifest, locked, base=base, wheel="gesso.whl")
         render.dockerfile(decided, PROJECT.images)
+        template.check(manifest, locked)
     except (ManifestError, LockError, BuildError) as error:
         return [str(error)]
     return []
@@ -144,8 +142,8 @@ def _lock_one(selection: Selection, *, upgrade: bool) -> None:
     manifest = load(selection.manifest, selection.layers, root=PROJECT.root).manifest
     old = read_lock(selection.lock) if selection.lock.is_file() else None
     old_pins = read_pins(_read(selection.python_lock)) if selection.python_lock.is_file() else ()
-    sources = SourceCache(cache_root(os.environ))
-    resolver = Resolver(selection, manifest, sources, os.environ, report.say, upgrade=upgrade)
+    sources, tokens = SourceCache(cache_root(os.environ)), with_tokens(PROJECT.root, os.environ)
+    resolver = Resolver(selection, manifest, sources, tokens, report.say, upgrade=upgrade)
     new, text = resolver.resolve()
     changed = locking.write(selection, new, text)
     for line in locking.difference(old, new, old_pins, read_pins(text)):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gesso import report
+from gesso.dotenv import with_tokens
 from gesso.errors import LockError, ManifestError
 from gesso.manifest.load import load
 from gesso.manifest.lock import read_lock, stale_inputs
@@ -59,12 +60,16 @@ def _models(options: argparse.Namespace, layout: Layout) -> tuple[Model, ...]:
     return wanted.choose(models, options.names, options.tier)
 
 
-def _of_project(options: argparse.Namespace) -> tuple[Model, ...]:
+def _project() -> Project:
     here = Path.cwd()
     roots = [folder for folder in (here, *here.parents) if (folder / "manifests" / "common.yaml").is_file()]
     if not roots:
         raise ManifestError(f"{here}: holds no manifests/", "run this in a checkout of gesso")
-    selection = select(Project(roots[0]), options.arch, options.overlay, trial=options.trial)
+    return Project(roots[0])
+
+
+def _of_project(options: argparse.Namespace) -> tuple[Model, ...]:
+    selection = select(_project(), options.arch, options.overlay, trial=options.trial)
     manifest = load(selection.manifest, selection.layers, root=selection.project.root).manifest
     own = selection if selection.lock.is_file() or not selection.overlays else selection.without_overlays
     remedy = f"run `invoke lock {selection.flags}`"
@@ -90,13 +95,14 @@ def run_fetch(options: argparse.Namespace) -> int:
     """`gesso fetch`."""
     layout = Layout()
     models, folder = _models(options, layout), _folder(options, layout)
+    env = os.environ if options.arch is None else with_tokens(_project().root, os.environ)
     if options.events:
-        outcomes = fetch(models, folder, env=os.environ, on_event=_print_event)
+        outcomes = fetch(models, folder, env=env, on_event=_print_event)
     else:
         from gesso.models.view import FetchView  # noqa: PLC0415 - a tenth of a second that scripts need not pay
 
         with FetchView() as view:
-            outcomes = fetch(models, folder, env=os.environ, on_event=view.on_event)
+            outcomes = fetch(models, folder, env=env, on_event=view.on_event)
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
     if options.json:
         report.result_json({"ok": not failed, "models": [_outcome(outcome) for outcome in outcomes]})

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gesso.dotenv import with_tokens
 from gesso.errors import BuildError, ManifestError
 from gesso.image import trial
 from gesso.models.download.room import gigabytes
@@ -87,7 +88,7 @@ def bake(
         return Baked()
     folder = store(cache_root(env) / "models", models)
     with trial.mirror(project, models) if is_trial else nullcontext():
-        outcomes = fetch(models, folder, env=env, on_event=on_event)
+        outcomes = fetch(models, folder, env=with_tokens(project.root, env), on_event=on_event)
     for outcome in outcomes:
         if outcome.error is not None:
             raise outcome.error

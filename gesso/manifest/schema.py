@@ -8,8 +8,6 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
     ValidationInfo,
@@ -18,6 +16,8 @@ from pydantic import (
 )
 
 from gesso.manifest.folders import FOLDERS
+from gesso.manifest.strict import Strict
+from gesso.manifest.vast import VERSION, Vast
 
 SHA256 = r"^[0-9a-f]{64}$"
 PICKLE_SUFFIXES = (
@@ -39,7 +39,7 @@ CLASS_ID = r"^[A-Za-z0-9_ .+()/|-]{1,120}$"
 IMAGE = r"^[a-z0-9][a-z0-9._/:-]*:[A-Za-z0-9._-]+$"
 REF = r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$"
 FOLDER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
-CUDA = r"^[0-9]+\.[0-9]+$"
+CUDA = VERSION
 WORKFLOW = r"^[a-z0-9_]+$"
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
@@ -114,12 +114,6 @@ def _python_of_debian(version: str) -> str:
     if not re.fullmatch(r"3\.[0-9]{2}", version):
         raise ValueError('must be a Python version such as "3.13"')
     return version
-
-
-class Strict(BaseModel):
-    """Frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, defer_build=True)
 
 
 class Base(Strict):
@@ -266,6 +260,7 @@ class Manifest(Strict):
     classes: tuple[ClassId, ...] = Field(description="node classes without which Krita refuses the server")
     hardware: Hardware
     budget: Budget = Field(default=Budget(), description="a larger image is refused by its test: a host has to pull it")
+    vast: Vast = Field(default=Vast(), description="the template at Vast.ai")
     trial: Annotated[bool, Field(strict=True)] = Field(default=False, description="set by --trial only")
 
 

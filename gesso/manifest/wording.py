@@ -25,6 +25,7 @@ from gesso.manifest.schema import (
     WORKFLOW,
     Manifest,
 )
+from gesso.manifest.strict import UnshownError
 from gesso.manifest.yamlsource import Listing, Mapping, Problem, Tree, locate, name_of
 
 if typing.TYPE_CHECKING:
@@ -75,7 +76,7 @@ def dotted(tree: Tree, path: tuple[str | int, ...]) -> str:
 
 def problem_of(tree: Mapping, error: dict[str, Any]) -> Problem:
     """Give one of pydantic's errors as a problem at its place."""
-    path = tuple(error["loc"])
+    path = tuple(step for step in error["loc"] if step != "[key]")  # so pydantic says that a key itself is wrong
     return Problem(locate(tree, path), dotted(tree, path), _say(error, path))
 
 
@@ -87,7 +88,8 @@ def _say(error: dict[str, Any], path: tuple[str | int, ...]) -> str:
     if kind == "string_pattern_mismatch":
         return f"`{short(given)}` is not allowed; must be {PATTERNS_IN_WORDS[context['pattern']]}"
     if kind == "value_error":
-        shown = "" if given is None or isinstance(given, dict) else f"`{short(given)}` "
+        alone = given is None or isinstance(given, dict | list) or isinstance(context["error"], UnshownError)
+        shown = "" if alone else f"`{short(given)}` "
         return f"{shown}{context['error']}"
     expected = str(context.get("expected", "")).replace("'", "")
     simple = {
@@ -97,11 +99,15 @@ def _say(error: dict[str, Any], path: tuple[str | int, ...]) -> str:
         "int_type": f"must be a whole number without quotes, not {_kind_of(given)}",
         "greater_than": f"`{short(given)}` is not allowed; must be more than {context.get('gt')}",
         "string_type": f"must be text, not {_kind_of(given)}{'; put it in quotes' * isinstance(given, int)}",
+        "float_type": f"must be a number, not {_kind_of(given)}",
+        "float_parsing": f"must be a number, not {_kind_of(given)}",
         "tuple_type": f"must be a list, not {_kind_of(given)}",
+        "dict_type": f"must be a mapping of keys to values, not {_kind_of(given)}",
         "model_type": f"must be a mapping of keys to values, not {_kind_of(given)}",
         "model_attributes_type": f"must be a mapping of keys to values, not {_kind_of(given)}",
         "too_short": "must not be empty",
         "string_too_short": f"too short; give at least {context.get('min_length')} characters",
+        "string_too_long": f"too long; give at most {context.get('max_length')} characters",
     }
     return simple.get(kind, str(error["msg"]))
 
@@ -121,11 +127,13 @@ def _fields_at(model: type[BaseModel], path: tuple[str | int, ...]) -> Iterable[
         if isinstance(step, int):
             continue
         field = model.model_fields.get(step)
-        inner = [a for a in _types_in(field.annotation if field else None) if issubclass(a, BaseModel)]
+        if field is None:  # a key that the manifest's author chose, of a mapping to models
+            continue
+        inner = [a for a in _types_in(field.annotation) if issubclass(a, BaseModel)]
         if not inner:
             return ()
         model = inner[0]
-    return model.model_fields
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _types_in(annotation: Any) -> Iterable[type]:

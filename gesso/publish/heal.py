@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gesso import report
+from gesso.dotenv import with_tokens
 from gesso.errors import CheckError, ManifestError, PublishError
 from gesso.image import build
 from gesso.models.wanted import from_lock
@@ -61,8 +62,11 @@ def heal(project: Project, wish: Wish, env: Mapping[str, str], say: Callable[[st
     wish.checked()
     selection = select(project, wish.arch, wish.overlays, trial=wish.trial) if wish.arch else None
     if wish.no_ssh:
-        return _without_ssh(project, wish, Vast.of(env, say), say)
-    target = ssh.parse(wish.ssh) if wish.ssh else _address(Vast.of(env, say).running(int(wish.instance)))
+        return _without_ssh(project, wish, Vast.of(with_tokens(project.root, env), say), say)
+    if wish.ssh:
+        target = ssh.parse(wish.ssh)
+    else:
+        target = _address(Vast.of(with_tokens(project.root, env), say).running(int(wish.instance)))
     if wish.instance:
         say(f"instance {wish.instance}: its sshd is at {target}")
     asked = remote.Asked(wish.dry_run, wish.events, wish.as_json, selection, wish.comfyui)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 HOME = "https://console.vast.ai"
 _KEY = re.compile(r"[!-~]{8,512}\Z")  # printable, without blanks: it becomes a header
-_HOW = "make a key at console.vast.ai (Keys), then set VAST_API_KEY, or run `vastai set api-key`"
+NONE = "there is no key for Vast.ai: VAST_API_KEY is not set"
+_HOW = "make a key at console.vast.ai (Keys), then set VAST_API_KEY (or keep it in .env, see .env.example)"
 
 
 class Key(AuthBase):
@@ -59,7 +60,7 @@ def find(env: Mapping[str, str]) -> Key:
             raise PublishError(f"{path}: {getattr(error, 'strerror', None) or 'is no text'}", _HOW) from None
         if kept:
             return _checked(kept, str(path))
-    raise PublishError("there is no key for Vast.ai: VAST_API_KEY is not set", _HOW)
+    raise PublishError(NONE, _HOW)
 
 
 def _checked(secret: str, where: str) -> Key:

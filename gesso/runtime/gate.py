@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}\Z")
 _GIVEN = ("GESSO_TOKEN", "OPEN_BUTTON_TOKEN")
+_ASKS = ("OPEN_BUTTON_TOKEN", "1")  # how a template asks Vast.ai for a token: where none came, there is none
 _CERT, _KEY = "GESSO_TLS_CERT", "GESSO_TLS_KEY"
 _ADMIN = "GESSO_ADMIN_ORIGIN"
 _ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)(:[1-9]\d{0,4})?\Z", re.ASCII)
@@ -119,7 +120,8 @@ def token(layout: Layout, env: Mapping[str, str]) -> str:
     Raises CheckError for a token that would not keep anybody out.
     """
     for name in _GIVEN:
-        if value := env.get(name):
+        value = env.get(name)
+        if value and (name, value) != _ASKS:
             if not _TOKEN.match(value):
                 raise CheckError(f"{name}: must be 16 to 128 letters, digits, - or _", f"set another {name}, or none")
             return value

@@ -22,10 +22,11 @@ BUILDER = (
 )  # fmt: skip
 IN_IMAGE = ("gesso.runtime", "gesso.cli", "gesso.models_cli")
 SHARED = ("gesso.manifest", "gesso.models", "gesso.workflow")
-GROUND = ("gesso.errors", "gesso.settings", "gesso.proc", "gesso.report")
+GROUND = ("gesso.errors", "gesso.dotenv", "gesso.settings", "gesso.proc", "gesso.report")
 # What may import what: whoever is named on the left sees those on the right and its own, and nothing else of gesso.
 MAY = {
     "gesso.errors": (),
+    "gesso.dotenv": ("gesso.errors",),
     "gesso.settings": ("gesso.errors",),
     "gesso.proc": ("gesso.errors",),
     "gesso.report": ("gesso.errors", "gesso.proc"),

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from gesso.errors import PublishError
 from gesso.publish import vastkey
-from gesso.publish.vast import LONGEST, Instance, Vast, described, wait_of
+from gesso.publish.vast import LONGEST, Instance, Vast, described
+from gesso.publish.vastapi import wait_of
 from gesso.publish.vastkey import Key
 
 from .vastlike import KEY, VastLike, instance

@@ -14,7 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from gesso.publish.vast import Clock
+from gesso.publish.vastapi import Clock
+
+from .marketlike import HungUpError, Market
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +44,7 @@ class VastLike:
         self.instead: list[tuple[int, str]] = []  # answers that come before its own
         self.ignores_rm = False
         self.strict = True  # refuse what comes sooner than the threshold
+        self.market = Market()
         self._results: dict[str, tuple[int, str]] = {}
         self._last: dict[str, float] = {}
 
@@ -64,15 +67,20 @@ class VastLike:
             return self.instead.pop(0)
         if authorization != f"Bearer {KEY}":
             return 401, _refusal("auth_error", "Invalid user key")
+        if self.market.knows(path):
+            return self._too_often(path, THRESHOLD) or self.market.answer(method, target, body)
         match = re.fullmatch(r"/api/v0/instances/(?:(command|reboot)/)?(\d+)/", path)
         if match is None:
             return 404, "no such endpoint"
         what, number = match[1] or "show", int(match[2])
         apart = COMMANDS_APART if what == "command" else THRESHOLD
-        if self.strict and self.time - self._last.get(what, -THRESHOLD) < apart:
+        return self._too_often(what, apart) or self._own(what, number, body)
+
+    def _too_often(self, endpoint: str, apart: float) -> tuple[int, str] | None:
+        if self.strict and self.time - self._last.get(endpoint, -THRESHOLD) < apart:
             return 429, f"API requests too frequent: endpoint threshold={apart}"
-        self._last[what] = self.time
-        return self._own(what, number, body)
+        self._last[endpoint] = self.time
+        return None
 
     def _own(self, what: str, number: int, body: Any) -> tuple[int, str]:
         row = self.instances.get(number)
@@ -123,7 +131,11 @@ class VastLike:
             def _serve(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else None
-                status, text = outer.answer(self.command, self.path, body, self.headers.get("Authorization"))
+                try:
+                    status, text = outer.answer(self.command, self.path, body, self.headers.get("Authorization"))
+                except HungUpError:
+                    self.close_connection = True
+                    return
                 data = text.encode()
                 self.send_response(status)
                 kind = "application/json" if text.startswith("{") else "text/plain"
@@ -132,7 +144,7 @@ class VastLike:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_PUT = _serve  # noqa: N815
+            do_GET = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -32,6 +32,9 @@ def test_precedence(layout: Layout) -> None:
     assert gate.token(layout, {"GESSO_TOKEN": OWN, "OPEN_BUTTON_TOKEN": VAST}) == OWN
     assert gate.token(layout, {"OPEN_BUTTON_TOKEN": VAST}) == VAST
     assert gate.token(layout, {"GESSO_TOKEN": "", "OPEN_BUTTON_TOKEN": ""}) == KEPT
+    assert gate.token(layout, {"OPEN_BUTTON_TOKEN": "1"}) == KEPT, "a template asks so for one: it is none itself"
+    with pytest.raises(CheckError, match="GESSO_TOKEN"):
+        gate.token(layout, {"GESSO_TOKEN": "1"})
     assert path.read_text() == f"{KEPT}\n"
 
 

@@ -1,0 +1,230 @@
+"""Tokens from `.env`: what it may say, what is taken from it, and where it never goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gesso import dotenv, models_cli, proc
+from gesso.errors import ManifestError, PublishError
+from gesso.image import bake, build
+from gesso.publish import heal as publish_heal
+from gesso.publish.template import task
+from gesso.publish.template.wish import Wish
+from gesso.publish.vast import Vast
+from gesso.publish.vastapi import Api
+from gesso.settings import Project, Selection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).resolve().parents[2]
+CANARY = "canary-0123456789abcdef"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A checkout with a `.env` of its own: this project's tracked files, and a canary."""
+    root = tmp_path / "project"
+    words = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(words, capture_output=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is no git checkout: its files cannot be listed")
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/", "bench/")):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, root / name, follow_symlinks=False)
+    (root / ".env").write_text("".join(f"{name}={CANARY}\n" for name in dotenv.TOKENS) + f"OTHER={CANARY}\n")
+    return Project(root)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("HF_TOKEN=abc", "abc"),
+        ("export HF_TOKEN=abc", "abc"),
+        ("  HF_TOKEN = abc  ", "abc"),
+        ("HF_TOKEN='a b # c'", "a b # c"),
+        ('HF_TOKEN="a b # c"', "a b # c"),
+        ("HF_TOKEN=abc # a comment", "abc"),
+        ("HF_TOKEN=abc#d", "abc#d"),
+        ("HF_TOKEN=$HOME`id`", "$HOME`id`"),
+        ("HF_TOKEN='${OTHER}'", "${OTHER}"),
+        ("HF_TOKEN=", ""),
+        ("HF_TOKEN= # none", ""),
+        ("\ufeffHF_TOKEN=abc\r\n", "abc"),
+        ("# HF_TOKEN=abc\n\nHF_TOKEN=def", "def"),
+    ],
+)
+def test_what_a_line_may_be(tmp_path: Path, text: str, value: str) -> None:
+    (tmp_path / ".env").write_text(text, encoding="utf-8")
+    assert dotenv.read(tmp_path / ".env") == {"HF_TOKEN": value}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "why"),
+    [
+        (f"A=1\n{CANARY}", 2, "is no NAME=VALUE"),
+        (f"HF_TOKEN='{CANARY}", 1, "is no NAME=VALUE"),
+        (f'HF_TOKEN="{CANARY}\\n"', 1, "is no NAME=VALUE"),
+        (f"HF_TOKEN={CANARY} more", 1, "is no NAME=VALUE"),
+        (f"1HF={CANARY}", 1, "is no NAME=VALUE"),
+        (f"HF_TOKEN: {CANARY}", 1, "is no NAME=VALUE"),
+        (f"A={CANARY}\nB=2\nA=3", 3, "A stands in it twice"),
+    ],
+)
+def test_what_is_no_line_is_said_with_its_number_and_never_its_text(
+    tmp_path: Path, text: str, line: int, why: str
+) -> None:
+    (tmp_path / ".env").write_text(text)
+    with pytest.raises(ManifestError, match=rf"\.env:{line}: {why}") as raised:
+        dotenv.read(tmp_path / ".env")
+    assert CANARY not in str(raised.value)
+    assert raised.value.exit_code == 2
+
+
+def test_what_is_no_file_of_settings(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    assert dotenv.read(path) == {}
+    path.write_bytes(b"A=\xff\xfe")
+    with pytest.raises(ManifestError, match="not UTF-8"):
+        dotenv.read(path)
+    path.write_text("#" * 70_000)
+    with pytest.raises(ManifestError, match="are no settings"):
+        dotenv.read(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ManifestError, match="is no file"):
+        dotenv.read(path)
+    path.rmdir()
+    os.mkfifo(path)
+    with pytest.raises(ManifestError, match="is no file"):
+        dotenv.read(path)
+
+
+@given(st.text(max_size=200))
+def test_no_text_does_more_than_be_refused(text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ".env"
+        path.write_text(text, encoding="utf-8", errors="surrogatepass")
+        try:
+            found = dotenv.read(path)
+        except ManifestError:
+            return
+    assert all(isinstance(value, str) for value in found.values())
+
+
+def test_three_names_are_taken_and_the_environment_counts_first(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(
+        "VAST_API_KEY=from-file\nHF_TOKEN=from-file\nPATH=/evil\nVAST_URL=https://evil.example\nLD_PRELOAD=/evil.so\n"
+    )
+    env = {"PATH": "/usr/bin", "HF_TOKEN": "from-environment", "CIVITAI_TOKEN": "", "VAST_API_KEY": ""}
+    assert dotenv.with_tokens(tmp_path, env) == {
+        "PATH": "/usr/bin", "HF_TOKEN": "from-environment", "CIVITAI_TOKEN": "", "VAST_API_KEY": "from-file",
+    }  # fmt: skip
+    assert env["VAST_API_KEY"] == "", "what was given stays as it was"
+    assert "VAST_API_KEY" not in os.environ or os.environ["VAST_API_KEY"] != "from-file"
+
+
+def test_the_example_has_them_all_and_holds_nothing() -> None:
+    assert dotenv.read(ROOT / ".env.example") == dict.fromkeys(dotenv.TOKENS, "")
+
+
+def test_git_ignores_it() -> None:
+    words = ["git", "-C", str(ROOT), "check-ignore", "-q", ".env"]
+    done = subprocess.run(words, capture_output=True, check=False)
+    if done.returncode == 128:
+        pytest.skip("this is no git checkout")
+    assert done.returncode == 0
+    assert subprocess.run([*words[:-1], ".env.example"], capture_output=True, check=False).returncode == 1
+
+
+def test_it_is_in_no_build_context(project: Project, tmp_path: Path) -> None:
+    out = tmp_path / "context"
+    env = {**os.environ, "GESSO_CACHE": str(tmp_path / "cache")}
+    build.write_context(Selection(project, "sdxl", (), trial=True), out, env, lambda _: None)
+    files = [path for path in out.rglob("*") if path.is_file()]
+    wheels = [path for path in files if path.suffix == ".whl"]
+    assert len(files) > 50
+    assert len(wheels) == 1
+    assert not [path for path in files if CANARY.encode() in path.read_bytes() or path.name == ".env"]
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        assert not [name for name in wheel.namelist() if CANARY.encode() in wheel.read(name) or name.endswith(".env")]
+
+
+class _StopError(Exception):
+    """Where a test has seen enough."""
+
+
+def _keep(seen: list[Mapping[str, str]]) -> Any:
+    def fetch(*_: Any, env: Mapping[str, str], **__: Any) -> Any:
+        seen.append(env)
+        raise _StopError
+
+    return fetch
+
+
+def test_baking_and_fetching_have_the_tokens(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Mapping[str, str]] = []
+    monkeypatch.setattr(bake, "fetch", _keep(seen))
+    models = build.prepare(Selection(project, "sdxl"))[0].models[:1]
+    env = {"HOME": str(tmp_path), "GESSO_CACHE": str(tmp_path / "cache")}
+    with pytest.raises(_StopError):
+        bake.bake(project, models, env, lambda _: None, is_trial=False)
+    monkeypatch.setattr(models_cli, "fetch", _keep(seen))
+    monkeypatch.chdir(project.root / "manifests")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    from gesso.cli import _parser
+
+    options = _parser(models=True).parse_args(["fetch", "--arch", "sdxl", "--models", str(tmp_path), "--events"])
+    with pytest.raises(_StopError):
+        options.run(options)
+    assert [env["HF_TOKEN"] for env in seen] == [CANARY, CANARY]
+    assert CANARY not in os.environ.values()
+
+
+def test_in_an_image_no_env_file_is_read(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Mapping[str, str]] = []
+    monkeypatch.setattr(models_cli, "fetch", _keep(seen))
+    monkeypatch.setattr(models_cli, "_models", lambda *_: ())
+    monkeypatch.chdir(project.root)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    from gesso.cli import _parser
+
+    options = _parser(models=True).parse_args(["fetch", "--models", str(tmp_path), "--events"])
+    with pytest.raises(_StopError):
+        options.run(options)
+    assert "HF_TOKEN" not in seen[0]
+
+
+def test_vast_and_heal_have_the_key(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def of(cls: type[Api], env: Mapping[str, str], say: Any) -> Api:
+        seen.append(env["VAST_API_KEY"])
+        raise PublishError("enough")
+
+    monkeypatch.setattr(Api, "of", classmethod(of))
+    wishes = [publish_heal.Wish(instance="7"), publish_heal.Wish(instance="7", no_ssh=True)]
+    for wish in wishes:
+        with pytest.raises(PublishError, match="enough"):
+            publish_heal.heal(project, wish, {}, lambda _: None)
+    with pytest.raises(PublishError, match="enough"):
+        task.run(project, Wish("offers"), {}, lambda _: None)
+    assert seen == [CANARY] * 3
+    assert issubclass(Vast, Api)
+
+
+def test_no_program_that_is_started_inherits_them(project: Project) -> None:
+    tokens = dotenv.with_tokens(project.root, os.environ)
+    assert tokens["VAST_API_KEY"] == CANARY or os.environ.get("VAST_API_KEY")
+    assert CANARY not in proc.run(["env"]).stdout
