@@ -83,14 +83,16 @@ def render(_, arch, out, overlay=None, trial=False):
           "only": "with --arch, --real or --registry: those tests whose name or file has this in it (pytest -k)",
           "junit": "where the JUnit XML goes (default: beside the report, by the image's id)", "json": _JSON,
           "sabotage": "test the tests: make bad images of the trial's, and see that each is caught (docs/sabotage.md)",
+          "own": "with --arch: only what differs between architectures; the rest is left out, and counted so",
+          "workers": "with --arch: how many tests run at once (default: one more than there are cores, 4 at most)",
           "registry": "publish trial images to a real registry on this machine (docs/maintainer.md)",
           "real": "run the gold graphs and the real image with the real ComfyUI, on a CPU (docs/maintainer.md)"},
 )  # fmt: skip
 def test(_, arch=None, overlay=None, trial=False, image=None, real=False, only=None, junit=None, json=False,
-         sabotage=False, registry=False):  # fmt: skip
+         sabotage=False, own=False, workers=0, registry=False):  # fmt: skip
     """Run the project's own tests, or with --arch testinfra on that built image, or with --real the real ComfyUI."""
     with report.exit_codes():
-        ask = Ask(image, only, junit, json, sabotage)
+        ask = Ask(image, only, junit, json, sabotage, own, workers)
         if registry:
             commands.registry_run(only)
         else:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gesso import proc, report
+from gesso import owntests, proc, report
 from gesso.dotenv import with_tokens
 from gesso.errors import BuildError, CheckError, LockError, ManifestError
 from gesso.image import build as image_build
@@ -218,10 +218,10 @@ def test(arch: str | None, overlays: Sequence[str], ask: contract.Ask, *, trial:
         selection = select(PROJECT, arch, overlays, trial=trial)
         contract.run(selection, ask, os.environ)
     elif ask == contract.Ask():
-        _own_tests()
+        owntests.run()
     else:
-        raise ManifestError("--image, --only, --junit, --json and --sabotage need --arch: what the image should be",
-                            "add --arch NAME")  # fmt: skip
+        flags = "--image, --only, --own, --workers, --junit, --json and --sabotage"
+        raise ManifestError(f"{flags} need --arch: what the image should be", "add --arch NAME")
 
 
 def real_run(only: str | None = None) -> None:
@@ -242,28 +242,6 @@ def registry_run(only: str | None = None) -> None:
     """Publish trial images to a real registry on this machine (`only` a part of the tests)."""
     words = ["-k", only] if only else []
     _run("registry tests", [sys.executable, "-m", "pytest", "tests/registry", "-p", "no:cacheprovider", *words])
-
-
-def _own_tests() -> None:
-    """Lint, types, unit tests with coverage, and `invoke check`: each runs even where one before it failed."""
-    python = sys.executable
-    steps: dict[str, list[str]] = {
-        "ruff": [python, "-m", "ruff", "check", "."],
-        "ruff format": [python, "-m", "ruff", "format", "--check", "."],
-        "mypy": [python, "-m", "mypy"],
-        "unit tests": [python, "-m", "coverage", "run", "-m", "pytest"],
-        "fault tests": [python, "-m", "pytest", "tests/faults"],
-        "coverage": [python, "-m", "coverage", "report", "--skip-covered", "--show-missing"],
-    }
-    failed = []
-    for name, command in steps.items():
-        report.say(f"== {name}")
-        if not proc.stream(command, report.result, env={"COLUMNS": "110"}).ok:
-            failed.append(name)
-    report.say("== check")
-    check()
-    if failed:
-        raise CheckError(f"failed: {', '.join(failed)}", "the output above says why")
 
 
 def _run(name: str, command: Sequence[str]) -> None:

@@ -121,26 +121,22 @@ def stream(
     *,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    started: Callable[[Callable[[], None]], None] = lambda _: None,
 ) -> Result:
     """Run a long program and hand each line of its output to `on_line` as it comes.
 
-    On any exception (Ctrl-C is one) the program and its children are ended before it goes on upwards.
+    On any exception (Ctrl-C is one) the program and its children are ended before it goes on upwards; `started` gets
+    what ends them from another thread.
     """
     argv = _argv(command)
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     process = subprocess.Popen(
-        argv,
-        cwd=cwd,
-        env=None if env is None else {**os.environ, **env},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+        argv, cwd=cwd, env=None if env is None else {**os.environ, **env}, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
+    )  # fmt: skip
     with process:
         try:
+            started(lambda: _end(process))
             for line in process.stdout or ():
                 tail.append(line)
                 on_line(line.rstrip("\n"))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ask:
-    """What is tested (`image` by name, else as the build named it), how much of it, and where the results go."""
+    """What is tested (`image` by name, else as the build named it), how much of it, and where the results go.
+
+    `own`: only what differs between architectures. `workers`: how many tests run at once; 0: as
+    many as the machine is good for.
+    """
 
     image: str | None = None
     only: str | None = None
     junit: str | None = None
     as_json: bool = False
     sabotage: bool = False  # not the image is tested, but the tests: on bad images that are made of it
+    own: bool = False
+    workers: int = 0
+
+
+def workers_on(cores: int) -> int:
+    """Give how many tests run at once: most of them wait for a container, and each has one or two. Pure."""
+    return min(4, cores + 1)
 
 
 def words(selection: Selection, ask: Ask, junit: Path) -> list[str]:
@@ -38,6 +50,9 @@ def words(selection: Selection, ask: Ask, junit: Path) -> list[str]:
     found += [f"--gesso-arch={selection.arch}", *["--gesso-trial"] * selection.trial]
     found += [f"--gesso-overlay={path.resolve()}" for path in selection.overlays]
     found += [f"--gesso-image={ask.image}"] if ask.image else []
+    found += ["--gesso-part"] if ask.own else []
+    workers = ask.workers or workers_on(os.cpu_count() or 1)
+    found += [f"-n{workers}"] if workers > 1 and not ask.sabotage else []
     return found + (["-k", ask.only] if ask.only else [])
 
 
@@ -55,8 +70,10 @@ def run(selection: Selection, ask: Ask, env: Mapping[str, str]) -> None:
     kept = checked.folder(env, image) / ("sabotage.xml" if ask.sabotage else "junit.xml")
     junit = Path(ask.junit).resolve() if ask.junit else kept
     junit.parent.mkdir(parents=True, exist_ok=True)
+    # By its id: tests of another worker build images that take its name for a while.
+    here = ask if ask.sabotage else replace(ask, image=image)
     tell = report.say if ask.as_json else report.result
-    done = proc.stream([sys.executable, "-m", "pytest", *words(selection, ask, junit)], tell,
+    done = proc.stream([sys.executable, "-m", "pytest", *words(selection, here, junit)], tell,
                        cwd=selection.project.root)  # fmt: skip
     found = None if ask.sabotage else checked.read(env, image, checked.LAST)
     if ask.as_json and found is not None:

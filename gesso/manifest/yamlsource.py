@@ -7,6 +7,7 @@ schema, less floats, which no manifest needs).
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 MAX_BYTES = 1 << 20
@@ -120,11 +122,17 @@ def read(path: Path, *, shown_as: str | None = None) -> tuple[Tree | None, list[
     return parse(data, name)
 
 
-def parse(data: bytes, name: str) -> tuple[Tree | None, list[Problem]]:  # noqa: PLR0911 - a way out for each fault
+def parse(data: bytes, name: str) -> tuple[Tree | None, list[Problem]]:
     """Parse one document of strict YAML.
 
     The tree is None where nothing of it could be understood.
     """
+    tree, problems = _parse(data, name)
+    return tree, list(problems)
+
+
+@functools.lru_cache(maxsize=16)  # all manifests extend the same file, and a check looks at each several times
+def _parse(data: bytes, name: str) -> tuple[Tree | None, Sequence[Problem]]:  # noqa: PLR0911 - a way out for each fault
     start = Mark(name, 1)
     if len(data) > MAX_BYTES:
         return None, [Problem(start, "", f"{len(data):,} bytes; a manifest has at most {MAX_BYTES:,}")]

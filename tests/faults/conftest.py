@@ -1,4 +1,4 @@
-"""The mirror that misbehaves on request (images/standin/mirror), for all tests here."""
+"""For all tests here: the mirror that misbehaves on request (images/standin/mirror), and an instance's folders."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "images" / "standin"))
 
 from mirror import Mirror
+
+from tests.unit.runtime.conftest import layout, record  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -21,6 +22,7 @@ import docker
 import pytest
 import requests
 import testinfra
+from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
 from gesso.image.build import prepare
@@ -28,6 +30,7 @@ from gesso.image.plan import tags_of
 from gesso.settings import Project, Selection
 
 from . import engine
+from .dealing import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401 - hooks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -50,6 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--gesso-trial", action="store_true")
     group.addoption("--gesso-overlay", action="append", default=[])
     group.addoption("--gesso-image", default=None)
+    group.addoption("--gesso-part", action="store_true", help="only what differs between architectures (dealing.py)")
 
 
 @pytest.fixture(scope="session")
@@ -264,11 +268,13 @@ def _chromium() -> str | None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = _chromium()
-    if path is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        words = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"]
-        subprocess.run(words, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, capture_output=True, check=False)
+    with FileLock(Path(tempfile.gettempdir()) / "gesso-chromium.lock"):  # workers come here at the same time
         path = _chromium()
+        if path is None and os.geteuid() == 0 and shutil.which("apt-get"):
+            words = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"]
+            env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+            subprocess.run(words, env=env, capture_output=True, check=False)
+            path = _chromium()
     if path is None:
         pytest.skip("no Chromium here (Debian: apt-get install chromium): the page was not run in a browser")
     with sync_playwright() as playwright:

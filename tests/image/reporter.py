@@ -38,7 +38,8 @@ class Reporter:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take one phase of one test: of its three the worst counts."""
-        name = report.nodeid.rpartition("/")[2]
+        file, _, test = report.nodeid.partition("::")  # a test's parameter may have a slash, too
+        name = f"{file.rpartition('/')[2]}::{test}"
         was = self._outcomes.get(name, ("", ""))[0]
         if report.failed:
             said = str(report.longrepr).strip().splitlines()

@@ -7,6 +7,7 @@ a network that the engine takes away.
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -125,7 +126,7 @@ def certificate(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def network(client: docker.DockerClient) -> Iterator[Network]:
-    made = client.networks.create("gesso-test-models", check_duplicate=True)
+    made = client.networks.create(f"gesso-test-models-{secrets.token_hex(4)}", check_duplicate=True)
     yield made
     made.reload()
     for container in made.containers:

@@ -17,7 +17,10 @@ MODULES = {
 }
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
-BUILDER = ("gesso.image", "gesso.publish", "gesso.commands", "gesso.commands_publish")
+BUILDER = (
+    "gesso.image", "gesso.publish", "gesso.commands", "gesso.commands_publish", "gesso.owntests", "gesso.covered",
+    "gesso.sidebyside",
+)  # fmt: skip
 IN_IMAGE = ("gesso.runtime", "gesso.cli", "gesso.models_cli")
 SHARED = ("gesso.manifest", "gesso.models", "gesso.workflow")
 GROUND = ("gesso.errors", "gesso.dotenv", "gesso.settings", "gesso.proc", "gesso.report")
@@ -36,7 +39,10 @@ MAY = {
     "gesso.cli": (*GROUND, *SHARED, "gesso.runtime", "gesso.models_cli"),
     "gesso.image": (*GROUND, *SHARED),
     "gesso.publish": (*GROUND, *SHARED, "gesso.image"),
-    "gesso.commands": (*GROUND, *SHARED, "gesso.image", "gesso.publish"),
+    "gesso.sidebyside": GROUND,
+    "gesso.covered": GROUND,
+    "gesso.owntests": (*GROUND, "gesso.sidebyside"),
+    "gesso.commands": (*GROUND, *SHARED, "gesso.image", "gesso.publish", "gesso.owntests", "gesso.sidebyside"),
     "gesso.commands_publish": ("gesso.commands", "gesso.publish"),
 }
 RUNTIME_DEPENDENCIES = {"filelock", "huggingface_hub", "pydantic", "rich", "starlette", "uvicorn", "yaml"}

@@ -13,8 +13,7 @@ import pytest
 from gesso.models.identify import gguf as gguf_format
 from gesso.models.identify import safetensors
 from gesso.models.identify.header import FIRST, HeaderError, read_header
-
-from .conftest import Reader, gguf, text
+from tests.unit.models.conftest import Reader, gguf, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
