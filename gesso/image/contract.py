@@ -52,7 +52,7 @@ def words(selection: Selection, ask: Ask, junit: Path) -> list[str]:
     found += [f"--gesso-image={ask.image}"] if ask.image else []
     found += ["--gesso-part"] if ask.own else []
     workers = ask.workers or workers_on(os.cpu_count() or 1)
-    found += [f"-n{workers}"] if workers > 1 and not ask.sabotage else []
+    found += [f"-n{workers}"] if workers > 1 else []
     return found + (["-k", ask.only] if ask.only else [])
 
 

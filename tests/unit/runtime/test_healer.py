@@ -162,7 +162,8 @@ def test_one_that_never_began_says_where_to_look(layout: Layout, healer: Healer,
 
 def test_it_outlives_the_supervisor_and_the_agent(layout: Layout, healer: Healer, fake_heal: FakeHeal) -> None:
     """In a session of its own, and without the mark by which a boot knows what it is to end."""
-    fake_heal.program.write_text(f"#!/bin/sh\nps -o sid= -p $$ > {layout.run}/sid; env > {layout.run}/env\n")
+    run = layout.run
+    fake_heal.program.write_text(f"#!/bin/sh\nps -o sid= -p $$ > {run}/sid; env > {run}/e; mv {run}/e {run}/env\n")
     layout.run.mkdir()
     mark = f"unix://{layout.run}/supervisor.sock"
     os.environ["SUPERVISOR_SERVER_URL"] = mark
@@ -170,6 +171,7 @@ def test_it_outlives_the_supervisor_and_the_agent(layout: Layout, healer: Healer
         name = Healer(layout, dict(os.environ)).start(dry_run=False, by="api").name
     finally:
         del os.environ["SUPERVISOR_SERVER_URL"]
+    _until((run / "env").is_file)
     _until(lambda: healer.state(name) == "interrupted")
     assert int((layout.run / "sid").read_text()) != os.getsid(0)
     assert "SUPERVISOR_SERVER_URL" not in (layout.run / "env").read_text()
