@@ -16,6 +16,7 @@ from gesso.errors import VerifyError
 from gesso.models.identify import gguf as gguf_format
 from gesso.models.identify.family import identify, mismatch
 from gesso.models.identify.header import FIRST, HeaderError, Tensor, read_header
+from gesso.models.identify.tensors import short
 
 from .conftest import Reader, gguf, gguf_file, head_of, raw, text
 
@@ -433,3 +434,11 @@ ENTRIES = VALUES | st.fixed_dictionaries({"dtype": VALUES, "shape": VALUES, "dat
 def test_any_json(header: dict[str, object], data: int) -> None:
     made = raw(header, data)
     never_surprises(made, len(made))
+
+
+def test_what_is_nested_too_deeply_to_be_shown_is_said_so() -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert short(deep) == "something nested too deeply"
+    assert short("x" * 99) == f"'{'x' * 56}..."

@@ -76,6 +76,17 @@ def test_links_in_both_spellings() -> None:
         assert graph.nodes["1"].inputs == {"vae_name": "a.safetensors"}
 
 
+@pytest.mark.parametrize(
+    "link", [None, 7, [], [1, 2, 0, 3], [1, None, 0, 3, 0, "VAE"], ["1", 2, 0, 3, 0, "VAE"], [1, 2, 0.5, 3, 0, "VAE"],
+             {"id": 1, "origin_id": 2}],
+)  # fmt: skip
+def test_a_link_without_sense_connects_nothing(link: object) -> None:
+    """And those beside it are read all the same."""
+    gold = load("krita_gold_standard_sdxl", ".json")
+    right = read(gold)
+    assert read({**gold, "links": [link, *gold["links"]]}) == right
+
+
 def test_a_link_that_is_not_there_is_no_connection() -> None:
     graph = read({**SHEET, "nodes": [node(2, "VAEDecode", inputs=[{"name": "vae", "type": "VAE", "link": 7}])]})
     assert graph.nodes["2"].inputs == {}

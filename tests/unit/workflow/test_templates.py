@@ -25,7 +25,6 @@ from .template_families import resolve
 if TYPE_CHECKING:
     from gesso.workflow.check import Checked
 
-pytestmark = pytest.mark.no_cover  # nobody wrote these for the check: they are run, and not counted
 MISMATCHES = {"latent-vae", "latent-model", "latent-node", "latent-mix", "text-family", "model-family"}
 # VAEs to swap in: 4 channels, and 16
 STRANGERS = {"stranger-sdxl.safetensors": "sdxl", "stranger-flux.safetensors": "flux"}
