@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -103,6 +104,30 @@ def happened(instance: Instance, manifest: Manifest) -> Iterator[None]:
         yield
     finally:
         instance.run("rm -f /tmp/claimed")
+
+
+def heal_after(instance: Instance, commands: str, heals: int = 1) -> list[tuple[int, dict[str, Any]]]:
+    """Break something and heal it, and give each heal's code and report.
+
+    The agent is kept off the models until a heal has asked for them: on a slow machine it would be there first.
+    """
+    script = f"""
+waiting() {{ cat /workspace/gesso/reports/*.jsonl | grep -c waiting; }}
+before=$(waiting)
+{PYTHON} -c "$0" & while ! test -e /tmp/claimed; do sleep 0.05; done
+( {commands} ) || exit 99
+for n in $(seq {heals}); do (gesso heal --json > /tmp/heal$n.json; echo $? > /tmp/heal$n.code) & done
+until [ "$(waiting)" -gt "$before" ]; do sleep 0.05; done
+rm -f /tmp/claimed; wait
+"""
+    done = instance.host.run("timeout 300 sh -c %s %s", script, CLAIM)
+    assert done.rc == 0, done.stdout + done.stderr
+    found = []
+    for number in range(1, heals + 1):
+        said, code = (instance.run(f"cat /tmp/heal{number}.{kind}").stdout for kind in ("json", "code"))
+        assert said.startswith("{"), said
+        found.append((int(code), json.loads(said)))
+    return found
 
 
 def assert_all_right(instance: Instance, manifest: Manifest) -> None:

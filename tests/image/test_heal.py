@@ -53,9 +53,7 @@ def test_the_incident_is_healed_by_one_command(victim: Instance, manifest: Manif
     vae, checkpoint = incident.required(manifest, "vae"), incident.required(manifest, "checkpoint", "diffusion_model")
     before = victim.status()["comfyui"]["starts"]
     good = victim.run("stat -c %i,%Y /workspace/models/*/* | sort").stdout
-    command = f"{incident.commands(manifest)}; gesso heal --json"
-    done = victim.host.run("timeout 300 sh -c %s", command)
-    report = json.loads(done.stdout)
+    ((code, report),) = incident.heal_after(victim, incident.commands(manifest))
     assert _names(report) == {
         "python sqlalchemy", "pack comfyui-tooling-nodes", f"workflow krita_gold_standard_{manifest.arch}.json",
         f"model {checkpoint.name.rsplit('/', 1)[-1]}", f"model {vae.name.rsplit('/', 1)[-1]}",
@@ -65,7 +63,7 @@ def test_the_incident_is_healed_by_one_command(victim: Instance, manifest: Manif
     assert "stub" in found[checkpoint.name] or "truncated" in found[checkpoint.name]
     assert "channels" in found[vae.name]
     assert [damage["outcome"] for damage in report["damages"]] == ["repaired"] * 5
-    assert done.rc == 0
+    assert code == 0
     assert report["restarted"] == 1
     assert report["fetched"] == (checkpoint.size or 0) + (vae.size or 0)
     after = victim.wait_for_state("ready", within=60)
@@ -99,12 +97,8 @@ def test_reports_are_kept(victim: Instance) -> None:
 
 def test_two_at_once_do_the_work_once(victim: Instance, manifest: Manifest) -> None:
     vae = incident.required(manifest, "vae")
-    command = (
-        f"rm -r {incident.TOOLING}; rm /workspace/models/{vae.name}; "
-        "gesso heal --json > /tmp/one.json & gesso heal --json > /tmp/two.json; wait"
-    )
-    victim.run(command)
-    reports = [json.loads(victim.run(f"cat /tmp/{name}.json").stdout) for name in ("one", "two")]
+    damage = f"rm -r {incident.TOOLING}; rm /workspace/models/{vae.name}"
+    reports = [report for _, report in incident.heal_after(victim, damage, heals=2)]
     assert sorted(len(report["damages"]) for report in reports) == [0, 2]
     assert all(report["ok"] for report in reports)
     assert sum(report["restarted"] for report in reports) == 1
