@@ -45,7 +45,7 @@ def test_with_another_sqlalchemy_it_is_red(mine: Instance) -> None:
         _unwell(mine, "sqlalchemy/orm/__init__.py altered")
     finally:
         mine.run(f"cd {SITE} && mv /root/kept sqlalchemy/orm/__init__.py")
-    assert mine.run("gesso health").rc == 0
+    assert "sqlalchemy" not in mine.run("gesso health").stdout
 
 
 @pytest.mark.usefixtures("with_models")
