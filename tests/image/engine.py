@@ -51,14 +51,9 @@ def _of_context() -> str:
 
 
 def image(client: docker.DockerClient, reference: str, flags: str) -> Image:
-    """Find an image; one that is named by its registry is pulled where it is not here."""
+    """Find an image; `invoke test` has pulled it where it is named by its registry."""
     try:
         return client.images.get(reference)
     except docker.errors.ImageNotFound:
         pass
-    if "/" in reference:
-        try:
-            return client.images.pull(reference)
-        except docker.errors.APIError as error:
-            pytest.fail(f"{reference} cannot be pulled: {error.explanation}", pytrace=False)
     pytest.fail(f"there is no image {reference}; build it with `invoke build {flags}`", pytrace=False)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import docker
     from docker.models.images import Image
 
+    from gesso.manifest.schema import Manifest
+
     from .conftest import Instance, Instances
 
 
@@ -34,6 +36,7 @@ def test_torch_sees_the_gpu_and_can_compute_on_it(accelerated: Instance) -> None
     assert float(done.stdout) == 64.0**3
 
 
-def test_the_driver_is_new_enough_for_the_locked_cuda(accelerated: Instance) -> None:
-    done = accelerated.run("python -c 'import torch; print(torch.version.cuda, torch.cuda.get_device_name())'")
+def test_the_driver_runs_the_cuda_that_the_manifest_names(accelerated: Instance, manifest: Manifest) -> None:
+    done = accelerated.run("python -c 'import torch; torch.cuda.init(); print(torch.version.cuda)'")
     assert done.rc == 0, done.stderr
+    assert done.stdout.strip() == manifest.hardware.cuda
