@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import tarfile
@@ -16,6 +15,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from gesso import proc
 from gesso.errors import BuildError
+from gesso.image.chunks import Chunks
 from gesso.image.engine import HOW_TO_START
 from gesso.publish.remote_image import instruction
 
@@ -128,37 +128,12 @@ def files(client: docker.DockerClient, image_id: str, paths: Sequence[str]) -> d
 
 def _archived(client: docker.DockerClient, container: str, path: str) -> Iterator[tuple[str, bytes]]:
     stream, _ = client.api.get_archive(container, path.removesuffix("/"))
-    with tarfile.open(fileobj=_Stream(stream), mode="r|") as archive:
+    with tarfile.open(fileobj=Chunks(stream), mode="r|") as archive:
         for member in archive:
             if path.endswith("/"):
                 yield f"{path.rsplit('/', 2)[0]}/{member.name}", b""
             elif member.isfile() and (file := archive.extractfile(member)) is not None:
                 yield path, file.read()
-
-
-class _Stream(io.RawIOBase):
-    """The engine's chunks as a file that tarfile reads from its start to its end."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        parts, wanted = [self._rest], size
-        have = len(self._rest)
-        while wanted < 0 or have < wanted:
-            chunk = next(self._chunks, b"")
-            if not chunk:
-                break
-            parts.append(chunk)
-            have += len(chunk)
-        whole = b"".join(parts)
-        end = len(whole) if wanted < 0 else wanted
-        self._rest = whole[end:]
-        return whole[:end]
 
 
 def record(files_of_image: Mapping[str, bytes], path: str = "/opt/gesso/build.json") -> dict[str, Any]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gesso.dotenv import with_tokens
 from gesso.errors import ManifestError, PublishError
 from gesso.manifest.vast import ASK_FOR_TOKEN
 from gesso.publish import vastkey
@@ -17,10 +15,10 @@ from gesso.publish.template import exchange, records
 from gesso.publish.template.difference import differing, told
 from gesso.publish.template.render import render
 from gesso.publish.template.service import Templates
-from gesso.settings import Project, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from gesso.image.locking import Locked
     from gesso.manifest.schema import Manifest
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from gesso.publish.template.records import Record
 
 _SECRET = 8  # characters: what is shorter is found in too much that is none
-_PROJECT = Project(Path(__file__).resolve().parents[3])
 
 
 @dataclass(frozen=True)
@@ -51,28 +48,6 @@ class Outcome:
         return {"state": self.state, "dry_run": self.dry_run, "hash_id": self.hash_id or None, "id": self.number,
                 "removed": list(self.removed), "kept": list(self.kept), "difference": list(self.difference),
                 "record": self.record or None, "template": self.template}  # fmt: skip
-
-
-def publish(
-    manifest: Manifest,
-    locked: Locked,
-    image: Published,
-    env: Mapping[str, str],
-    say: Callable[[str], None],
-    dry_run: bool = False,
-    *,
-    record: Path | None = None,
-) -> Outcome:
-    """`invoke publish --vast`: have the template of an image at Vast.ai, and say what was done.
-
-    `record` is where it is written down, without one among the project's locks. Raises what make() does.
-    """
-    path = record or records.path_of(Selection(_PROJECT, manifest.arch))
-    tokens = with_tokens(_PROJECT.root, env)
-    outcome = make((manifest, locked), image, tokens, say, path, dry_run=dry_run)
-    for line in describe(outcome).splitlines():
-        say(line)
-    return outcome
 
 
 def make(

@@ -14,6 +14,8 @@ import tarfile
 from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any
 
+from gesso.image.chunks import Chunks
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -95,7 +97,7 @@ def take(
     """
     blobs: dict[str, _Layer] = seen if seen is not None else {}
     texts: dict[str, bytes] = {}
-    with tarfile.open(fileobj=_Stream(saved), mode="r|") as outer:
+    with tarfile.open(fileobj=Chunks(saved), mode="r|") as outer:
         for member in outer:
             if not member.isfile() or member.name in blobs:
                 continue
@@ -186,31 +188,6 @@ def _entry(
     whole = replace(base, kind="file", size=member.size, sha256=sha256.hexdigest(), md5=md5.hexdigest(),
                     blob=blob.hexdigest() if blob else "", content=bytes(kept) if keep else None)  # fmt: skip
     return whole, found
-
-
-class _Stream(io.RawIOBase):
-    """Pieces of bytes as a file that can be read once."""
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = iter(pieces)
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        got = [self._rest]
-        have = len(self._rest)
-        while size < 0 or have < size:
-            piece = next(self._pieces, None)
-            if piece is None:
-                break
-            got.append(piece)
-            have += len(piece)
-        whole = b"".join(got)
-        cut = len(whole) if size < 0 else size
-        self._rest = whole[cut:]
-        return whole[:cut]
 
 
 class _Peeked(io.RawIOBase):

@@ -9,7 +9,8 @@ import tarfile
 import pytest
 
 from gesso.errors import VerifyError
-from gesso.publish import contents, dpkg, inside, local_image
+from gesso.image.chunks import Chunks
+from gesso.publish import contents, dpkg, inside
 from gesso.publish.dpkg import Package
 from gesso.publish.local_image import LocalLayer, pair
 
@@ -111,5 +112,5 @@ def test_a_layer_that_unpacks_without_end(monkeypatch: pytest.MonkeyPatch) -> No
 def test_chunks_of_any_size_make_a_file(size: int) -> None:
     whole = _layer({"a": b"x" * 3000, "b": b"y"}, packed=False)
     chunks = iter([whole[at : at + size] for at in range(0, len(whole), size)])
-    with tarfile.open(fileobj=local_image._Stream(chunks), mode="r|") as archive:
+    with tarfile.open(fileobj=Chunks(chunks), mode="r|") as archive:
         assert [(member.name, member.size) for member in archive] == [("a", 3000), ("b", 1)]

@@ -13,12 +13,13 @@ import pytest
 import requests
 
 from gesso.errors import INTERRUPTED, GessoError, LockError, ManifestError, PublishError
-from gesso.publish.template import command, exchange, records
+from gesso.publish.reference import parse
+from gesso.publish.template import command, exchange, records, renting
 from gesso.publish.template.difference import differing, told
 from gesso.publish.template.render import render
 from gesso.publish.template.service import Templates
 from gesso.publish.vastkey import Key
-from gesso.settings import Project
+from gesso.settings import Project, Selection
 
 from .marketlike import FIELDS, ME, OTHER, V1, content_hash
 from .vastlike import KEY, VastLike
@@ -617,25 +618,33 @@ def test_no_template_names_an_image_on_this_machine(desk: Desk) -> None:
 
 
 def test_as_invoke_publish_calls_it(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Its interface: what comes of it is said, for the caller prints nothing of it; tokens come from `.env`, too."""
-    monkeypatch.setattr(command, "_PROJECT", Project(tmp_path))
-    (tmp_path / ".env").write_text(f"VAST_API_KEY={KEY}\n")
-    seen: list[str] = []
-
-    def of(env: Any, _: object) -> Templates:
-        seen.append(env["VAST_API_KEY"])
-        return desk.templates
-
-    monkeypatch.setattr(Templates, "of", of)
-    outcome = command.publish(*desk.prepared, desk.image, {}, desk.said.append, dry_run=True)
+    """It is written down beside the lock of what was published; a dry run writes nothing."""
+    monkeypatch.setattr(Templates, "of", lambda *_: desk.templates)
+    selection = Selection(Project(tmp_path), "sdxl")
+    outcome = renting.make(selection, desk.prepared, desk.image, {}, desk.said.append, dry_run=True)
     assert outcome.state == "created"
-    assert "## Connect Krita" in "\n".join(desk.said)
-    outcome = command.publish(*desk.prepared, desk.image, {}, desk.said.append, dry_run=False)
-    assert f"hash      {outcome.hash_id}" in desk.said
-    assert (tmp_path / "manifests/locks/sdxl.vast.json").is_file()
-    assert command.publish(*desk.prepared, desk.image, {}, desk.said.append, record=desk.record).state == "unchanged"
-    assert desk.record.is_file()
-    assert seen == [KEY] * 3
+    assert "## Connect Krita" in renting.describe(outcome)
+    assert not records.path_of(selection).exists()
+    outcome = renting.make(selection, desk.prepared, desk.image, {}, desk.said.append)
+    assert f"hash      {outcome.hash_id}" in renting.describe(outcome)
+    assert records.path_of(selection).is_file()
+
+
+@pytest.mark.parametrize(
+    ("trial", "repository", "env", "words"),
+    [
+        (True, "ghcr.io/me/gesso", {"VAST_API_KEY": KEY}, "nobody can paint with a trial"),
+        (False, "localhost:5000/gesso", {"VAST_API_KEY": KEY}, "no host at Vast.ai can pull"),
+        (False, "ghcr.io/me/gesso", {}, "there is no key for Vast.ai"),
+    ],
+)
+def test_what_is_seen_to_before_the_push(
+    desk: Desk, tmp_path: Path, trial: bool, repository: str, env: dict[str, str], words: str
+) -> None:
+    manifest, locked = desk.prepared
+    manifest = manifest.model_copy(update={"trial": trial})
+    with pytest.raises(GessoError, match=words):
+        renting.ready(manifest, locked, parse(repository), {"HOME": str(tmp_path), **env}, dry_run=False)
 
 
 def test_the_json_of_an_outcome(desk: Desk) -> None:
