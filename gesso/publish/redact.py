@@ -15,6 +15,7 @@ SECRETS = (
     "VAST_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "CIVITAI_TOKEN", "GESSO_TOKEN", "OPEN_BUTTON_TOKEN",
     "JUPYTER_TOKEN", "COSIGN_PASSWORD", "GITHUB_TOKEN", "GH_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
 )  # fmt: skip
+_FOLDERS = {"PWD", "OLDPWD"}
 _SHORTEST = 6  # characters: a shorter value is found in too much that is none
 _WORD = (
     r"(?:token|secrets?|passw(?:or)?d|passphrase|api[-_ ]?key|access[-_ ]?key|private[-_ ]?key|client[-_ ]?key"
@@ -42,7 +43,12 @@ def redact(data: Any, secrets: Iterable[str] = ()) -> Any:
 
 def secret_values(env: Mapping[str, str]) -> tuple[str, ...]:
     """Give the values of those variables that hold secrets, for `redact`."""
-    return tuple(sorted({value for name, value in env.items() if value and (name in SECRETS or is_secret(name))}))
+    return tuple(sorted({value for name, value in env.items() if value and is_secret_variable(name)}))
+
+
+def is_secret_variable(name: str) -> bool:
+    """Tell whether a variable of the environment holds a secret; a shell's PWD and OLDPWD are folders."""
+    return name not in _FOLDERS and (name in SECRETS or is_secret(name))
 
 
 def is_secret(name: str) -> bool:

@@ -95,7 +95,8 @@ def test_comfyui_is_told_neither_token_nor_cookie(image: Image, instances: Insta
         "HTTPServer(('127.0.0.1', 18188), H).serve_forever()"
     )
     mine.container.exec_run(["/opt/gesso/venv/bin/python", "-c", echo], detach=True)
-    mine.run("for i in $(seq 50); do grep -q :470C /proc/net/tcp && break; sleep 0.1; done")
+    listens = "grep -q ':470C 00000000:0000 0A' /proc/net/tcp"  # connections to what was there before do not count
+    assert mine.run(f"for i in $(seq 200); do {listens} && exit; sleep 0.1; done; exit 1").rc == 0
     welcome = requests.get(f"{mine.url}/?token={mine.token}", timeout=30)
     cookie = welcome.headers["Set-Cookie"].partition(";")[0]
     for path, headers in (

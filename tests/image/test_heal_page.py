@@ -169,6 +169,7 @@ def page(browser: Browser, damaged: Damaged) -> Iterator[Page]:
 
 def check(page: Page) -> None:
     """Press the button, and wait until the check has ended: with a question, or without one."""
+    expect(page.locator("#heal-text")).not_to_be_empty()  # before that the button is nobody's
     before = page.locator("#heal-text").text_content()
     page.get_by_role("button", name="Check and repair").click()
     expect(page.locator("#heal-text")).not_to_have_text(before or "", timeout=60_000)
@@ -444,7 +445,8 @@ def test_a_neighbours_page_cannot_even_where_its_browser_has_the_cookie(
             context = browser.new_context()
             page = context.new_page()
             page.goto(f"{damaged.instance.url}/?token={damaged.instance.token}")
-            expect(page.locator("#state")).to_have_text("ready")
+            state = "ready" if damaged.instance.with_models else re.compile("fetching|failed")
+            expect(page.locator("#state")).to_have_text(state)
             page.goto(origin)
             url = f"{damaged.instance.url}/gesso/api/heal"
             how = "{method: 'POST', mode: 'cors', credentials: 'include'}"

@@ -35,7 +35,7 @@ SECRET = "Xq7-kept-by-the-build-machine-93"  # of no form; in the environment wh
 
 @pytest.fixture(autouse=True)
 def secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GESSO_CANARY", SECRET)
+    monkeypatch.setenv("GESSO_CANARY_TOKEN", SECRET)
 
 
 @pytest.fixture

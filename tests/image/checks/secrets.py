@@ -7,13 +7,13 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from gesso.publish.redact import is_secret_variable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from .photograph import Finding, Photograph
 
-NAMES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "CIVITAI_TOKEN", "VAST_API_KEY", "GESSO_TOKEN", "GESSO_CANARY",
-         "UV_INDEX_PASSWORD", "COSIGN_PASSWORD", "GITHUB_TOKEN", "GH_TOKEN")  # fmt: skip
 _OURS = "the value of "
 _LONG = 8  # characters; a shorter value would be found everywhere by chance
 
@@ -32,6 +32,7 @@ _FORMS = {
     "a bearer token": (b"earer ", rb"earer (?<=[Aa]uthorization: [Bb]earer )[A-Za-z0-9._~+/-]{20,}"),
 }
 _SEARCHED = {what: (hint, re.compile(form)) for what, (hint, form) in _FORMS.items()}
+_GIVEN = re.compile(r"\b([A-Z][A-Z0-9_]*)=(?!\$)[^\s\"']{4,}")
 PLACES = re.compile(
     r"(.*/)?(\.netrc|_netrc|\.git-credentials|\.pypirc|\.docker/config\.json|\.aws/credentials|\.ssh/(?!known_hosts).+"
     r"|\.env|\.cache/huggingface/token|\.huggingface/token|id_(rsa|ed25519|ecdsa)|vast_api_key|\.vast_api_key)\Z"
@@ -55,7 +56,7 @@ def search(canaries: Mapping[str, str]) -> Callable[[bytes], Iterable[str]]:
 
 def canaries(env: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Give the secrets of this machine's environment that must be in no image."""
-    return {name: env[name] for name in NAMES if len(env.get(name, "")) >= _LONG}
+    return {name: value for name, value in env.items() if len(value) >= _LONG and is_secret_variable(name)}
 
 
 def problems(photo: Photograph, known: Mapping[str, str], public: Collection[str]) -> list[str]:
@@ -77,9 +78,8 @@ def problems(photo: Photograph, known: Mapping[str, str], public: Collection[str
         kept = (path for path, entry in layer.items() if entry.kind == "file" and entry.size)
         found |= {f"layer {at}: {path}: a file that holds secrets" for path in kept if PLACES.match(path)}
     for row in photo.config["history"]:
-        for name in NAMES:
-            if re.search(rf"\b{name}=(?!\$)[^\s\"']{{4,}}", row.get("created_by", "")):
-                found.add(f"history: {name} is given a value")
+        given = (match[1] for match in _GIVEN.finditer(row.get("created_by", "")))
+        found |= {f"history: {name} is given a value" for name in given if is_secret_variable(name)}
     return sorted(found)
 
 

@@ -103,3 +103,8 @@ def test_at_any_depth(around: Any, name: str, secret: str) -> None:
     where = {name: secret + CANARY, "around": around, "deeper": [[{"x": {name: CANARY}}]]}
     assert CANARY not in json.dumps(redact(where))
     assert redact(redact(where)) == redact(where)
+
+
+def test_the_folder_that_a_shell_is_in_is_no_secret() -> None:
+    env = {"PWD": "/home/me/gesso", "OLDPWD": "/home/me/other", "DB_PWD": "hunter22", "HF_TOKEN": "hf_something"}
+    assert secret_values(env) == ("hf_something", "hunter22")
