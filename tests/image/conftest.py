@@ -26,10 +26,8 @@ from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
 from gesso.image.build import prepare
-from gesso.image.plan import tags_of
-from gesso.settings import Project, Selection
 
-from . import engine
+from . import engine, options
 from .dealing import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401 - hooks
 
 if TYPE_CHECKING:
@@ -42,25 +40,17 @@ if TYPE_CHECKING:
 
     from gesso.image.locking import Locked
     from gesso.manifest.schema import Manifest
+    from gesso.settings import Selection
 
-ROOT = Path(__file__).resolve().parents[2]
 START_WITHIN = 300  # seconds; a guard against hanging for ever, not a measurement
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("gesso")
-    group.addoption("--gesso-arch", default="sdxl")
-    group.addoption("--gesso-trial", action="store_true")
-    group.addoption("--gesso-overlay", action="append", default=[])
-    group.addoption("--gesso-image", default=None)
-    group.addoption("--gesso-part", action="store_true", help="only what differs between architectures (dealing.py)")
+pytest_addoption = options.add
 
 
 @pytest.fixture(scope="session")
 def selection(pytestconfig: pytest.Config) -> Selection:
-    overlays = tuple(Path(p) for p in pytestconfig.getoption("--gesso-overlay"))
-    arch, trial = pytestconfig.getoption("--gesso-arch"), pytestconfig.getoption("--gesso-trial")
-    return Selection(Project(ROOT), arch, overlays, trial)
+    return options.selection_of(pytestconfig)
 
 
 @pytest.fixture(scope="session")
@@ -92,8 +82,7 @@ def client(where: engine.Engine) -> docker.DockerClient:
 
 @pytest.fixture(scope="session")
 def image(client: docker.DockerClient, selection: Selection, pytestconfig: pytest.Config) -> Image:
-    reference = pytestconfig.getoption("--gesso-image") or tags_of(selection.arch, trial=selection.trial)[0]
-    return engine.image(client, reference, selection.flags)
+    return engine.image(client, options.image_of(pytestconfig, selection), selection.flags)
 
 
 @dataclass

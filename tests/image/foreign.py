@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .conftest import ROOT
+from .options import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

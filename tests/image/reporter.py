@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,15 +15,11 @@ import pytest
 from gesso.image import checked
 from gesso.image.build import prepare
 from gesso.image.checked import Case, Checked
-from gesso.image.plan import tags_of
-from gesso.settings import Project, Selection
 
-from . import engine
+from . import engine, options
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Reporter:
@@ -56,18 +51,16 @@ class Reporter:
         option = self._config.option
         if exitstatus not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED} or option.collectonly:
             return
-        selection = Selection(Project(ROOT), option.gesso_arch, tuple(map(Path, option.gesso_overlay)),
-                              option.gesso_trial)  # fmt: skip
+        selection = options.selection_of(self._config)
         try:
             where = engine.connect()
-            reference = option.gesso_image or tags_of(selection.arch, trial=selection.trial)[0]
-            image = where.client.images.get(reference)
+            image = where.client.images.get(options.image_of(self._config, selection))
         except Exception:  # noqa: BLE001 - the tests have said what is wrong with the engine, or with the name
             return
-        part = bool(option.keyword or option.markexpr or getattr(option, "gesso_part", False))
+        part = bool(option.keyword or option.markexpr or option.gesso_part)
         self.kept = Checked(
             image=str(image.id), arch=selection.arch, trial=selection.trial, lock=prepare(selection)[1].lock.sha256,
-            contract=checked.contract_of(ROOT / "tests" / "image"), whole=not part,
+            contract=checked.contract_of(options.ROOT / "tests" / "image"), whole=not part,
             passed=sum(outcome == "passed" for outcome, _ in self._outcomes.values()),
             failed=self._cases("failed"), not_run=self._cases("not run"),
             seconds=round(time.monotonic() - self._began, 1), at=checked.now(),

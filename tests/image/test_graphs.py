@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from .conftest import ROOT
+from .options import ROOT
 
 if TYPE_CHECKING:
     from docker.models.images import Image

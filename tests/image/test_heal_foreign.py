@@ -14,8 +14,8 @@ import pytest
 
 from gesso.image.build import base_reference
 
-from .conftest import ROOT
 from .foreign import COMFYUI, ENTRY, LOG, PYTHON, Foreign, context, old_sqlalchemy
+from .options import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from . import incident
-from .conftest import ROOT
 from .foreign import Foreign
+from .options import ROOT
 from .test_launch import MODES, with_sshd  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 import requests
 
-from .conftest import ROOT
+from .options import ROOT
 
 if TYPE_CHECKING:
     from docker.models.images import Image

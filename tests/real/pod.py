@@ -10,7 +10,8 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tests.image.conftest import ROOT, Instance
+from tests.image.conftest import Instance
+from tests.image.options import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gesso.image.plan import tags_of
-from gesso.settings import Project, Selection
-from tests.image import engine
+from tests.image import engine, options
 from tests.image.checks.expected import Expected, expect
 
 if TYPE_CHECKING:
     import docker
     from _pytest.terminal import TerminalReporter
 
-ROOT = Path(__file__).resolve().parents[2]
+    from gesso.settings import Selection
+
 CAUGHT = "caught by"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("gesso")
-    group.addoption("--gesso-arch", default="sdxl")
-    group.addoption("--gesso-trial", action="store_true")
-    group.addoption("--gesso-overlay", action="append", default=[])
-    group.addoption("--gesso-image", default=None)
+pytest_addoption = options.add
 
 
 @pytest.fixture(scope="session")
 def selection(pytestconfig: pytest.Config) -> Selection:
     if not pytestconfig.getoption("--gesso-trial"):
         pytest.skip("bad images are made from the trial's: run with --trial; this was not run")
-    return Selection(Project(ROOT), pytestconfig.getoption("--gesso-arch"), (), trial=True)
+    return options.selection_of(pytestconfig)
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +36,7 @@ def client() -> docker.DockerClient:
 @pytest.fixture(scope="session")
 def good(client: docker.DockerClient, selection: Selection, pytestconfig: pytest.Config) -> str:
     """The good image's name."""
-    name = str(pytestconfig.getoption("--gesso-image") or tags_of(selection.arch, trial=True)[0])
+    name = options.image_of(pytestconfig, selection)
     engine.image(client, name, selection.flags)
     return name
 

@@ -13,9 +13,10 @@ import pytest
 from tests.image import test_bytes
 from tests.image.checks import secrets
 from tests.image.checks.photograph import take
+from tests.image.options import ROOT
 
 from .catalogue import CANARY, CATALOGUE, Sabotage
-from .conftest import CAUGHT, ROOT
+from .conftest import CAUGHT
 from .spoil import spoil
 
 if TYPE_CHECKING:
