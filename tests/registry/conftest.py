@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def build(client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory)
     made: list[str] = []
 
     def make(
-        arch: str, tag: str = "", root: Path = ROOT, env: Mapping[str, str] = os.environ, cache: bool = True
+        arch: str, tag: str = "", root: Path = ROOT, env: Mapping[str, str] = os.environ, anew: bool = False
     ) -> str:
         selection = Selection(Project(root), arch, (), True)
         base = image_build.prepare(selection)[1].lock.base
@@ -127,7 +128,9 @@ def build(client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory)
         context = tmp_path_factory.mktemp("contexts") / "context"
         image_build.write_context(selection, context, env, print)
         name = f"{NAME}:{tag or arch}"
-        buildx.build(context, [name], env=env, builder=None, on_event=lambda _: None, caches=buildx.Caches(local=cache))
+        if anew:
+            _run_every_step(context / "Dockerfile")
+        buildx.build(context, [name], env=env, builder=None, on_event=lambda _: None)
         shutil.rmtree(context)
         made.append(name)
         return name
@@ -136,6 +139,17 @@ def build(client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory)
     for name in made:
         with suppress(docker.errors.ImageNotFound):
             client.images.remove(name)
+
+
+def _run_every_step(dockerfile: Path) -> None:
+    """Have nothing of it in the builder's cache.
+
+    A build without the cache would leave a second result of each step there: what is built later takes either.
+    """
+    text = dockerfile.read_text()
+    first, line, rest = text.partition(" AS system\n")
+    assert line
+    dockerfile.write_text(f"{first}{line}ENV GESSO_TEST_RUN={secrets.token_hex(8)}\n{rest}")
 
 
 @pytest.fixture(scope="session")

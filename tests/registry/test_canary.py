@@ -55,7 +55,7 @@ def test_a_token_is_nowhere(
     tokens = {"HF_TOKEN": CANARY, "CIVITAI_TOKEN": CANARY}
     for name, value in tokens.items():
         monkeypatch.setenv(name, value)
-    name = build("sdxl", "canary", env=dict(os.environ), cache=False)  # every step runs, with the token around it
+    name = build("sdxl", "canary", env=dict(os.environ), anew=True)  # every step runs, with the token around it
     heard = "".join(capfd.readouterr())
     vouch(person, "sdxl", name)
     person.more |= tokens
