@@ -3,7 +3,8 @@
 fake_heal.py WORKSPACE heal --id ID --by WHO [--dry-run]
 
 WORKSPACE/gesso/fake-heal.json: `damages` that it finds (a heal that is no dry run takes the repairable ones out of it),
-`hold`: the event before which it waits for as long as fake-heal.hold is there, `die`: the event before which it ends.
+`hold`: the event before which it waits for as long as fake-heal.hold is there (and before it at the one named in that
+file, for as long as it is), `die`: the event before which it ends.
 It needs nothing but Python, so that it runs in any image.
 """
 
@@ -27,13 +28,20 @@ class Heal:
             self.plan = json.loads((state / "fake-heal.json").read_text())
 
     def tell(self, event: str, **facts: Any) -> None:
-        while self.plan.get("hold") == event and (self.state / "fake-heal.hold").exists():
+        while self._held(event):
             time.sleep(0.02)
         if self.plan.get("die") == event:
             os._exit(9)
         line = json.dumps({"at": round(time.time(), 3), "event": event, **facts})
         with (self.state / "reports" / f"{self.name}.jsonl").open("a") as file:
             file.write(f"{line}\n")
+
+    def _held(self, event: str) -> bool:
+        try:
+            first = (self.state / "fake-heal.hold").read_text()
+        except FileNotFoundError:
+            return False
+        return event in {self.plan.get("hold"), first}
 
     def run(self, by: str, *, dry_run: bool) -> int:
         begun = time.time()

@@ -68,12 +68,18 @@ class Damaged:
     def address(self) -> str:
         return f"{self.instance.url}/{self.instance.token}"
 
-    def finds(self, *damages: dict[str, Any], hold: str = "", die: str = "") -> None:
-        """Have the next heal find this; it waits before the event `hold` until `go_on`, or ends before `die`."""
+    def finds(self, *damages: dict[str, Any], hold: str = "", first: str = "", die: str = "") -> None:
+        """Have the next heal find this; it waits before the event `hold` until `go_on`, or ends before `die`.
+
+        Before that it waits at the event `first`, until `go_on_to_hold`.
+        """
         self.go_on()
         self._write("fake-heal.json", json.dumps({"damages": damages, "hold": hold, "die": die}))
         if hold:
-            self._write("fake-heal.hold", "")
+            self._write("fake-heal.hold", first)
+
+    def go_on_to_hold(self) -> None:
+        self._write("fake-heal.hold", "")
 
     def go_on(self) -> None:
         self.instance.run(f"rm -f {STATE}/fake-heal.hold")
@@ -313,11 +319,12 @@ def test_one_that_another_began_while_nobody_clicked_is_shown(page: Page, damage
 
 
 def test_the_agent_restarts_in_the_middle(page: Page, damaged: Damaged) -> None:
-    damaged.finds(PYTHON, PACK, MODEL, hold="restarting")
+    damaged.finds(PYTHON, PACK, MODEL, hold="restarting", first="repairing")
     check(page)
     page.get_by_role("button", name="Repair now").click()
     stages = page.locator("#heal-items .stage")
     expect(page.locator("#heal-items")).to_contain_text("to be repaired", timeout=30_000)
+    damaged.go_on_to_hold()
     expect(stages.nth(2)).to_have_text("repaired", timeout=30_000)
     name = damaged.latest()["id"]
     damaged.instance.supervisor("stop agent")
