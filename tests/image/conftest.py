@@ -152,6 +152,12 @@ class Instance:
         """Wait for one of these states."""
         return self.wait_for(lambda status: status["state"] in states, " or ".join(states), within)
 
+    def wait_until_stocked(self) -> None:
+        """Wait until Krita could work and every model is there, not only the required: what is removed now is whole."""
+        self.wait_until_healthy()
+        if self.with_models:
+            self.wait_for_state("ready")
+
     def supervisor(self, words: str) -> str:
         """Say something to supervisord."""
         return str(self.run(f"/opt/gesso/venv/bin/supervisorctl -c /opt/gesso/etc/supervisord.conf {words}").stdout)

@@ -133,6 +133,7 @@ def test_sessions_know_the_environment_but_no_secret(launched: Instance, launche
 
 
 def test_reboot(launched: Instance, launcher: Launcher) -> None:
+    launched.wait_until_stocked()
     verified = launched.run("ls -i /workspace/models/checkpoints").stdout
     # Vast's own first process knows nothing of ours: it does not hand on the signal, so what it started is killed.
     launched.container.restart(timeout=20 if launcher.mode == "args" else 1)
@@ -148,7 +149,7 @@ def test_a_kept_volume(launcher: Launcher, instances: Instances) -> None:
     seen = []
     for _ in range(2):
         mine = launcher.start(volumes=kept)
-        mine.wait_until_healthy()
+        mine.wait_until_stocked()
         seen.append(mine.run("ls -i /workspace/models/checkpoints /workspace/models/vae").stdout)
         mine.container.remove(force=True)
     assert seen[0] == seen[1]
@@ -168,7 +169,7 @@ def test_a_models_folder_that_cannot_be_written(image: Image, instances: Instanc
         pytest.skip("the real models are out of reach of a test: this was not run")
     library = instances.volume()
     first = instances.start(image, volumes={library: {"bind": "/workspace/models", "mode": "rw"}})
-    first.wait_until_healthy()
+    first.wait_until_stocked()
     first.container.remove(force=True)
     mine = instances.start(image, volumes={library: {"bind": "/workspace/models", "mode": "ro"}})
     mine.wait_for_state("ready")
