@@ -108,10 +108,14 @@ def _nodes(record: Mapping[str, Any]) -> dict[str, str]:
 def _models(record: Mapping[str, Any]) -> dict[str, str]:
     baked = set(record.get("baked") or ())
     return {
-        m["name"]: f"{m['sha256'][:12]} {(m.get('size') or 0) / 1e6:,.1f} MB {m.get('tier', '')}"
+        m["name"]: f"{m['sha256'][:12]} {_megabytes(m.get('size'))} {m.get('tier', '')}"
         f"{', in a layer' if m['name'] in baked else ''}"
         for m in record.get("models") or ()
     }
+
+
+def _megabytes(size: int | None) -> str:
+    return "? MB" if size is None else f"{size / 1e6:,.1f} MB"
 
 
 def _workflows(record: Mapping[str, Any]) -> dict[str, str]:
@@ -131,4 +135,4 @@ def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
 
 
 def _size(part: Part) -> str:
-    return "        ? MB" if part.size is None else f"{part.size / 1e6:9,.1f} MB"
+    return f"{_megabytes(part.size):>12}"

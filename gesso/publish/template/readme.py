@@ -67,12 +67,15 @@ def _costs(image: Published, needs: Needs, optional: int) -> str:
     more = f" {optional} more are optional." if optional else ""
     speed, cost = needs.inet_down_mbps, max(1, round(minutes))
     guess = f" ({len(needs.unsized)} of unknown size: guessed)" if needs.unsized else ""
+    pull = f"{_gb(pulled)} to pull (a host that has its layers already pulls little)"
+    if not pulled:  # nothing has been pushed yet: only a dry run shows this
+        pull = "as much to pull as is compressed when it is pushed"
     return f"""\
 ## What it costs before it paints
 
 | | |
 |---|---|
-| image | {_gb(pulled)} to pull (a host that has its layers already pulls little), {_gb(image.unpacked)} on disk |
+| image | {pull}, {_gb(image.unpacked)} on disk |
 | models that it needs | {_gb(fetched)} to fetch{guess}, each verified by its SHA-256 before it is used |
 | all of it on disk | {_gb(image.unpacked + needs.kept)}; the recommended disk is {needs.disk_gb} GB.{more} |
 | time | about {cost} minutes of download at {speed} Mbit/s, and 2 to unpack and start |
@@ -92,8 +95,11 @@ def _content(manifest: Manifest, locked: Locked, image: Published, needs: Needs)
 
 
 def _source(source: LockedSource) -> str:
-    where = f"[{source.commit[:12]}]({source.git}/tree/{source.commit})" if source.commit and source.git else None
-    return where or source.path or "?"
+    """Name a source; one that strangers cannot open (a folder of the builder's) leads nowhere."""
+    if source.commit and source.git:
+        short = source.commit[:12]
+        return f"[{short}]({source.git}/tree/{source.commit})" if source.git.startswith("https://") else short
+    return source.path or "?"
 
 
 def _models(models: Sequence[Model]) -> str:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from gesso.image.locking import Locked
     from gesso.manifest.schema import Manifest
+    from gesso.publish.template.records import Record
     from gesso.publish.template.wish import Wish
-    from gesso.settings import Project, Selection
+    from gesso.settings import Project
 
 _LIMIT = 20
 _UNPACKED = 2.0  # times the compressed size, where nobody says how large an image is on disk
@@ -38,18 +39,23 @@ def run(project: Project, wish: Wish, env: Mapping[str, str], say: Callable[[str
     selection = select(project, wish.arch, wish.overlays)
     tokens = with_tokens(project.root, env)
     manifest, locked = build.prepare(selection)
-    image = pushed(wish.image, manifest, locked, env) if wish.image else None
+    known = records.read(records.path_of(selection))
+    image = pushed(wish.image, manifest, locked, env, known) if wish.image else None
     if wish.what == "template":
         assert image is not None
         record = records.path_of(selection)
         outcome = command.make((manifest, locked), image, tokens, say, record, dry_run=wish.dry_run)
         report.result_json(outcome.as_json()) if wish.as_json else report.result(command.describe(outcome))
         return
-    _offers(selection, (manifest, locked), image, wish, Api.of(tokens, say))
+    _offers((manifest, locked), image, known, wish, Api.of(tokens, say))
 
 
-def pushed(reference: str, manifest: Manifest, locked: Locked, env: Mapping[str, str]) -> Published:
+def pushed(
+    reference: str, manifest: Manifest, locked: Locked, env: Mapping[str, str], known: Record | None = None
+) -> Published:
     """Ask the registry for an image; see that it is this architecture's, of this lock, and no trial.
+
+    What it takes on disk no registry says: `known`, the record of the publish, does where it is of the same image.
 
     Raises ManifestError for a name that is none, CheckError for another image, PublishError.
     """
@@ -66,7 +72,8 @@ def pushed(reference: str, manifest: Manifest, locked: Locked, env: Mapping[str,
         )
     tags = (asked.tag,) if asked.tag else ()
     reference = str(found.reference)
-    return Published(asked.repository, found.digest, tags, found.compressed, unpacked(reference, found.compressed))
+    size = known.unpacked if known and known.image == reference else unpacked(reference, found.compressed)
+    return Published(asked.repository, found.digest, tags, found.compressed, size)
 
 
 def unpacked(reference: str, compressed: int) -> int:
@@ -78,10 +85,9 @@ def unpacked(reference: str, compressed: int) -> int:
 
 
 def _offers(
-    selection: Selection, prepared: tuple[Manifest, Locked], image: Published | None, wish: Wish, api: Api
+    prepared: tuple[Manifest, Locked], image: Published | None, known: Record | None, wish: Wish, api: Api
 ) -> None:
     manifest, locked = prepared
-    known = records.read(records.path_of(selection))
     exact = image is not None or known is not None
     if image is None:
         image = GUESS if known is None else Published(known.image.partition("@")[0], known.image.partition("@")[2], (),

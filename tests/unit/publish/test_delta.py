@@ -55,3 +55,9 @@ def test_what_changed_by_kind() -> None:
 def test_a_model_that_moves_into_a_layer_has_changed() -> None:
     (row,) = changed(baked=[])["models"]
     assert row.startswith("~ vae/a.safetensors abababababab 0.0 MB required, in a layer -> ")
+
+
+def test_a_model_of_unknown_size_is_not_called_empty() -> None:
+    first, *rest = images.RECORD["models"]
+    (row,) = changed(models=[{key: value for key, value in first.items() if key != "size"}, *rest])["models"]
+    assert row.endswith(" -> abababababab ? MB required, in a layer")

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from gesso.errors import ManifestError
 from gesso.image.build import prepare
 from gesso.image.pylock import Pin
-from gesso.manifest.lock import inputs_of
+from gesso.manifest.lock import LockedSource, inputs_of
 from gesso.manifest.vast import ENV_LIMIT, Vast, flags
 from gesso.models.wanted import from_lock
 from gesso.publish.template import derive
@@ -277,3 +277,23 @@ def test_the_readme_tells_models_licences_and_where_to_go(image: Published) -> N
     assert image.reference in text
     assert "not for every use" in text
     assert text.endswith("And **this**.\n")
+
+
+def test_the_readme_leads_strangers_to_no_folder_of_the_builder(
+    image: Published, sdxl: tuple[Manifest, Locked]
+) -> None:
+    manifest, locked = sdxl
+    commit = "c" * 40
+    own = replace(
+        locked,
+        lock=locked.lock.model_copy(update={"comfyui": LockedSource(git="file:///home/me/ComfyUI", commit=commit)}),
+    )
+    text = render(manifest, own, image).readme
+    assert f"| ComfyUI | {commit[:12]} |" in text
+    assert "/home/me" not in text
+
+
+def test_before_the_first_push_the_readme_makes_up_no_size(image: Published, sdxl: tuple[Manifest, Locked]) -> None:
+    text = render(*sdxl, replace(image, compressed=0)).readme
+    assert "0.0 MB" not in text
+    assert "as much to pull as is compressed when it is pushed" in text

@@ -264,6 +264,18 @@ def test_an_image_is_named_by_digest_also_where_it_was_asked_for_by_tag(sdxl: tu
             task.pushed(f"{registry.repository}:flux", *sdxl, {})
 
 
+def test_what_an_image_takes_on_disk_is_what_its_publish_wrote_down(sdxl: tuple[Manifest, Locked]) -> None:
+    """Else the template of the same image would be another one, by who asks and what images they have."""
+    with RegistryLike(labels(sdxl)).running() as registry:
+        reference = f"{registry.repository}@{registry.digest}"
+        record = records.Record(arch="sdxl", name="n", hash_id="h", id=1, content="c", image=reference,
+                                compressed=3_000_000_000, unpacked=6_700_000_000)  # fmt: skip
+        assert task.pushed(reference, *sdxl, {}, record).unpacked == 6_700_000_000
+        of_another = record.model_copy(update={"image": f"{registry.repository}@sha256:{'0' * 64}"})
+        found = task.pushed(reference, *sdxl, {}, of_another)
+        assert found.unpacked == 2 * found.compressed
+
+
 def test_as_people_run_it(
     service: VastLike, sdxl: tuple[Manifest, Locked], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
