@@ -13,7 +13,7 @@ import pytest
 from .options import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import docker
@@ -79,6 +79,23 @@ def operator(tmp_path: Path, selection: Selection) -> Operator:
     return Operator(tmp_path, selection)
 
 
+@pytest.fixture
+def made(client: docker.DockerClient) -> Iterator[Callable[[subprocess.CompletedProcess[str]], Image]]:
+    """Give what finds the image that a build made, and takes it away in the end."""
+    images: list[Image] = []
+
+    def find(built: subprocess.CompletedProcess[str]) -> Image:
+        assert built.returncode == 0, built.stderr
+        images.append(client.images.get(json.loads(built.stdout)["image_id"]))
+        return images[-1]
+
+    yield find
+    for image in images:
+        for container in client.containers.list(all=True, filters={"ancestor": image.id}):
+            container.remove(force=True, v=True)
+        client.images.remove(str(image.id), force=True)
+
+
 def _version_in(instances: Instances, image: Image) -> str:
     mine = instances.start(image)
     mine.wait_until_healthy()
@@ -100,13 +117,11 @@ def test_the_lock_names_the_pack_and_the_conflict(operator: Operator) -> None:
 
 
 def test_forced_past_the_lock_the_image_still_has_2_0(
-    operator: Operator, instances: Instances, client: docker.DockerClient
+    operator: Operator, instances: Instances, made: Callable[..., Image]
 ) -> None:
     overlay = operator.overlay("asks_for_old", force=True)
     assert operator.invoke("lock", overlay).returncode == 0
-    built = operator.invoke("build", overlay, "--json")
-    assert built.returncode == 0, built.stderr
-    image = client.images.get(json.loads(built.stdout)["image_id"])
+    image = made(operator.invoke("build", overlay, "--json"))
     assert _version_in(instances, image).startswith("2.0.")
 
 
@@ -121,13 +136,11 @@ def test_an_install_script_that_asks_for_1_4_is_refused_by_the_constraint(operat
 
 
 def test_an_install_script_that_gets_round_the_constraint_is_undone(
-    operator: Operator, instances: Instances, client: docker.DockerClient
+    operator: Operator, instances: Instances, made: Callable[..., Image]
 ) -> None:
     overlay = operator.overlay("forces_old", install=True)
     assert operator.invoke("lock", overlay).returncode == 0
-    built = operator.invoke("build", overlay, "--json")
-    assert built.returncode == 0, built.stderr
-    image = client.images.get(json.loads(built.stdout)["image_id"])
+    image = made(operator.invoke("build", overlay, "--json"))
     history = [row for row in image.history() if row["Size"]]
     assert "mapped_column" in history[0]["CreatedBy"]
     assert any("forces_old" in row["CreatedBy"] and "install.py" in row["CreatedBy"] for row in history)
@@ -135,13 +148,11 @@ def test_an_install_script_that_gets_round_the_constraint_is_undone(
 
 
 def test_a_pack_that_runs_pip_at_every_start_is_refused(
-    operator: Operator, instances: Instances, client: docker.DockerClient
+    operator: Operator, instances: Instances, made: Callable[..., Image]
 ) -> None:
     overlay = operator.overlay("runs_pip")
     assert operator.invoke("lock", overlay).returncode == 0
-    built = operator.invoke("build", overlay, "--json")
-    assert built.returncode == 0, built.stderr
-    mine = instances.start(client.images.get(json.loads(built.stdout)["image_id"]))
+    mine = instances.start(made(operator.invoke("build", overlay, "--json")))
     mine.wait_until_healthy()
     log = mine.run("grep runs_pip: /var/log/gesso/comfyui.log").stdout
     assert "pip ended with 1" in log
