@@ -1,4 +1,4 @@
-"""The project's own tests: lint, types, unit and fault tests, coverage, check; side by side where that is quicker."""
+"""The project's own tests: lint, types, unit, rim and fault tests, coverage, check; side by side where that helps."""
 
 from __future__ import annotations
 
@@ -20,20 +20,32 @@ Stages = tuple[tuple[Part, ...], ...]
 def stages(python: str, cores: int, folder: str) -> Stages:
     """Give what is run, stage after stage; the parts of one stage run side by side; coverage goes to `folder`. Pure.
 
-    The unit tests have the machine to themselves: they are bound by its cores, and their time is promised. The fault
-    tests wait more than they work, so that twice as many of them as there are cores run at once, and mypy beside them.
+    The unit tests have the machine to themselves: they are bound by its cores, and their time is promised. Those of the
+    rim (programs, servers) and of faults wait more than they work, so that twice as many of them as there are cores
+    run at once, and mypy beside them.
     """
     # A machine may be told to keep no bytecode; then every worker and every child would compile everything again.
     env = {"COLUMNS": "110", "PYTHONDONTWRITEBYTECODE": "", "GESSO_COVERAGE": folder}
+
+    unneeded = [
+        f"-pno:{plugin}" for plugin in ("schemathesis", "testinfra", "anyio")
+    ]  # each is imported by each worker
 
     def module(name: str, *words: str) -> Part:
         return Part(name, (python, "-m", *words), env)
 
     return (
         (module("ruff", "ruff", "check", "."), module("ruff format", "ruff", "format", "--check", ".")),
-        (module("unit tests", "pytest", f"-n{max(1, cores)}", "--dist=worksteal"),),
+        (module("unit tests", "pytest", f"-n{max(1, cores)}", "--dist=worksteal", *unneeded),),
         (
-            module("fault tests", "pytest", "tests/faults", f"-n{2 * max(1, cores)}", "--dist=loadgroup"),
+            module(
+                "rim and fault tests",
+                "pytest",
+                "tests/rim",
+                "tests/faults",
+                f"-n{2 * max(1, cores)}",
+                "--dist=loadgroup",
+            ),
             module("mypy", "mypy"),
         ),
         (module("coverage", "gesso.covered", folder), module("check", "invoke", "check")),

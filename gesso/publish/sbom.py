@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import uuid
@@ -16,11 +17,12 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from cyclonedx.validation.json import JsonStrictValidator
 
     from gesso.publish.contents import Contents, Distribution
 
@@ -62,8 +64,15 @@ def bill(subject: Subject, contents: Contents) -> str:
 
 def faults(text: str) -> list[str]:
     """Hold a bill against CycloneDX's own schema, strictly; give what is wrong."""
-    found = JsonStrictValidator(VERSION).validate_str(text, all_errors=True)
+    found = _schema().validate_str(text, all_errors=True)
     return [str(error.data).partition("\n")[0][:200] for error in found or ()]
+
+
+@functools.cache
+def _schema() -> JsonStrictValidator:
+    from cyclonedx.validation.json import JsonStrictValidator  # noqa: PLC0415 - its import compiles grammars for a second
+
+    return JsonStrictValidator(VERSION)
 
 
 def counted(text: str) -> dict[str, int]:

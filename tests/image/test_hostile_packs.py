@@ -91,7 +91,7 @@ def made(client: docker.DockerClient) -> Iterator[Callable[[subprocess.Completed
 
     yield find
     for image in images:
-        for container in client.containers.list(all=True, filters={"ancestor": image.id}):
+        for container in client.containers.list(all=True, filters={"ancestor": str(image.id)}):
             container.remove(force=True, v=True)
         client.images.remove(str(image.id), force=True)
 

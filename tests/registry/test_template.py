@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.publish.vastlike import KEY, VastLike
+from tests.rim.publish.vastlike import KEY, VastLike
 
 from .conftest import NAME, ROOT, vouch
 

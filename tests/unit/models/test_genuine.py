@@ -36,6 +36,7 @@ COMFY = {
 OVIS = "ovis"  # a FluxSchnell to ComfyUI, but for another text encoder: Flux's own parts do not fit it
 
 
+@functools.cache
 def shapes_of(name: str) -> dict[str, list[int]]:
     """Fill the numbers into the names: rows are [name with # for numbers, shape, which numbers]."""
     shapes: dict[str, list[int]] = {}
@@ -87,6 +88,7 @@ LORAS = [name for name, expected in EXPECTED.items() if expected["kind"] == "lor
 HALF = re.compile(r"[._](lora|alpha|dora_scale|hada|lokr|oft_blocks|diff)\w*(\.default)?(\.(up|down))?(\.weight)?\Z")
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", LORAS)
 def test_a_lora_for_a_few_layers_is_no_stranger(name: str) -> None:
     """Trainers may leave out most layers: some at random, all but one block's, or all of another sort."""

@@ -7,35 +7,11 @@ import pytest
 
 from gesso.image.build import prepare
 from gesso.publish.published import Published
-from gesso.publish.template.service import Templates
-from gesso.publish.vast import Vast
-from gesso.publish.vastkey import Key
 from gesso.settings import Project, Selection
 
-from .registrylike import RegistryLike, full
-from .vastlike import KEY, VastLike
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from gesso.image.locking import Locked
     from gesso.manifest.schema import Manifest
-
-
-@pytest.fixture
-def service() -> Iterator[VastLike]:
-    with VastLike().running() as found:
-        yield found
-
-
-@pytest.fixture
-def said() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def templates(service: VastLike, said: list[str]) -> Templates:
-    return Templates(service.url, Key(KEY), said.append, service.clock)
 
 
 @pytest.fixture(scope="session")
@@ -46,14 +22,3 @@ def image() -> Published:
 @pytest.fixture(scope="session")
 def sdxl() -> tuple[Manifest, Locked]:
     return prepare(Selection(Project(Path(__file__).resolve().parents[3]), "sdxl"))
-
-
-@pytest.fixture
-def vast(service: VastLike, said: list[str]) -> Vast:
-    return Vast(service.url, Key(KEY), said.append, service.clock)
-
-
-@pytest.fixture
-def registry() -> Iterator[RegistryLike]:
-    with full().running() as found:
-        yield found

@@ -16,8 +16,7 @@ from gesso.publish.plan import rows
 from gesso.publish.push import Step, is_lasting, listen, push
 from gesso.publish.readback import differences, read_back
 from gesso.publish.registry import digest_of
-
-from . import images
+from tests.unit.publish import images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,7 @@ from gesso.runtime.foreign import find, service
 from gesso.runtime.foreign.manner import Manner
 from gesso.runtime.foreign.place import Foreign
 from gesso.runtime.layout import Record
-
-from .test_find import comfyui, python
+from tests.unit.runtime.foreign.test_find import comfyui, python
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,7 @@ from gesso.publish import push as pushing
 from gesso.publish.cosign import Trusted
 from gesso.publish.wish import Wish
 from gesso.settings import Project, Selection
-
-from . import images
+from tests.unit.publish import images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -268,7 +267,7 @@ class Cosign:
 
 @pytest.fixture
 def published(registry: RegistryLike, monkeypatch: pytest.MonkeyPatch) -> Cosign:
-    from .test_sbom import BILL, ORIGIN
+    from tests.unit.publish.test_sbom import BILL, ORIGIN
 
     found = Cosign("", [json.loads(BILL)], [ORIGIN])
     pins = "".join(f"{d.name}=={d.version} \\\n    --hash=sha256:{'1' * 64}\n" for d in images.CONTENTS.python)

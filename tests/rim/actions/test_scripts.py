@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from . import rules
-from .places import GITHUB, ROOT, SCRIPTS, WORKFLOWS
+from tests.unit.actions import rules
+from tests.unit.actions.places import GITHUB, ROOT, SCRIPTS, WORKFLOWS
 
 BIN = Path(sys.executable).parent  # where shellcheck is installed, too
 

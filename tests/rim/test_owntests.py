@@ -82,10 +82,10 @@ def test_the_unit_tests_have_the_machine_to_themselves() -> None:
     found = owntests.stages("python", 2, "/folder")
     assert ["unit tests"] in [[part.name for part in stage] for stage in found]
     assert [part.name for stage in found for part in stage] == [
-        "ruff", "ruff format", "unit tests", "fault tests", "mypy", "coverage", "check",
+        "ruff", "ruff format", "unit tests", "rim and fault tests", "mypy", "coverage", "check",
     ]  # fmt: skip
     workers = {part.name: word for stage in found for part in stage for word in part.command if word.startswith("-n")}
-    assert workers == {"unit tests": "-n2", "fault tests": "-n4"}
+    assert workers == {"unit tests": "-n2", "rim and fault tests": "-n4"}
     assert {part.env["GESSO_COVERAGE"] for stage in found for part in stage} == {"/folder"}
 
 

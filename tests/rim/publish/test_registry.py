@@ -15,8 +15,8 @@ from gesso.publish.credentials import Login
 from gesso.publish.reference import Reference
 from gesso.publish.registry import Answer, Registry
 from gesso.publish.wire import Wire
+from tests.unit.publish import images
 
-from . import images
 from .registrylike import PASSWORD, USER
 
 if TYPE_CHECKING:

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gesso.runtime.layout import Layout
-
-    from .conftest import FakeHeal
+    from tests.unit.runtime.conftest import FakeHeal
 
 WRONG = {"kind": "python", "name": "sqlalchemy", "found": "1.4.54", "remedy": "put 2.0.51 there", "restart": True}
 OLD = "20260101-000000-aaaaaa"

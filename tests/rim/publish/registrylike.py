@@ -16,8 +16,7 @@ from gesso.publish.credentials import Login
 from gesso.publish.reference import Reference
 from gesso.publish.registry import Registry, digest_of
 from gesso.publish.wire import Wire
-
-from . import images
+from tests.unit.publish import images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
 
     from gesso.runtime.layout import Layout
-
-    from .conftest import FakeHeal
+    from tests.unit.runtime.conftest import FakeHeal
 
 TOKEN = "right-token-0123456789"
 ADMIN = "https://admin.example"
