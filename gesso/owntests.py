@@ -27,9 +27,10 @@ def stages(python: str, cores: int, folder: str) -> Stages:
     # A machine may be told to keep no bytecode; then every worker and every child would compile everything again.
     env = {"COLUMNS": "110", "PYTHONDONTWRITEBYTECODE": "", "GESSO_COVERAGE": folder}
 
-    unneeded = [
-        f"-pno:{plugin}" for plugin in ("schemathesis", "testinfra", "anyio")
-    ]  # each is imported by each worker
+    # What the unit tests do not use costs each worker its import, and each test its hooks.
+    unneeded = [f"-pno:{plugin}" for plugin in ("schemathesis", "testinfra", "anyio", "logging")]
+
+    apart = ("tests/rim", "tests/faults")
 
     def module(name: str, *words: str) -> Part:
         return Part(name, (python, "-m", *words), env)
@@ -38,14 +39,7 @@ def stages(python: str, cores: int, folder: str) -> Stages:
         (module("ruff", "ruff", "check", "."), module("ruff format", "ruff", "format", "--check", ".")),
         (module("unit tests", "pytest", f"-n{max(1, cores)}", "--dist=worksteal", *unneeded),),
         (
-            module(
-                "rim and fault tests",
-                "pytest",
-                "tests/rim",
-                "tests/faults",
-                f"-n{2 * max(1, cores)}",
-                "--dist=loadgroup",
-            ),
+            module("rim and fault tests", "pytest", *apart, f"-n{2 * max(1, cores)}", "--dist=loadgroup"),
             module("mypy", "mypy"),
         ),
         (module("coverage", "gesso.covered", folder), module("check", "invoke", "check")),
