@@ -18,8 +18,8 @@ from gesso import report
 from gesso.workflow import check as checks
 from gesso.workflow.families import latents_of
 from gesso.workflow.latents import Known, known_edges
+from tests.unit.workflow.graphs import PROJECT, recorded_classes
 
-from .graphs import PROJECT, recorded_classes
 from .template_families import resolve
 
 if TYPE_CHECKING:
