@@ -5,11 +5,13 @@ What an image must hold is read from the manifest and the lock, never written he
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import secrets
 import shutil
 import subprocess
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable
@@ -107,6 +109,16 @@ class Instance:
     def run(self, command: str) -> Any:
         """Run a command with a limit inside the container: an exec's output has no timeout of its own."""
         return self.host.run("timeout 120 sh -c %s", command)
+
+    def put(self, path: str, body: bytes, mode: int = 0o644) -> None:
+        """Write a file into the container."""
+        folder, _, name = path.rpartition("/")
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(body), mode
+            archive.addfile(entry, io.BytesIO(body))
+        assert self.container.put_archive(folder, packed.getvalue())
 
     def json(self, path: str) -> Any:
         return requests.get(f"{self.url}/{self.token}{path}", timeout=60).json()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gesso.image.pylock import GUARDED, pin_of
+
+from .checks import bytecode
 
 if TYPE_CHECKING:
     from docker.models.images import Image
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
     from .conftest import Instance, Instances
 
+HOLD_PYTHON = ("/opt", "/usr/lib", "/usr/share", "/usr/local")
 SITE = "/opt/venv/lib/python3*/site-packages"
 
 
@@ -53,6 +57,19 @@ def test_pip_refuses_an_older_sqlalchemy_at_run_time(instance: Instance) -> None
     refused = instance.run('/opt/venv/bin/python -m pip install "sqlalchemy<2"')
     assert refused.rc != 0
     assert "constraint" in refused.stdout + refused.stderr
+
+
+def test_bytecode_is_of_its_source(image: Image, instances: Instances) -> None:
+    """Python runs it in the source's place: who changes it changes ComfyUI, and no checksum of a source tells."""
+    mine = instances.start(image, entrypoint=["sleep", "infinity"], network_mode="none")
+    mine.put("/tmp/bytecode.py", Path(bytecode.__file__).read_bytes())
+    words = ["/usr/bin/python3", "-I", "-S", "-X", "pycache_prefix=/nowhere", "/tmp/bytecode.py", *HOLD_PYTHON]
+    done: Any = mine.container.exec_run(words)
+    *faults, count = done.output.decode().splitlines()
+    mine.container.remove(force=True)
+    assert faults == []
+    assert done.exit_code == 0
+    assert int(count.removesuffix(" looked at")) > 500
 
 
 def test_gesso_has_a_venv_of_its_own(instance: Instance) -> None:

@@ -7,10 +7,8 @@ where a test wants to look. `check` and `repair` below drive the page in the sam
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import re
-import tarfile
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -96,17 +94,7 @@ class Damaged:
         return dict(self.instance.json("/gesso/api/heal"))
 
     def _write(self, name: str, text: str) -> None:
-        _copy(self.instance, f"{STATE}/{name}", text.encode(), 0o644)
-
-
-def _copy(instance: Instance, path: str, body: bytes, mode: int) -> None:
-    folder, _, name = path.rpartition("/")
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        entry = tarfile.TarInfo(name)
-        entry.size, entry.mode = len(body), mode
-        archive.addfile(entry, io.BytesIO(body))
-    assert instance.container.put_archive(folder, packed.getvalue())
+        self.instance.put(f"{STATE}/{name}", text.encode())
 
 
 def _serve(page: Callable[[], str]) -> contextlib.AbstractContextManager[str]:
@@ -150,9 +138,9 @@ def admin() -> Iterator[str]:
 def damaged(instances: Instances, image: Image, admin: str) -> Damaged:
     mine = instances.start(image, env={"GESSO_ADMIN_ORIGIN": admin})
     mine.wait_until_healthy()
-    _copy(mine, "/opt/gesso/fake_heal.py", (ROOT / "tests" / "fake_heal.py").read_bytes(), 0o644)
+    mine.put("/opt/gesso/fake_heal.py", (ROOT / "tests" / "fake_heal.py").read_bytes())
     mine.run("mv /opt/gesso/venv/bin/gesso /opt/gesso/venv/bin/gesso.real")
-    _copy(mine, "/opt/gesso/venv/bin/gesso", WRAPPER.encode(), 0o755)
+    mine.put("/opt/gesso/venv/bin/gesso", WRAPPER.encode(), 0o755)
     return Damaged(mine)
 
 

@@ -57,6 +57,16 @@ with tarfile.open(path, "w:xz") as archive:
     for each in pathlib.Path("/tmp/s").rglob("*"):
         archive.add(each, each.relative_to("/tmp/s"), recursive=False)
 """
+_SWAP = """import importlib._bootstrap_external as b, os, pathlib, sys
+how, path = sys.argv[1:]
+code = compile(pathlib.Path(path).read_text() + "\\nOTHER = 1\\n", path, "exec", dont_inherit=True)
+found = os.stat(path)
+made = b._code_to_hash_pyc(code, b"x" * 8, False) if how == "never" else b._code_to_timestamp_pyc(
+    code, int(found.st_mtime), found.st_size)
+target = pathlib.Path(b.cache_from_source(path))
+target.parent.mkdir(exist_ok=True)
+target.write_bytes(made)
+"""
 _RECORD = "/opt/gesso/build.json"
 
 CATALOGUE: dict[str, Sabotage] = {
@@ -179,6 +189,18 @@ CATALOGUE: dict[str, Sabotage] = {
         _edit(_RECORD, "import hashlib", "s = pathlib.Path('/opt/gesso/spare/ComfyUI-GGUF.tar.xz').read_bytes()",
               "d['spares']['ComfyUI-GGUF']['sha256'] = hashlib.sha256(s).hexdigest()"),
         files={"repack.py": _REPACK},
+    ),
+    "bytecode-timed": _run(
+        "ComfyUI's bytecode is of another source, with the time and size of the right one",
+        "test_environment.py::test_bytecode_is_of_its_source",
+        "COPY swap.py /tmp/", "RUN /usr/bin/python3 /tmp/swap.py timed /opt/ComfyUI/folder_paths.py && rm /tmp/swap.py",
+        files={"swap.py": _SWAP},
+    ),
+    "bytecode-unchecked": _run(
+        "a library's bytecode is of another source, and says that nobody need compare",
+        "test_environment.py::test_bytecode_is_of_its_source",
+        "COPY swap.py /tmp/", f"RUN /usr/bin/python3 /tmp/swap.py never {SITE}/aiohttp/web.py && rm /tmp/swap.py",
+        files={"swap.py": _SWAP},
     ),
     # Workflows and models
     "tampered-workflow": _bytes(
