@@ -67,6 +67,17 @@ target = pathlib.Path(b.cache_from_source(path))
 target.parent.mkdir(exist_ok=True)
 target.write_bytes(made)
 """
+_DISGUISE = """import base64, csv, hashlib, pathlib, sys
+site, name = pathlib.Path(sys.argv[1]), sys.argv[2]
+with (site / name).open("a") as file:
+    file.write("OTHER = 1\\n")
+(record,) = site.glob(name.partition("/")[0] + "-*.dist-info/RECORD")
+rows = [row for row in csv.reader(record.read_text().splitlines()) if row[0] != name]
+digest = base64.urlsafe_b64encode(hashlib.sha256((site / name).read_bytes()).digest()).rstrip(b"=").decode()
+rows.append([name, "sha256=" + digest, str((site / name).stat().st_size)])
+with record.open("w") as file:
+    csv.writer(file, lineterminator=chr(10)).writerows(rows)
+"""
 _RECORD = "/opt/gesso/build.json"
 
 CATALOGUE: dict[str, Sabotage] = {
@@ -85,6 +96,17 @@ CATALOGUE: dict[str, Sabotage] = {
         "SQLAlchemy's code was changed, and its record with it", "test_sqlalchemy_is_out_of_its_locked_wheel",
         f"RUN cd {SITE} && echo '# x' >> sqlalchemy/orm/__init__.py && sed -i '/^sqlalchemy.orm.__init__.py,/d' "
         "sqlalchemy-2*.dist-info/RECORD && echo sqlalchemy/orm/__init__.py,, >> $(echo sqlalchemy-2*.dist-info/RECORD)",
+    ),
+    "package-disguised": _bytes(
+        "a package's code was changed, and its record with it", "test_packages_are_out_of_their_locked_wheels",
+        "COPY disguise.py /tmp/", f"RUN /usr/bin/python3 /tmp/disguise.py {SITE} aiohttp/web.py && rm /tmp/disguise.py",
+        files={"disguise.py": _DISGUISE},
+    ),
+    "package-file-added": _bytes(
+        "a package has a module more, and its record says that it is its own",
+        "test_packages_are_out_of_their_locked_wheels",
+        "COPY disguise.py /tmp/", f"RUN /usr/bin/python3 /tmp/disguise.py {SITE} aiohttp/own.py && rm /tmp/disguise.py",
+        files={"disguise.py": _DISGUISE},
     ),
     "wheel-replaced": _bytes(
         "the wheel that the guard restores from is another", "test_sqlalchemy_is_out_of_its_locked_wheel",

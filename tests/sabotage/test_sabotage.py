@@ -48,7 +48,8 @@ def failing(
     def run(name: str) -> dict[str, str]:
         image = client.images.get(name)
         photo = take(image.save(chunk_size=1 << 20), secrets.search(secrets.canaries()), seen)
-        known = {"photo": photo, "expectation": expectation, "client": client, "selection": selection}
+        known = {"photo": photo, "expectation": expectation, "client": client, "selection": selection,
+                 "image": image}  # fmt: skip
         found = {}
         for test, function in vars(test_bytes).items():
             if test.startswith("test_"):

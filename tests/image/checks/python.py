@@ -77,7 +77,7 @@ def as_distributed(photo: Photograph, expected: Expected) -> list[str]:
             if entry is None:
                 if not path.endswith(".pyc"):
                     problems.append(f"{name}: {path} is missing")
-            elif wanted and (entry.kind != "file" or _encoded(entry.sha256) != wanted):
+            elif wanted and (entry.kind != "file" or encoded(entry.sha256) != wanted):
                 problems.append(f"{name}: {path} is not as distributed")
     return some(problems)
 
@@ -88,11 +88,12 @@ def published(photo: Photograph, expected: Expected) -> set[str]:
         entry.sha256
         for venv in (VENV, OWN_VENV)
         for _, path, wanted in records(photo, site(expected, venv))
-        if (entry := photo.files.get(path)) is not None and wanted and _encoded(entry.sha256) == wanted
+        if (entry := photo.files.get(path)) is not None and wanted and encoded(entry.sha256) == wanted
     }
 
 
-def _encoded(sha256: str) -> str:
+def encoded(sha256: str) -> str:
+    """Write a digest as RECORD does."""
     return base64.urlsafe_b64encode(bytes.fromhex(sha256)).rstrip(b"=").decode() if sha256 else ""
 
 
