@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ROUNDS = 20
 # Kills every supervised program as soon as it runs again, again and again.
 KILL = """
-import json, os, signal, sys, time
+import contextlib, json, os, signal, sys, time
 from pathlib import Path
 from gesso.runtime.supervisor import Supervisor
 from gesso.errors import CheckError
@@ -42,8 +42,9 @@ while time.monotonic() < end and min(killed.get(n, 0) for n in ("agent", "gate",
     for program in supervisor.programs().values():
         due = program.state == "RUNNING" or program.name == "comfyui"  # which is killed before it answers, too
         if due and program.pid and killed.get(program.name, 0) < int(sys.argv[1]):
-            os.kill(program.pid, signal.SIGKILL)
-            killed[program.name] = killed.get(program.name, 0) + 1
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself since it was listed: that does not count
+                os.kill(program.pid, signal.SIGKILL)
+                killed[program.name] = killed.get(program.name, 0) + 1
         elif program.state == "FATAL":  # the agent would, if it lived long enough
             supervisor.start(program.name)
     time.sleep(0.1)
