@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from docker.errors import ImageNotFound
 
+from . import index
 from .checks import budget, config, debian, inventory, own, python, secrets, sources, wheels
 from .checks.expected import Expected, expect
 from .checks.photograph import Photograph, take
@@ -77,7 +78,7 @@ def test_every_installed_file_is_as_distributed(photo: Photograph, expectation: 
 def test_packages_are_out_of_their_locked_wheels(photo: Photograph, expectation: Expected, image: Image) -> None:
     """A record that was changed with its package vouches for nothing: here the lock does, by the wheel's hash."""
     for venv, pins in wheels.pins_of(expectation).items():
-        found = wheels.fetch(pins, expectation.manifest.python.version, str(image.attrs["Architecture"]))
+        found = index.fetch(pins, expectation.manifest.python.version, str(image.attrs["Architecture"]))
         if found.out_of_reach:
             pytest.skip("no index of packages is in reach: this was not run")
         assert found.complaint == ""

@@ -1,20 +1,11 @@
-"""Packages beside the wheels that the lock names, as an index has them: their own records may have been changed too.
-
-What is fetched is proven by the lock's hashes, so that it does not matter which index it comes from.
-"""
+"""Packages beside the wheels that the lock names, as an index has them: their own records may have been changed too."""
 
 from __future__ import annotations
 
 import csv
-import functools
 import re
-import subprocess
-import sys
-import tempfile
 import zipfile
-from dataclasses import dataclass
 from io import StringIO
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gesso.image.pylock import grouped, read_pins
@@ -24,22 +15,17 @@ from .expected import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from gesso.image.pylock import Pin
 
     from .expected import Expected
     from .photograph import Photograph
 
-_GLIBC = range(41, 4, -1)  # manylinux tags, the newest first: as an installer prefers them
-_OLD = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _HEAVY = {"cuda-math", "cuda", "torch"}  # gigabytes of wheels: not fetched for a test
 _MADE = re.compile(r"[^/]+\.dist-info/(INSTALLER|REQUESTED|RECORD|direct_url\.json|uv_\w+\.json)\Z|(\.\./)+bin/[^/]+\Z")
 _PLACED = re.compile(r"[^/]+\.data/(purelib|platlib)/")
 _ELSEWHERE = re.compile(r"[^/]+\.data/")
-_REACH = re.compile(
-    r"Retrying|Connection|Max retries|Network is unreachable|Temporary failure|timed out", re.IGNORECASE
-)
 
 
 def pins_of(expected: Expected) -> dict[str, tuple[Pin, ...]]:
@@ -51,56 +37,6 @@ def pins_of(expected: Expected) -> dict[str, tuple[Pin, ...]]:
         python.VENV: light,
         python.OWN_VENV: read_pins((project.locks / "gesso.lock.txt").read_text(encoding="utf-8")),
     }
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """Wheels in a folder that is there as long as this is; what pip complained of, where not all are there.
-
-    `built` names what has no wheel and is built from its source by whoever installs it: nothing can be compared.
-    """
-
-    folder: tempfile.TemporaryDirectory[str]
-    complaint: str
-    built: tuple[str, ...]
-
-    @property
-    def wheels(self) -> list[Path]:
-        return sorted(Path(self.folder.name).glob("*.whl"))
-
-    @property
-    def out_of_reach(self) -> bool:
-        """Whether it failed for want of an index."""
-        return bool(_REACH.search(self.complaint))
-
-
-@functools.cache
-def fetch(pins: tuple[Pin, ...], version: str, architecture: str) -> Fetched:
-    """Have pip fetch the wheel of each pin that an installer takes for this Python and machine.
-
-    It keeps none whose hash the lock does not have.
-    """
-    kept = tempfile.TemporaryDirectory(prefix="gesso-wheels-")
-    folder = Path(kept.name)
-    built: list[str] = []
-    machine = _MACHINES[architecture]
-    platforms = [f"{name}_{machine}" for minor in _GLIBC for name in (f"manylinux_2_{minor}", _OLD.get(minor)) if name]
-    nodot = version.replace(".", "")
-    requirements = folder / "requirements.txt"
-    words = [
-        *("download", "-q", "--no-deps", "--only-binary=:all:", "--require-hashes", "--disable-pip-version-check"),
-        *("--python-version", version, "--implementation", "cp"),
-        *(word for abi in (f"cp{nodot}", "abi3", "none") for word in ("--abi", abi)),
-        *(word for platform in platforms for word in ("--platform", platform)),
-        *("-d", str(folder), "-r", str(requirements)),
-    ]
-    while True:
-        requirements.write_text("\n".join(pin.text for pin in pins if pin.name not in built) + "\n")
-        done = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, text=True, check=False)
-        missing = re.search(r"No matching distribution found for ([\w.-]+)==", done.stderr)
-        if missing is None or _REACH.search(done.stderr) or missing[1] in built:
-            return Fetched(kept, "" if done.returncode == 0 else done.stderr, tuple(built))
-        built.append(missing[1])
 
 
 def differing(photo: Photograph, folder: str, wheels: Iterable[Path]) -> list[str]:

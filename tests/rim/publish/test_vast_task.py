@@ -7,10 +7,9 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from gesso.publish.template.wish import Wish, grant
 from gesso.publish.vastapi import Api
 from gesso.publish.vastkey import Key
 from gesso.settings import Project, Selection
+from tests.local_server import answering
 
 from .marketlike import offer
 from .vastlike import KEY, VastLike
@@ -222,15 +222,9 @@ class RegistryLike:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-            self.repository = f"127.0.0.1:{server.server_port}/someone/gesso"
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-            thread.start()
-            try:
-                yield self
-            finally:
-                server.shutdown()
-                thread.join()
+        with answering(Handler) as port:
+            self.repository = f"127.0.0.1:{port}/someone/gesso"
+            yield self
 
 
 def labels(prepared: tuple[Manifest, Locked], **changed: str) -> dict[str, str]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from gesso.publish.vastapi import Clock
+from tests.local_server import answering
 
 from .marketlike import HungUpError, Market
 
@@ -149,15 +149,9 @@ class VastLike:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-            self.url = f"http://127.0.0.1:{server.server_port}"
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-            thread.start()
-            try:
-                yield self
-            finally:
-                server.shutdown()
-                thread.join()
+        with answering(Handler) as port:
+            self.url = f"http://127.0.0.1:{port}"
+            yield self
 
 
 def _refusal(error: str, msg: str) -> str:

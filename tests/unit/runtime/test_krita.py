@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from gesso.errors import CheckError
 from gesso.manifest.load import load
 from gesso.runtime import krita
 from gesso.settings import Project
+from tests.local_server import answering
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,14 +50,8 @@ def comfyui(status: int = 200) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server.server_port, kept
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(Handler) as port:
+        yield port, kept
 
 
 def bake(layout: Layout) -> None:
