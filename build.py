@@ -35,7 +35,7 @@ def main() -> int:
         os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
         on_an_image = any(w.startswith(("--arch", "-a", "--registry")) for w in words)
         if words[0] == "build" or (words[0] == "test" and on_an_image):
-            done = subprocess.run([BIN / "python", "-m", "gesso.image.bring_up"], cwd=ROOT, check=False)
+            done = subprocess.run([BIN / "python", "-m", "gesso.builder.image.bring_up"], cwd=ROOT, check=False)
             if done.returncode:
                 return done.returncode
         return subprocess.run([BIN / "invoke", *words], cwd=ROOT, check=False).returncode

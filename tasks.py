@@ -2,12 +2,13 @@
 
 from invoke.tasks import task
 
-from gesso import commands, commands_publish, report
-from gesso.image.contract import Ask
-from gesso.publish import wish as publishing
-from gesso.publish.heal import Wish
-from gesso.publish.template.wish import Wish as VastWish
-from gesso.publish.template.wish import grant
+from gesso import report
+from gesso.builder import commands, commands_publish
+from gesso.builder.image.contract import Ask
+from gesso.builder.publish import request as publishing
+from gesso.builder.remote.command import Wish
+from gesso.builder.vast.request import Wish as VastWish
+from gesso.builder.vast.request import grant
 
 _ARCH = "the architecture: the name of a manifest (sdxl, flux)"
 _OVERLAY = "a YAML file laid over the manifest; may be given again"

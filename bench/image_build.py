@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from gesso.image import build as image_build
-from gesso.image import buildx
+from gesso.builder.image import build as image_build
+from gesso.builder.image import buildx
 from gesso.settings import Project, Selection, select
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.plot import OTHER, OURS, Bar, bars, spread
-from gesso.image.trial import MIRROR
-from gesso.runtime import comfy
+from gesso.builder.image.trial import MIRROR
 from gesso.runtime.layout import Layout
+from gesso.runtime.services import comfyui as comfy
 from tests.real import overlay
 
 if TYPE_CHECKING:

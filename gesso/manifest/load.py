@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from gesso.errors import ManifestError
-from gesso.manifest import whole
+from gesso.manifest import cross_checks
+from gesso.manifest.messages import dotted, own_errors, problem_of, short
 from gesso.manifest.schema import NAMED_LISTS, Manifest
-from gesso.manifest.wording import dotted, own_errors, problem_of, short
 from gesso.manifest.yamlsource import Listing, Mapping, Mark, Problem, Scalar, Tree, locate, name_of, plain, read
 
 if typing.TYPE_CHECKING:
@@ -179,7 +179,7 @@ def validate(tree: Mapping, *, partial: bool = False) -> tuple[Manifest | None, 
     except ValidationError as error:
         own = own_errors([dict(e) for e in error.errors(include_url=False)])
         problems += [problem_of(tree, e) for e in own if not (partial and e["type"] == "missing")]
-    problems += whole.check(tree, partial=partial)
+    problems += cross_checks.check(tree, partial=partial)
     return manifest, problems
 
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Literal
 
 from gesso.errors import GessoError
 from gesso.models import quarantine
-from gesso.models.download import place, room
+from gesso.models.download import disk_space, finalize
 from gesso.models.download.journal import left_behind
 from gesso.models.download.limits import Limits
 from gesso.models.download.locks import Busy, hold
-from gesso.models.download.obtain import Obtaining, Stopped
+from gesso.models.download.model_download import Obtaining, Stopped
 from gesso.models.events import Event
 from gesso.models.faults import LocalError, of_disk
 from gesso.models.net.client import Client
@@ -161,7 +161,7 @@ class _Work:
         """Take away what a killed run has left beside a model that is right, unless another process is at it."""
         if self.folder.journal(model.name, model.sha256).exists():
             with contextlib.suppress(GessoError, Busy), self._locked(model, patient=False):
-                place.tidy(self.folder, model)
+                finalize.tidy(self.folder, model)
 
     def _failed(self, model: Model, error: GessoError) -> Outcome:
         self.tell(Event(kind="failed", name=model.name, tier=model.tier, size=model.size, message=str(error)))
@@ -193,15 +193,15 @@ class _Work:
             device = str(_stat(folder).st_dev)
             disk_of[model.name] = device
             disks.setdefault(device, folder)
-        planned = room.plan(todo, here, disk_of, {d: _disk(path) for d, path in disks.items()})
+        planned = disk_space.plan(todo, here, disk_of, {d: _disk(path) for d, path in disks.items()})
         if (planned.lacking or planned.skip) and self._free(todo):
-            planned = room.plan(todo, here, disk_of, {d: _disk(path) for d, path in disks.items()})
+            planned = disk_space.plan(todo, here, disk_of, {d: _disk(path) for d, path in disks.items()})
         for device, lacking in planned.lacking.items():
             need = sum((m.size or 0) - here[m.name] for m in todo if disk_of[m.name] == device and m.tier == "required")
             raise LocalError(
                 "disk-full",
-                f"{disks[device]}: the required models need {room.gigabytes(need)} more; "
-                f"{room.gigabytes(lacking)} of that do not fit. Nothing was fetched",
+                f"{disks[device]}: the required models need {disk_space.gigabytes(need)} more; "
+                f"{disk_space.gigabytes(lacking)} of that do not fit. Nothing was fetched",
                 "make room, or take a larger disk",
             )
         by_name = {model.name: model for model in todo}
@@ -228,7 +228,7 @@ class _Work:
             with self._locked(model):
                 verdict = check(model, self.folder, on_bytes=lambda _: self.go_on())
                 if verdict.ok:
-                    place.tidy(self.folder, model)
+                    finalize.tidy(self.folder, model)
                     return self._there(model, verdict)
                 if verdict.bad:
                     self._put_aside(model, verdict)
@@ -264,9 +264,9 @@ def _stat(path: Path) -> os.stat_result:
         raise of_disk(error, str(path)) from None
 
 
-def _disk(path: Path) -> room.Disk:
+def _disk(path: Path) -> disk_space.Disk:
     try:
         found = os.statvfs(path)
     except OSError as error:
         raise of_disk(error, str(path)) from None
-    return room.Disk(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+    return disk_space.Disk(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from gesso.models import wanted
-from gesso.runtime import boot, gate, locks, stock
-from gesso.runtime.drift import Drift
-from gesso.runtime.healer import Healer
+from gesso.runtime import boot, locks
+from gesso.runtime.gate import caddy
 from gesso.runtime.layout import AGENT_PORT
-from gesso.runtime.scrub import Scrub
-from gesso.runtime.state import USABLE
-from gesso.runtime.status import Status
-from gesso.runtime.supervisor import Supervisor
-from gesso.runtime.watch import Watch
+from gesso.runtime.services.supervisord import Supervisor
+from gesso.runtime.state.state import USABLE
+from gesso.runtime.watch import model_sync
+from gesso.runtime.watch.comfyui import Watch
+from gesso.runtime.watch.drift import Drift
+from gesso.runtime.watch.heals import Healer
+from gesso.runtime.watch.scrub import Scrub
+from gesso.runtime.watch.status import Status
 from gesso.runtime.web.app import application
 
 if TYPE_CHECKING:
@@ -43,8 +45,8 @@ class _Server(uvicorn.Server):
 def run(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[[str], None]) -> int:
     """Work until a signal comes."""
     models = wanted.from_record(record.raw["models"], layout.gesso / "build.json")
-    folder = stock.folder_of(layout)
-    goods = stock.Stock(wanted.in_order(models), folder, stock.command(layout),
+    folder = model_sync.folder_of(layout)
+    goods = model_sync.Stock(wanted.in_order(models), folder, model_sync.command(layout),
                         claimed=lambda: locks.taken(layout.models_lock))  # fmt: skip
     watch = Watch(layout, record, Supervisor(layout.run / "supervisor.sock"), lambda: boot.revive(layout, env, say))
     drift = Drift(layout, record, lambda: status()["state"] in USABLE)
@@ -54,11 +56,11 @@ def run(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[[s
     works = {"stock": goods.run, "watch": watch.run, "drift": drift.run, "scrub": scrub.run}
     for name, work in works.items():
         threading.Thread(target=work, args=(stop,), name=name, daemon=True).start()
-    secure = gate.certificate(layout, env) is not None
+    secure = caddy.certificate(layout, env) is not None
     config = uvicorn.Config(
         application(
-            status, gate.in_force(layout, env), Healer(layout, env),
-            secure=secure, ended=stop.is_set, admin=gate.admin_origin(env),
+            status, caddy.in_force(layout, env), Healer(layout, env),
+            secure=secure, ended=stop.is_set, admin=caddy.admin_origin(env),
         ),
         host="127.0.0.1", port=AGENT_PORT, ws="none", lifespan="off", access_log=False, log_level="warning",
         server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=1, loop="asyncio",

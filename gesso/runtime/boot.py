@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 from gesso import proc
 from gesso.errors import CheckError
-from gesso.runtime import environment, gate, locks, sweep, workspace
-from gesso.runtime.supervisor import unmarked
+from gesso.runtime import locks
+from gesso.runtime.gate import caddy
+from gesso.runtime.prepare import environment, orphans, workspace
+from gesso.runtime.services.supervisord import unmarked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,9 +40,9 @@ def boot(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[[
         say("gesso runs already; nothing to do")
         return 0
     say(f"gesso: {record.title}{' -- a TRIAL image: no real ComfyUI, no real models' * record.trial}")
-    sweep.sweep(layout, say)
+    orphans.sweep(layout, say)
     workspace.lay_out(layout, record, say)
-    gate.configure(layout, env)
+    caddy.configure(layout, env)
     supervisord = layout.gesso / "venv" / "bin" / "supervisord"
     background = LAUNCHED_BY_VAST.exists()
     if background:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gesso.errors import ManifestError
+from gesso.workflow.dataflow import Known
 from gesso.workflow.families import UNDECIDED
-from gesso.workflow.latents import Known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

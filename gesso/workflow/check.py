@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gesso.workflow import locked, schema
-from gesso.workflow.editor import from_editor
+from gesso.workflow import policy, validation
+from gesso.workflow.dataflow import Followed, follow
 from gesso.workflow.findings import Finding, shown
 from gesso.workflow.graph import Graph, from_api, is_editor_format, load_json
-from gesso.workflow.latents import Followed, follow
-from gesso.workflow.own import OwnFiles
+from gesso.workflow.ui_to_api import from_editor
+from gesso.workflow.user_models import OwnFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gesso.workflow.arch import Arch
-    from gesso.workflow.classes import Classes
-    from gesso.workflow.latents import Known
+    from gesso.workflow.dataflow import Known
+    from gesso.workflow.object_info import Classes
 
 NO_FILES = OwnFiles()
 # Nodes that make a graph run, where no ComfyUI can be asked which those are.
-_OUTPUTS = {locked.OUTPUT, "ETN_KritaSendText", "SaveImage", "PreviewImage", "SaveLatent", "ETN_SendImageWebSocket"}
+_OUTPUTS = {policy.OUTPUT, "ETN_KritaSendText", "SaveImage", "PreviewImage", "SaveLatent", "ETN_SendImageWebSocket"}
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ def check(
     followed = follow(graph, known, classes, live)
     findings = [f for f in followed.findings if arch is not None or f.code != "latent-node"]
     if arch is not None:
-        findings += locked.problems(graph, arch, classes, live, own.has)
+        findings += policy.problems(graph, arch, classes, live, own.has)
     if classes:
-        findings += schema.problems(graph, classes, live)
+        findings += validation.problems(graph, classes, live)
     else:
         findings.append(Finding(code="classes-unchecked", file=graph.file, what="no ComfyUI was there to ask",
                                 should="checked on a host of the project, or while ComfyUI runs"))  # fmt: skip

@@ -11,8 +11,8 @@ from gesso.manifest.load import load
 from gesso.settings import Project, select
 from gesso.workflow import check as checks
 from gesso.workflow.arch import Arch, of_manifest, of_record
-from gesso.workflow.classes import Classes, recorded
 from gesso.workflow.graph import LARGEST, GraphError
+from gesso.workflow.object_info import Classes, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gesso.manifest.schema import Manifest
     from gesso.workflow.check import Checked
-    from gesso.workflow.own import OwnFiles
+    from gesso.workflow.user_models import OwnFiles
 
 
 def read_text(path: Path) -> str:

@@ -6,7 +6,7 @@ import functools
 import re
 from dataclasses import dataclass
 
-from gesso.workflow.nodes import RULES
+from gesso.workflow.node_rules import RULES
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from gesso.manifest.schema import Model
 from gesso.models import content
-from gesso.models.download import hashing, journal, locks, obtain, transfer, unmeasured  # noqa: F401 - before the fork
+from gesso.models.download import hashing, journal, locks, model_download, transfer, unknown_length  # noqa: F401 - before the fork
 from gesso.models.download.limits import Limits
 from gesso.models.fetch import Options, fetch
 from gesso.models.folder import Folder
 from gesso.models.identify import header
-from gesso.models.net import source, wire
+from gesso.models.net import http, source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ def child(job: dict[str, Any]) -> int:
     out = Path(job["out"])
     _count_received(out / "received")
     if block := job.get("block"):
-        for module in (journal, hashing, obtain, source, transfer, unmeasured):
+        for module in (journal, hashing, model_download, source, transfer, unknown_length):
             module.BLOCK = block  # type: ignore[attr-defined]
         for module in (content, header):
             module.FIRST = block  # type: ignore[attr-defined]
@@ -70,15 +70,15 @@ def _count_received(path: Path) -> None:
     path.write_bytes(bytes(8))
     with path.open("r+b") as file:
         page = mmap.mmap(file.fileno(), 8)
-    guard, read_into = threading.Lock(), wire.Wire.read_into
+    guard, read_into = threading.Lock(), http.Wire.read_into
 
-    def counting(self: wire.Wire, view: memoryview) -> int:
+    def counting(self: http.Wire, view: memoryview) -> int:
         count = read_into(self, view)
         with guard:
             struct.pack_into("<Q", page, 0, struct.unpack_from("<Q", page)[0] + count)
         return count
 
-    wire.Wire.read_into = counting  # type: ignore[method-assign]
+    http.Wire.read_into = counting  # type: ignore[method-assign]
 
 
 def _die_at(step: int, count: Path) -> None:

@@ -20,17 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from gesso.image import spare as making
+from gesso.builder.image import spares as making
 from gesso.manifest.schema import Model
 from gesso.models import receipts
 from gesso.models.folder import Folder
-from gesso.runtime import gate, workspace
-from gesso.runtime.heal import aside, reports
+from gesso.runtime.gate import caddy
+from gesso.runtime.heal import quarantine, reports
 from gesso.runtime.heal.models import Models
 from gesso.runtime.heal.parts import Code, Processes, Python, Workspace
-from gesso.runtime.heal.work import Healing, heal
+from gesso.runtime.heal.runner import Healing, heal
 from gesso.runtime.layout import Layout, Record, Spare
-from gesso.runtime.supervisor import Program, Supervisor
+from gesso.runtime.prepare import workspace
+from gesso.runtime.services.supervisord import Program, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -127,7 +128,7 @@ def build(root: Path, url: str) -> None:
     (root / "record.json").write_text(json.dumps({"spares": spares, "models": models}), encoding="utf-8")
     put(layout.models, MODELS)
     workspace.lay_out(layout, record_at(root), lambda _: None)
-    gate.configure(layout, ENV)
+    caddy.configure(layout, ENV)
     goods = Folder.at(layout.models)
     for model in models_of(root):
         receipts.write(goods, model.name, model.sha256, goods.path(model.name).stat())
@@ -194,7 +195,7 @@ def one_heal(root: Path, name: str) -> dict[str, Any]:
     healing = Healing({"id": name})
     parts = (
         Python(layout, record, ENV),
-        Code(layout, record, aside.folder(layout, name), port=9),
+        Code(layout, record, quarantine.folder(layout, name), port=9),
         Workspace(layout, record),
         Processes(layout, record, ENV, Quiet(), port=9),
         Models(models_of(root), Folder.at(layout.models), ENV),

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from gesso.manifest.schema import Model
-from gesso.models.download import pace, transfer
+from gesso.models.download import concurrency, transfer
 from gesso.models.fetch import Options, fetch
 from gesso.models.folder import Folder
 from gesso.models.verify import audit
@@ -18,7 +18,7 @@ def main(what: str, root: str, listed: str) -> None:
     models = [Model.model_validate(entry) for entry in json.loads(listed)]
     folder = Folder.at(Path(root))
     if what == "fetch":
-        vars(transfer)["FIRST"] = pace.MOST  # all connections from the start
+        vars(transfer)["FIRST"] = concurrency.MOST  # all connections from the start
         outcomes = fetch(models, folder, env={}, options=Options())
         assert all(outcome.state == "fetched" for outcome in outcomes), outcomes
     else:

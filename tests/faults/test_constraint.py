@@ -10,7 +10,7 @@ import pytest
 
 from gesso.runtime.foreign import constraint
 from gesso.runtime.foreign.constraint import Constraint, in_sessions, with_constraint
-from gesso.runtime.foreign.place import Foreign, Python
+from gesso.runtime.foreign.paths import Foreign, Python
 
 OURS = "/v/gesso-constraints.txt"
 TEXTS = [

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from mirror import Mirror, behaviour
 
-from gesso import cli
+from gesso.cli import main
 from gesso.models import quarantine, receipts
-from gesso.models.download import journal, place
+from gesso.models.download import finalize, journal
 from gesso.models.download.journal import BLOCK
 from gesso.models.faults import LocalError
 from gesso.models.fetch import fetch
@@ -123,7 +123,7 @@ def test_the_command_says_so_too(
     models = several(mirror, ("a", 12 * MB, "required"))
     (disk / "build.json").write_text(json.dumps({"models": [model.model_dump(mode="json") for model in models]}))
     with pytest.raises(SystemExit) as caught:
-        cli.main(["fetch", "--record", str(disk / "build.json"), "--models", str(disk / "models"), "--json"])
+        main.main(["fetch", "--record", str(disk / "build.json"), "--models", str(disk / "models"), "--json"])
     assert caught.value.code == 4
     said = capsys.readouterr()
     assert "12.0 MB" in said.err
@@ -597,7 +597,7 @@ def test_a_folder_cannot_be_quarantined_by_the_last_step(bench: Bench, model: Mo
     at.path.mkdir()
     handle = os.open(at.partial, os.O_RDWR)
     with pytest.raises(OSError, match=r".") as caught:
-        place.put_in_place(Folder.at(bench.folder.root), model, at.partial, handle)
+        finalize.put_in_place(Folder.at(bench.folder.root), model, at.partial, handle)
     os.close(handle)
     assert caught.value.errno == errno.EISDIR
     assert at.partial.exists()

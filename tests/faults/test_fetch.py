@@ -19,9 +19,9 @@ import pytest
 from mirror import BEHAVIOURS, Mirror, behaviour, names
 
 from gesso.models import receipts
-from gesso.models.download import unmeasured
+from gesso.models.download import unknown_length
 from gesso.models.download.journal import BLOCK, Partial
-from gesso.models.download.obtain import Stopped
+from gesso.models.download.model_download import Stopped
 from gesso.models.faults import ContentError, LocalError, SourceError
 from gesso.models.fetch import fetch
 from gesso.models.folder import Folder
@@ -429,7 +429,7 @@ def test_an_unknown_size_and_a_bad_first_source(
     mirror: Mirror, bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, lengths: str
 ) -> None:
     """Whatever size the first one had: the second's is another."""
-    monkeypatch.setattr(unmeasured, "MOST", 8 << 20)
+    monkeypatch.setattr(unknown_length, "MOST", 8 << 20)
     stocked(mirror)
     more = {"path": "/other"} if name == "other-file" else {}
     mirror.behave(PATH, *([behaviour(lengths)] if lengths else []), behaviour(name, **more))

@@ -10,7 +10,7 @@ import pytest
 from mirror import Mirror, behaviour
 
 from gesso.models.download import hub
-from gesso.models.download.obtain import Stopped
+from gesso.models.download.model_download import Stopped
 
 from .fetching import OTHER, PATH, SIX, Bench, options, sockets_to, wanted
 

@@ -157,7 +157,7 @@ def test_any_program_of_a_server(
     ranges=st.booleans(),
 )  # fmt: skip
 def test_stopped_at_any_moment(moments: list[float], rate: int, ranges: bool) -> None:
-    from gesso.models.download.obtain import Stopped
+    from gesso.models.download.model_download import Stopped
 
     data = vae(4 * BLOCK + 99)
     with Mirror({"/x": data}) as mirror, tempfile.TemporaryDirectory() as folder:

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gesso.errors import CheckError, FetchError, GessoError, VerifyError
-from gesso.runtime import guard, wheels
 from gesso.runtime.heal import hashing, python
+from gesso.runtime.prepare import guard, wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from filelock import FileLock
 from mirror import Mirror, behaviour
 
 from gesso.models.download import journal
-from gesso.models.download.obtain import Stopped
+from gesso.models.download.model_download import Stopped
 from gesso.models.fetch import fetch
 
 from .fetching import NAME, vae, wanted
@@ -42,7 +42,17 @@ class Running:
         record.write_text(json.dumps({"models": [at.model.model_dump(mode="json")]}), encoding="utf-8")
         self.at, self._more = at, more
         self._out, self._err = at.root.parent / "out", at.root.parent / "err"
-        command = [sys.executable, "-m", "gesso.cli", "fetch", "--record", str(record), "--models", str(at.root), *more]
+        command = [
+            sys.executable,
+            "-m",
+            "gesso.cli",
+            "fetch",
+            "--record",
+            str(record),
+            "--models",
+            str(at.root),
+            *more,
+        ]
         with self._out.open("w") as out, self._err.open("w") as err:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
@@ -245,7 +255,17 @@ def test_verify(at: Place, mirror: Mirror) -> None:
     hole(at)
     record = at.root.parent / "build.json"
     record.write_text(json.dumps({"models": [at.model.model_dump(mode="json")]}), encoding="utf-8")
-    command = [sys.executable, "-m", "gesso.cli", "verify", "--full", "--record", str(record), "--models", str(at.root)]
+    command = [
+        sys.executable,
+        "-m",
+        "gesso.cli",
+        "verify",
+        "--full",
+        "--record",
+        str(record),
+        "--models",
+        str(at.root),
+    ]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     late = time.monotonic() + PATIENCE
     while not _holds(process.pid, at.path):

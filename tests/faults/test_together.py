@@ -14,9 +14,9 @@ from filelock import FileLock
 from mirror import Mirror, behaviour
 
 from gesso.models import receipts
-from gesso.models.download import journal, place
+from gesso.models.download import finalize, journal
 from gesso.models.download.hashing import Follower
-from gesso.models.download.obtain import Stopped
+from gesso.models.download.model_download import Stopped
 from gesso.models.fetch import fetch
 from gesso.models.folder import Folder
 
@@ -278,12 +278,12 @@ def test_who_comes_when_another_is_about_to_rename_leaves_the_file_alone(at: Pla
     fill(first, DATA)
     first.settle()
     second = partial_of(at)  # just now
-    place.put_in_place(at.folder, at.model, first.path, first.fd)
+    finalize.put_in_place(at.folder, at.model, first.path, first.fd)
     assert second.missing() == []
     assert Follower(second).digest() == at.model.sha256
     second.settle()
     with pytest.raises(OSError, match="taken away") as caught:
-        place.put_in_place(at.folder, at.model, second.path, second.fd)
+        finalize.put_in_place(at.folder, at.model, second.path, second.fd)
     assert caught.value.errno == errno.EBUSY
     first.close()
     second.close()
@@ -296,7 +296,7 @@ def test_another_file_in_the_place_of_the_partial_one_is_not_made_visible(at: Pl
     at.partial.unlink()
     at.partial.write_bytes(OTHER)
     with pytest.raises(OSError, match="taken away"):
-        place.put_in_place(at.folder, at.model, partial.path, partial.fd)
+        finalize.put_in_place(at.folder, at.model, partial.path, partial.fd)
     partial.close()
     assert not at.path.exists()
 

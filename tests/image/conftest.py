@@ -27,7 +27,7 @@ import testinfra
 from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
-from gesso.image.build import prepare
+from gesso.builder.image.build import prepare
 
 from . import engine, options
 from .dealing import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401 - hooks
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from docker.models.volumes import Volume
     from playwright.sync_api import Browser, Page
 
-    from gesso.image.locking import Locked
+    from gesso.builder.lock.lock_files import Locked
     from gesso.manifest.schema import Manifest
     from gesso.settings import Selection
 

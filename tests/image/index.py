@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gesso.image.pylock import Pin
+    from gesso.builder.lock.python_pins import Pin
 
 _GLIBC = range(41, 4, -1)  # manylinux tags, the newest first: as an installer prefers them
 _OLD = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gesso.image.plan import tags_of
+from gesso.builder.image.plan import tags_of
 from gesso.settings import Project, Selection
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gesso.image import checked
-from gesso.image.build import prepare
-from gesso.image.checked import Case, Checked
+from gesso.builder.image import contract_report
+from gesso.builder.image.build import prepare
+from gesso.builder.image.contract_report import Case, Checked
 
 from . import engine, options
 
@@ -60,12 +60,12 @@ class Reporter:
         part = bool(option.keyword or option.markexpr or option.gesso_part)
         self.kept = Checked(
             image=str(image.id), arch=selection.arch, trial=selection.trial, lock=prepare(selection)[1].lock.sha256,
-            contract=checked.contract_of(options.ROOT / "tests" / "image"), whole=not part,
+            contract=contract_report.contract_of(options.ROOT / "tests" / "image"), whole=not part,
             passed=sum(outcome == "passed" for outcome, _ in self._outcomes.values()),
             failed=self._cases("failed"), not_run=self._cases("not run"),
-            seconds=round(time.monotonic() - self._began, 1), at=checked.now(),
+            seconds=round(time.monotonic() - self._began, 1), at=contract_report.now(),
         )  # fmt: skip
-        checked.write(os.environ, self.kept)
+        contract_report.write(os.environ, self.kept)
 
     def _cases(self, wanted: str) -> tuple[Case, ...]:
         return tuple(Case(name=name, reason=reason) for name, (outcome, reason) in self._outcomes.items()
@@ -90,7 +90,7 @@ class Reporter:
         if self.kept is not None:
             state = "green" if self.kept.green else "not green" if self.kept.whole else "a part only"
             out.write_line(f"  image {self.kept.image[:19]}, {state}, kept in "
-                           f"{checked.folder(os.environ, self.kept.image)}")  # fmt: skip
+                           f"{contract_report.folder(os.environ, self.kept.image)}")  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,14 +7,14 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gesso.image.pylock import GUARDED, pin_of
+from gesso.builder.lock.python_pins import GUARDED, pin_of
 
 from .checks import bytecode
 
 if TYPE_CHECKING:
     from docker.models.images import Image
 
-    from gesso.image.locking import Locked
+    from gesso.builder.lock.lock_files import Locked
 
     from .conftest import Instance, Instances
 

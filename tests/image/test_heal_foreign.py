@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import docker
 import pytest
 
-from gesso.image.build import base_reference
+from gesso.builder.image.build import base_reference
 
 from .foreign import COMFYUI, ENTRY, LOG, PYTHON, Foreign, context, old_sqlalchemy
 from .options import ROOT
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from docker.models.images import Image
 
-    from gesso.image.locking import Locked
+    from gesso.builder.lock.lock_files import Locked
     from gesso.manifest.schema import Manifest
 
     from .conftest import Instances

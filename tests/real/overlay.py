@@ -16,10 +16,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gesso import commands, report
+from gesso import report
+from gesso.builder import commands
+from gesso.builder.image import build as image_build
+from gesso.builder.image.trial import MIRROR, content
 from gesso.errors import LockError
-from gesso.image import build as image_build
-from gesso.image.trial import MIRROR, content
 from gesso.manifest.load import load
 from gesso.settings import Project, Selection, cache_root, select
 

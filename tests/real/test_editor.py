@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from gesso.workflow.classes import Classes
+    from gesso.workflow.object_info import Classes
 
 
 @pytest.fixture(scope="module")

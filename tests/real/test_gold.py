@@ -13,8 +13,8 @@ import pytest
 from gesso import report
 from gesso.settings import Project
 from gesso.workflow import check as checks
-from gesso.workflow.classes import Classes
 from gesso.workflow.command import check_file, on_host
+from gesso.workflow.object_info import Classes
 
 from . import comfyui
 

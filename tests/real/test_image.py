@@ -24,8 +24,8 @@ import requests
 import yaml
 
 from gesso import report
-from gesso.models.download.pace import MOST
-from gesso.runtime import krita
+from gesso.models.download.concurrency import MOST
+from gesso.runtime.services import krita
 from tests.image import incident
 from tests.image.resident import LIMIT, SERVING, resident, shown
 

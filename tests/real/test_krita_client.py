@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from gesso import report
-from gesso.runtime import krita
 from gesso.runtime.layout import Layout, Record
+from gesso.runtime.services import krita
 
 from .conftest import folder
 from .test_gold import GOLD, PROJECT, load

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import docker
 import pytest
 
-from gesso.image import build as image_build
-from gesso.image import buildx, checked, engine
-from gesso.publish import local_image
+from gesso.builder.image import build as image_build
+from gesso.builder.image import buildx, contract_report, engine
+from gesso.builder.registry import local_image
 from gesso.settings import Project, Selection
 
 from . import programs
@@ -199,11 +199,11 @@ def vouch(person: Person, arch: str, name: str, overlay: Path | None = None) -> 
     _, locked = image_build.prepare(_selection(arch, overlay))
     with local_image.engine(os.environ) as found:
         image = local_image.read(found, name)
-    report = checked.Checked(
+    report = contract_report.Checked(
         image=image.image_id, arch=arch, trial=overlay is None, lock=locked.lock.sha256, whole=True, passed=1,
-        seconds=1, contract=checked.contract_of(ROOT / "tests/image"), at=checked.now(),
+        seconds=1, contract=contract_report.contract_of(ROOT / "tests/image"), at=contract_report.now(),
     )  # fmt: skip
-    checked.write(person.env, report)
+    contract_report.write(person.env, report)
 
 
 @pytest.fixture

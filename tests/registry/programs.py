@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gesso.image.engine import debian_mirror
+from gesso.builder.image.engine import debian_mirror
 from gesso.settings import cache_root
 
 SUITE = "trixie"

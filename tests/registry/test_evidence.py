@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gesso.publish import sbom
+from gesso.builder.evidence import sbom
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,8 +85,8 @@ def test_the_signature_of_another_image_does_not_do(person: Person, server: Serv
     """flux, unsigned, under the name of sdxl: a tag that somebody moved."""
     person.invoke(*person.publish(server, "sdxl", "--sign", str(person.key), "--no-tlog")).expect()
     person.invoke(*person.publish(server, "flux", "--no-sign")).expect()
-    from gesso.publish.reference import parse
-    from gesso.publish.registry import Registry
+    from gesso.builder.registry.client import Registry
+    from gesso.builder.registry.reference import parse
 
     there = parse(server.repository)
     registry = Registry.of(there, person.env)

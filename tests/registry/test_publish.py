@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gesso.publish import remote_image
-from gesso.publish.reference import parse
-from gesso.publish.registry import Registry
+from gesso.builder.registry import remote_image
+from gesso.builder.registry.client import Registry
+from gesso.builder.registry.reference import parse
 
 from .conftest import NAME, vouch
 from .server import PASSWORD, USER

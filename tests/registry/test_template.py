@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.rim.publish.vastlike import KEY, VastLike
+from tests.integration.builder.fake_vast import KEY, VastLike
 
 from .conftest import NAME, ROOT, vouch
 

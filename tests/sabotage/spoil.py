@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gesso.image import build, buildx
+from gesso.builder.image import build, buildx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

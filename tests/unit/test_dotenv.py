@@ -14,14 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gesso import dotenv, models_cli, proc
+from gesso import dotenv, proc
+from gesso.builder.image import bake, build
+from gesso.builder.remote import command as publish_heal
+from gesso.builder.vast import command
+from gesso.builder.vast.api import Api
+from gesso.builder.vast.instances import Vast
+from gesso.builder.vast.request import Wish
+from gesso.cli import models as models_cli
 from gesso.errors import ManifestError, PublishError
-from gesso.image import bake, build
-from gesso.publish import heal as publish_heal
-from gesso.publish.template import task
-from gesso.publish.template.wish import Wish
-from gesso.publish.vast import Vast
-from gesso.publish.vastapi import Api
 from gesso.settings import Project, Selection
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def test_baking_and_fetching_have_the_tokens(project: Project, tmp_path: Path, m
     monkeypatch.setattr(models_cli, "fetch", _keep(seen))
     monkeypatch.chdir(project.root / "manifests")
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    from gesso.cli import _parser
+    from gesso.cli.main import _parser
 
     options = _parser(models=True).parse_args(["fetch", "--arch", "sdxl", "--models", str(tmp_path), "--events"])
     with pytest.raises(_StopError):
@@ -198,7 +199,7 @@ def test_in_an_image_no_env_file_is_read(project: Project, tmp_path: Path, monke
     monkeypatch.setattr(models_cli, "_models", lambda *_: ())
     monkeypatch.chdir(project.root)
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    from gesso.cli import _parser
+    from gesso.cli.main import _parser
 
     options = _parser(models=True).parse_args(["fetch", "--models", str(tmp_path), "--events"])
     with pytest.raises(_StopError):
@@ -219,7 +220,7 @@ def test_vast_and_heal_have_the_key(project: Project, monkeypatch: pytest.Monkey
         with pytest.raises(PublishError, match="enough"):
             publish_heal.heal(project, wish, {}, lambda _: None)
     with pytest.raises(PublishError, match="enough"):
-        task.run(project, Wish("offers"), {}, lambda _: None)
+        command.run(project, Wish("offers"), {}, lambda _: None)
     assert seen == [CANARY] * 3
     assert issubclass(Vast, Api)
 

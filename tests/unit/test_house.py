@@ -21,10 +21,10 @@ MODULES = {
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
 BUILDER = (
-    "gesso.image", "gesso.publish", "gesso.commands", "gesso.commands_publish", "gesso.owntests", "gesso.covered",
-    "gesso.sidebyside",
+    "gesso.builder.image", "gesso.builder.publish", "gesso.builder.commands", "gesso.builder.commands_publish", "gesso.devtools.own_tests", "gesso.devtools.coverage_gate",
+    "gesso.devtools.parallel",
 )  # fmt: skip
-IN_IMAGE = ("gesso.runtime", "gesso.cli", "gesso.models_cli")
+IN_IMAGE = ("gesso.runtime", "gesso.cli.main", "gesso.cli.models")
 SHARED = ("gesso.manifest", "gesso.models", "gesso.workflow")
 GROUND = ("gesso.errors", "gesso.dotenv", "gesso.settings", "gesso.proc", "gesso.report")
 # What may import what: whoever is named on the left sees those on the right and its own, and nothing else of gesso.
@@ -38,15 +38,22 @@ MAY = {
     "gesso.models": (*GROUND, "gesso.manifest"),
     "gesso.workflow": (*GROUND, "gesso.manifest", "gesso.models"),
     "gesso.runtime": (*GROUND, *SHARED),
-    "gesso.models_cli": (*GROUND, *SHARED, "gesso.runtime"),
-    "gesso.cli": (*GROUND, *SHARED, "gesso.runtime", "gesso.models_cli"),
-    "gesso.image": (*GROUND, *SHARED),
-    "gesso.publish": (*GROUND, *SHARED, "gesso.image"),
-    "gesso.sidebyside": GROUND,
-    "gesso.covered": GROUND,
-    "gesso.owntests": (*GROUND, "gesso.sidebyside"),
-    "gesso.commands": (*GROUND, *SHARED, "gesso.image", "gesso.publish", "gesso.owntests", "gesso.sidebyside"),
-    "gesso.commands_publish": ("gesso.commands", "gesso.publish"),
+    "gesso.cli.models": (*GROUND, *SHARED, "gesso.runtime"),
+    "gesso.cli.main": (*GROUND, *SHARED, "gesso.runtime", "gesso.cli.models"),
+    "gesso.builder.image": (*GROUND, *SHARED),
+    "gesso.builder.publish": (*GROUND, *SHARED, "gesso.builder.image"),
+    "gesso.devtools.parallel": GROUND,
+    "gesso.devtools.coverage_gate": GROUND,
+    "gesso.devtools.own_tests": (*GROUND, "gesso.devtools.parallel"),
+    "gesso.builder.commands": (
+        *GROUND,
+        *SHARED,
+        "gesso.builder.image",
+        "gesso.builder.publish",
+        "gesso.devtools.own_tests",
+        "gesso.devtools.parallel",
+    ),
+    "gesso.builder.commands_publish": ("gesso.builder.commands", "gesso.builder.publish"),
 }
 RUNTIME_DEPENDENCIES = {"filelock", "huggingface_hub", "pydantic", "rich", "starlette", "uvicorn", "yaml"}
 
@@ -78,9 +85,9 @@ def _within(name: str, packages: tuple[str, ...]) -> bool:
 
 def test_there_is_something_to_check() -> None:
     assert {
-        "gesso.cli",
+        "gesso.cli.main",
         "gesso.proc",
-        "gesso.image.build",
+        "gesso.builder.image.build",
         "gesso.runtime.boot",
         "gesso.manifest.load",
     } <= set(MODULES)
@@ -122,7 +129,7 @@ def test_only_one_door_to_other_programs() -> None:
 
 def test_what_the_image_runs_needs_only_its_own_dependencies() -> None:
     seen: set[str] = set()
-    todo = {"gesso.cli"}
+    todo = {"gesso.cli.main"}
     outside: dict[str, set[str]] = {}
     while todo:
         name = todo.pop()

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from gesso import errors, proc, report
+from gesso.builder.vast import api
 from gesso.models import faults
 from gesso.models.identify import tensors
-from gesso.publish import vastapi
 from gesso.workflow import graph
 
 DOCUMENTED: dict[type[errors.GessoError], int] = {
@@ -33,7 +33,7 @@ DOCUMENTED: dict[type[errors.GessoError], int] = {
     faults.ContentError: 5,
     faults.LocalError: 4,
     graph.GraphError: 2,
-    vastapi.UnansweredError: 7,
+    api.UnansweredError: 7,
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 from invoke.collection import Collection
 
 import tasks
-from gesso import commands
+from gesso.builder import commands
 from gesso.errors import ManifestError
 from gesso.settings import Project
 

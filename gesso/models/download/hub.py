@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from gesso import proc
 from gesso.models.content import judge
-from gesso.models.download.place import put_in_place
+from gesso.models.download.finalize import put_in_place
 from gesso.models.faults import ContentError, SourceError, wrong_hash
 from gesso.models.net import hosts
 from gesso.models.verify import sha256_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from gesso.models.download.pace import MOST
+from gesso.models.download.concurrency import MOST
 
 if TYPE_CHECKING:
     from gesso.models.faults import Fault

@@ -10,12 +10,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from gesso.models.download.block_queue import Shares
+from gesso.models.download.concurrency import FIRST, Pace
 from gesso.models.download.journal import BLOCK
-from gesso.models.download.pace import FIRST, Pace
-from gesso.models.download.shares import Shares
 from gesso.models.faults import ContentError, SourceError, cut_off
+from gesso.models.net.http import Wire, stalled
 from gesso.models.net.source import check_part
-from gesso.models.net.wire import Wire, stalled
 
 if TYPE_CHECKING:
     from collections.abc import Callable

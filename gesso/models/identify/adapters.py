@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gesso.models.identify.diffusion_models import diffusers_family, unet_family
 from gesso.models.identify.identity import CONTEXTS, DITS, UNETS, UNKNOWN, Identity, context, dim, first_of
-from gesso.models.identify.trunks import diffusers_family, unet_family
 
 if TYPE_CHECKING:
     from gesso.models.identify.identity import Tensors

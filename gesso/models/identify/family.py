@@ -10,7 +10,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gesso.models.identify import adapters, loras, parts, trunks
+from gesso.models.identify import adapters, components, diffusion_models, loras
 from gesso.models.identify.identity import CHANNELS, UNKNOWN, Identity
 from gesso.models.identify.tensors import short
 
@@ -32,20 +32,20 @@ def identify(header: Header) -> Identity:
     """Say what a file is by its header alone."""
     tensors = header.tensors
     found = (
-        trunks.nunchaku(header.metadata)
+        diffusion_models.nunchaku(header.metadata)
         or adapters.ipadapter(tensors)
         or loras.lora(tensors)
         or adapters.controlnet(tensors)
-        or trunks.trunk(tensors)
-        or trunks.diffusers_unet(tensors)
-        or trunks.diffusers_dit(tensors)
-        or parts.vae(tensors, header)
-        or parts.text_encoder(tensors)
-        or parts.clip_vision(tensors)
-        or parts.upscaler(tensors)
+        or diffusion_models.trunk(tensors)
+        or diffusion_models.diffusers_unet(tensors)
+        or diffusion_models.diffusers_dit(tensors)
+        or components.vae(tensors, header)
+        or components.text_encoder(tensors)
+        or components.clip_vision(tensors)
+        or components.upscaler(tensors)
     )
     if found is None and header.format == "gguf":
-        found = parts.by_architecture(header)
+        found = components.by_architecture(header)
     if found is None:
         return Identity(UNKNOWN, UNKNOWN, None, "no tensor that a rule knows")
     return found if _PLAIN.fullmatch(found.evidence) else replace(found, evidence=short(found.evidence, 120))

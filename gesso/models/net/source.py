@@ -13,7 +13,7 @@ from gesso.models.download.journal import BLOCK
 from gesso.models.download.limits import Limits
 from gesso.models.faults import ContentError, SourceError
 from gesso.models.net import hosts
-from gesso.models.net.wire import Wire, stalled
+from gesso.models.net.http import Wire, stalled
 
 if TYPE_CHECKING:
     from gesso.manifest.schema import Model

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gesso.runtime import atomic, environment
-from gesso.runtime.guard import GUARDED
+from gesso.runtime import atomic
+from gesso.runtime.prepare import environment
+from gesso.runtime.prepare.guard import GUARDED
 
 if TYPE_CHECKING:
-    from gesso.runtime.foreign.place import Foreign
+    from gesso.runtime.foreign.paths import Foreign
 
 FILE = "gesso-constraints.txt"
 _HEADER = "# gesso: keeps node packs from replacing SQLAlchemy; remove it together with what names it\n"

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING
 
 from gesso import proc
 from gesso.errors import CheckError, GessoError
-from gesso.runtime import atomic, comfy, guard, wheels, workspace
-from gesso.runtime.foreign import place
-from gesso.runtime.guard import GUARDED
+from gesso.runtime import atomic
+from gesso.runtime.foreign import paths
 from gesso.runtime.heal import trees
 from gesso.runtime.heal.damage import Damage, Outcome
+from gesso.runtime.prepare import guard, wheels, workspace
+from gesso.runtime.prepare.guard import GUARDED
+from gesso.runtime.services import comfyui
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gesso.runtime.foreign.constraint import Constraint
-    from gesso.runtime.foreign.place import Foreign
-    from gesso.runtime.heal.work import OnBytes, Tell
+    from gesso.runtime.foreign.paths import Foreign
+    from gesso.runtime.heal.runner import OnBytes, Tell
     from gesso.runtime.layout import Record
 
 TOOLING = "comfyui-tooling-nodes"
@@ -35,7 +37,7 @@ class Sqlalchemy:
     what = "python"
 
     def __init__(self, layout: Foreign, record: Record, env: Mapping[str, str], constraint: Constraint) -> None:
-        self._layout, self._record, self._constraint = layout, place.only_ours(record), constraint
+        self._layout, self._record, self._constraint = layout, paths.only_ours(record), constraint
         self._env = {name: value for name, value in env.items() if name not in _OTHERS}
 
     def examine(self, _: OnBytes) -> list[Damage]:
@@ -94,7 +96,7 @@ class Sqlalchemy:
 
     def _prove(self, purelib: Path) -> None:
         """See that it is what ComfyUI will import. Raises CheckError."""
-        now = place.ask(str(self._layout.python.path), self._env, self._layout.comfyui)
+        now = paths.ask(str(self._layout.python.path), self._env, self._layout.comfyui)
         if now.site != purelib:
             raise CheckError(f"{now.site}: another SQLAlchemy comes first there",
                              f"remove it, or take {now.site} out of PYTHONPATH; then heal again")  # fmt: skip
@@ -225,7 +227,7 @@ class Running:
         if not self._runs:
             return [Damage("service", "comfyui", "does not run", "start it", restart=True)]
         try:
-            missing = comfy.missing([c for c in self._record.classes if c.startswith(KRITAS)], port=self._layout.port)
+            missing = comfyui.missing([c for c in self._record.classes if c.startswith(KRITAS)], port=self._layout.port)
         except CheckError:
             return []  # it is starting
         if not missing:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from gesso import proc
 from gesso.errors import CheckError
-from gesso.runtime import comfy
-from gesso.runtime.foreign import find, place
+from gesso.runtime.foreign import discover, paths
 from gesso.runtime.foreign.parts import KRITAS
-from gesso.runtime.heal import owed
+from gesso.runtime.heal import pending_restart
+from gesso.runtime.services import comfyui
 
 if TYPE_CHECKING:
-    from gesso.runtime.foreign.find import Found, Process
-    from gesso.runtime.foreign.manner import Manner
-    from gesso.runtime.foreign.place import Foreign
-    from gesso.runtime.heal.work import Tell
+    from gesso.runtime.foreign.discover import Found, Process
+    from gesso.runtime.foreign.launch_method import Manner
+    from gesso.runtime.foreign.paths import Foreign
+    from gesso.runtime.heal.runner import Tell
     from gesso.runtime.layout import Record
 
 STOPPING, STARTING, SETTLING = 30.0, 30.0, 900.0  # seconds; a ComfyUI with many packs takes minutes to answer
@@ -40,7 +40,7 @@ class Handmade:
         """Tell whether Krita could work with it, as far as the tooling nodes go."""
         try:
             own = [name for name in self._record.classes if name.startswith(KRITAS)]
-            return not comfy.missing(own, port=self._layout.port)
+            return not comfyui.missing(own, port=self._layout.port)
         except CheckError:
             return False
 
@@ -50,7 +50,7 @@ class Handmade:
 
     def owe(self) -> None:
         """Note that it must be restarted. Raises CheckError."""
-        owed.note(self._layout.owed)
+        pending_restart.note(self._layout.owed)
 
     def hold(self) -> None:
         """Nothing: it is not we who would start it."""
@@ -100,16 +100,16 @@ class Handmade:
         if before is not None:
             return [before.python, *before.argv[1:]], Path(before.cwd), before.env
         env = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-        told = place.remembered(self._layout.kept, self._found.folder)
+        told = paths.remembered(self._layout.kept, self._found.folder)
         if told:
             return [self._found.python, *told["argv"][1:]], Path(told["cwd"]), env
-        words = [self._found.python, "main.py", *["--cpu"] * (not comfy.has_gpu())]
+        words = [self._found.python, "main.py", *["--cpu"] * (not comfyui.has_gpu())]
         return words, self._found.folder, env
 
     def _now(self) -> Process | None:
         """Give the process that is this ComfyUI at the moment."""
         folder = os.path.realpath(self._found.folder)
-        alive = [p for p in find.running() if p.main is not None and os.path.realpath(p.main.parent) == folder]
+        alive = [p for p in discover.running() if p.main is not None and os.path.realpath(p.main.parent) == folder]
         return alive[0] if alive else None
 
     def _appears(self, patience: float) -> bool:
@@ -149,7 +149,7 @@ class Handmade:
         begun, told, gone = time.monotonic(), False, 0.0
         while True:
             try:
-                lacking = comfy.missing(self._record.classes, port=self._layout.port)
+                lacking = comfyui.missing(self._record.classes, port=self._layout.port)
             except CheckError as error:
                 gone = (gone or time.monotonic()) if self._now() is None else 0.0
                 if gone and time.monotonic() - gone > STARTING:

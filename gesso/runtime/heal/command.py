@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING
 
 from gesso.errors import ManifestError
 from gesso.models import wanted
-from gesso.runtime import boot, stock
-from gesso.runtime.heal import aside, reports
+from gesso.runtime import boot
+from gesso.runtime.heal import quarantine, reports
 from gesso.runtime.heal.models import Models
 from gesso.runtime.heal.parts import Code, Processes, Python, Workspace
+from gesso.runtime.heal.runner import heal
 from gesso.runtime.heal.service import Supervised
 from gesso.runtime.heal.session import hearer, held, session, show
-from gesso.runtime.heal.work import heal
-from gesso.runtime.supervisor import Supervisor, environment_of
+from gesso.runtime.services.supervisord import Supervisor, environment_of
+from gesso.runtime.watch import model_sync
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from gesso.runtime.heal.work import Part
+    from gesso.runtime.heal.runner import Part
     from gesso.runtime.layout import Layout, Record
 
 
@@ -59,8 +60,8 @@ def parts(
     models = wanted.from_record(record.raw["models"], layout.gesso / "build.json")
     return (
         Python(layout, record, env),
-        Code(layout, record, aside.folder(layout, name)),
+        Code(layout, record, quarantine.folder(layout, name)),
         Workspace(layout, record),
         Processes(layout, record, env, supervisor),
-        Models(models, stock.folder_of(layout), env),
+        Models(models, model_sync.folder_of(layout), env),
     )

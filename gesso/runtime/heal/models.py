@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from gesso.models import receipts
-from gesso.models.download import room
+from gesso.models.download import disk_space
 from gesso.models.fetch import fetch
 from gesso.models.verify import audit
 from gesso.runtime.heal.damage import Damage, Outcome
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gesso.models.fetch import Outcome as Fetched
     from gesso.models.folder import Folder
     from gesso.models.verify import Verdict
-    from gesso.runtime.heal.work import OnBytes, Tell
+    from gesso.runtime.heal.runner import OnBytes, Tell
 
 _TELL_EVERY = 1.0  # seconds between two lines about how far one model is
 
@@ -56,15 +56,15 @@ class Models:
             disk = os.statvfs(there)
         except OSError:
             return set()
-        disks = {"": room.Disk(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)}
-        planned = room.plan(models, {}, dict.fromkeys((m.name for m in models), ""), disks)
+        disks = {"": disk_space.Disk(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)}
+        planned = disk_space.plan(models, {}, dict.fromkeys((m.name for m in models), ""), disks)
         missing = {verdict.name for verdict in wanting if verdict.status == "missing"}
         return missing & set(planned.skip)
 
     def _damage(self, verdict: Verdict) -> Damage:
         model = self._models[verdict.name]
         again = "put it aside and fetch it again" if verdict.bad else "fetch it"
-        size = f" ({room.gigabytes(model.size)})" if model.size is not None else ""
+        size = f" ({disk_space.gigabytes(model.size)})" if model.size is not None else ""
         said = "is not here" if verdict.status == "missing" else f"{verdict.status}: {verdict.evidence}"
         return Damage("model", model.name, said, f"{again}{size}", offline=False, size=model.size,
                       next_step=verdict.next_step)  # fmt: skip

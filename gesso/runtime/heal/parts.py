@@ -6,19 +6,21 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from gesso.errors import CheckError, GessoError
-from gesso.runtime import comfy, gate, guard, krita, packs, workspace
+from gesso.runtime.gate import caddy
 from gesso.runtime.heal import python, trees
 from gesso.runtime.heal.damage import Damage, Outcome
 from gesso.runtime.layout import COMFY_PORT
+from gesso.runtime.prepare import guard, node_packs, workspace
+from gesso.runtime.services import comfyui, krita
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from gesso.runtime.heal.damage import Kind
-    from gesso.runtime.heal.work import OnBytes, Tell
+    from gesso.runtime.heal.runner import OnBytes, Tell
     from gesso.runtime.layout import Layout, Record, Spare
-    from gesso.runtime.supervisor import Supervisor
+    from gesso.runtime.services.supervisord import Supervisor
 
     Say = Callable[[str], None]
 
@@ -73,7 +75,7 @@ class Code:
     def examine(self, on_bytes: OnBytes) -> list[Damage]:
         """Compare file by file; an older image, without copies, only knows that something differs."""
         if not self._record.spares:
-            changed = (text.partition(": ") for text in packs.changed(self._layout, self._record))
+            changed = (text.partition(": ") for text in node_packs.changed(self._layout, self._record))
             return [Damage("pack", name, said, "", repairable=False, next_step=_FRESH) for name, _, said in changed]
         damages = []
         for number, spare in enumerate(self._record.spares, 1):
@@ -188,7 +190,7 @@ class Processes:
     def examine(self, _: OnBytes) -> list[Damage]:
         """Ask the supervisor and ComfyUI, and look at the gate's configuration."""
         found = []
-        if not gate.configured(self._layout, self._env):
+        if not caddy.configured(self._layout, self._env):
             found.append(Damage("config", "gate", "its configuration is not what it should be",
                                 "write it again and restart the gate"))  # fmt: skip
         try:
@@ -200,7 +202,7 @@ class Processes:
             if state in {"STOPPED", "FATAL", "EXITED", "UNKNOWN"}:
                 found.append(Damage("service", name, f"is {state.lower()}", "start it", restart=name == "comfyui"))
         try:
-            missing = comfy.missing(self._record.classes, port=self._port)
+            missing = comfyui.missing(self._record.classes, port=self._port)
         except CheckError:
             return found  # it is starting, or is among the above
         if missing:
@@ -214,7 +216,7 @@ class Processes:
         for damage in damages:
             try:
                 if damage.kind == "config":
-                    gate.configure(self._layout, self._env, gate.in_force(self._layout, self._env))
+                    caddy.configure(self._layout, self._env, caddy.in_force(self._layout, self._env))
                     self._supervisor.end("gate")
                 elif not damage.restart:
                     self._supervisor.start(damage.name)

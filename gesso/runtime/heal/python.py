@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from gesso import proc
 from gesso.errors import CheckError, FetchError, GessoError, VerifyError
-from gesso.runtime import atomic, guard, wheels
+from gesso.runtime import atomic
 from gesso.runtime.heal import hashing, shadows
+from gesso.runtime.prepare import guard, wheels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

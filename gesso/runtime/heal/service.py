@@ -6,17 +6,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gesso.errors import CheckError
-from gesso.runtime import boot, comfy, health
-from gesso.runtime.heal import owed
+from gesso.runtime import boot
+from gesso.runtime.heal import pending_restart
 from gesso.runtime.layout import COMFY_PORT
-from gesso.runtime.state import USABLE
+from gesso.runtime.services import comfyui, health
+from gesso.runtime.state.state import USABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gesso.runtime.heal.work import Tell
+    from gesso.runtime.heal.runner import Tell
     from gesso.runtime.layout import Layout, Record
-    from gesso.runtime.supervisor import Program, Supervisor
+    from gesso.runtime.services.supervisord import Program, Supervisor
 
 COMFYUI = "comfyui"
 STOPPING, STARTING = 20.0, 30.0  # seconds
@@ -38,7 +39,7 @@ class Supervised:
     def answers(self) -> bool:
         """Tell whether it answers at all."""
         try:
-            comfy.ask("/system_stats", timeout=5.0, port=self._port)
+            comfyui.ask("/system_stats", timeout=5.0, port=self._port)
         except CheckError:
             return False
         return True
@@ -46,7 +47,7 @@ class Supervised:
     def up(self) -> bool:
         """Tell whether Krita could work with it: it answers, and lacks no class."""
         try:
-            return self.answers() and not comfy.missing(self._record.classes, port=self._port)
+            return self.answers() and not comfyui.missing(self._record.classes, port=self._port)
         except CheckError:
             return False
 
@@ -56,7 +57,7 @@ class Supervised:
 
     def owe(self) -> None:
         """Note that it must be restarted. Raises CheckError."""
-        owed.note(self._layout.owed)
+        pending_restart.note(self._layout.owed)
 
     def hold(self) -> None:
         """Keep it from being started, unless it answers."""

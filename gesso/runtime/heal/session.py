@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from gesso import report
 from gesso.errors import INTERRUPTED
 from gesso.models.download.locks import hold
-from gesso.runtime.heal import aside, reports, words
-from gesso.runtime.heal.work import Healing
+from gesso.runtime.heal import quarantine, reports, terminal
+from gesso.runtime.heal.runner import Healing
 
 if TYPE_CHECKING:
     import argparse
@@ -54,7 +54,7 @@ def session(layout: Layout, hear: Hear, about: dict[str, Any], *, dry_run: bool)
         except KeyboardInterrupt:
             code = INTERRUPTED
         finally:
-            aside.trim(layout)
+            quarantine.trim(layout)
             made.report = made.healing.report(code)
             made.tell("ended", **{key: made.report[key] for key in ("ok", "code", "summary")})
             made.journal.end(made.report)
@@ -89,7 +89,7 @@ def hearer(options: argparse.Namespace) -> Hear:
     """Give what tells of events as the options ask: as lines of JSON, or in words."""
     if options.events:
         return lambda event: report.result(json.dumps(event))
-    return words.Teller(report.say).hear
+    return terminal.Teller(report.say).hear
 
 
 def show(found: dict[str, Any], layout: Layout, options: argparse.Namespace) -> int:
@@ -97,5 +97,5 @@ def show(found: dict[str, Any], layout: Layout, options: argparse.Namespace) -> 
     if options.json:
         report.result_json(found)
     elif not options.events:
-        report.result(words.text(found, layout.reports / f"{found['id']}.json"))
+        report.result(terminal.text(found, layout.reports / f"{found['id']}.json"))
     return int(found["code"])

@@ -12,8 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from gesso.errors import CheckError
-from gesso.runtime import atomic, packs
+from gesso.runtime import atomic
 from gesso.runtime.heal.spares import members
+from gesso.runtime.prepare import node_packs
 
 if TYPE_CHECKING:
     import tarfile
@@ -201,7 +202,7 @@ def _left_alone(spare: Spare) -> frozenset[str]:
     """Name what at the top of a target is people's."""
     if spare.target == _COMFYUI:
         return _PEOPLES
-    return packs.written(spare.name)
+    return node_packs.written(spare.name)
 
 
 def _is_real_folder(path: Path) -> bool:
@@ -242,7 +243,7 @@ def _extra(folder: Path, below: str, known: set[str], left: frozenset[str]) -> I
     for entry in entries:
         path = f"{below}{entry.name}"
         if (
-            entry.name in packs.NOT_SOURCE
+            entry.name in node_packs.NOT_SOURCE
             or entry.name in left
             or entry.name.startswith(atomic.HIDDEN)
             or path in known

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from gesso.runtime.healer import Healer
+    from gesso.runtime.watch.heals import Healer
 
 BODY_LIMIT = 4096  # bytes
 _STEP = 0.25  # seconds between two looks at a journal

@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from gesso.runtime.web import gatekeeper, metrics
+from gesso.runtime.gate import forward_auth
+from gesso.runtime.state import metrics
 from gesso.runtime.web.api import api, refused
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from gesso.runtime.healer import Healer
+    from gesso.runtime.watch.heals import Healer
 
 _STEP = 0.4  # seconds between two looks at what a page should be told
 _BEAT = 15.0  # seconds without news after which a page is told that we live
@@ -45,13 +46,13 @@ def application(
     """
 
     async def gate(request: Request) -> Response:  # not in a thread, which would cost more than the answer
-        return gatekeeper.answer(request, token, secure=secure, admin=admin)
+        return forward_auth.answer(request, token, secure=secure, admin=admin)
 
     async def preflight(request: Request) -> Response:
-        return gatekeeper.preflight(request, token, admin=admin)
+        return forward_auth.preflight(request, token, admin=admin)
 
     async def welcome(request: Request) -> Response:
-        return gatekeeper.welcome(request, token, secure=secure)
+        return forward_auth.welcome(request, token, secure=secure)
 
     def status_json(_: Request) -> Response:
         return JSONResponse(status(), headers={"Cache-Control": "no-store"})

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from gesso import __version__
 from gesso.runtime.heal.damage import Kind
-from gesso.runtime.state import Name
+from gesso.runtime.state.state import Name
 
 _ID = r"^\d{8}-\d{6}-[0-9a-f]{6}$"
 _EXAMPLE = "20260714-093000-5f0c2a"

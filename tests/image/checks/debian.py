@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from gesso.image.build import base_reference
+from gesso.builder.image.build import base_reference
 
 from .config import base_layers
 from .expected import some

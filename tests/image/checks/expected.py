@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from gesso.image.build import base_reference, decide, prepare, read_workflows
-from gesso.image.plan import build_record, own_files
-from gesso.image.render import dockerfile, own_wheel
+from gesso.builder.image.build import base_reference, decide, prepare, read_workflows
+from gesso.builder.image.context import dockerfile, own_wheel
+from gesso.builder.image.plan import build_record, own_files
 
 from . import dockerfile as instructions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gesso.image.locking import Locked
+    from gesso.builder.lock.lock_files import Locked
     from gesso.manifest.schema import Manifest
     from gesso.settings import Selection
 

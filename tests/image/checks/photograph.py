@@ -14,7 +14,7 @@ import tarfile
 from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any
 
-from gesso.image.chunks import Chunks
+from gesso.builder.registry.tar_stream import Chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

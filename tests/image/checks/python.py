@@ -11,7 +11,7 @@ import zipfile
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from gesso.image.pylock import GUARDED, pin_of, read_pins
+from gesso.builder.lock.python_pins import GUARDED, pin_of, read_pins
 
 from .expected import some
 

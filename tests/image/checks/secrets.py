@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from gesso.publish.redact import is_secret_variable
+from gesso.redact import is_secret_variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping

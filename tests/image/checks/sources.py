@@ -9,7 +9,7 @@ import re
 import tarfile
 from typing import TYPE_CHECKING
 
-from gesso.image.spare import of_folder
+from gesso.builder.image.spares import of_folder
 
 from .expected import record_of, some
 

@@ -8,7 +8,7 @@ import zipfile
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from gesso.image.pylock import grouped, read_pins
+from gesso.builder.lock.python_pins import grouped, read_pins
 
 from . import python
 from .expected import some
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from gesso.image.pylock import Pin
+    from gesso.builder.lock.python_pins import Pin
 
     from .expected import Expected
     from .photograph import Photograph

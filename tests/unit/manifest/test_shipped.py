@@ -12,8 +12,8 @@ import yaml
 from gesso.manifest.folders import FOLDERS
 from gesso.manifest.load import load
 from gesso.manifest.lock import read_lock, stale_inputs
+from gesso.manifest.messages import PATTERNS_IN_WORDS
 from gesso.manifest.schema import Manifest, editor_schema
-from gesso.manifest.wording import PATTERNS_IN_WORDS
 from gesso.settings import Project, select
 
 ROOT = Path(__file__).resolve().parents[3]

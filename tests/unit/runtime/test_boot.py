@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gesso.errors import CheckError
-from gesso.runtime import boot, environment, gate, sweep, workspace
+from gesso.runtime import boot
+from gesso.runtime.gate import caddy
+from gesso.runtime.prepare import environment, orphans, workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,9 +86,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return True
 
     monkeypatch.setattr(boot, "_lock", lock)
-    monkeypatch.setattr(sweep, "sweep", lambda *_: done.append("sweep"))
+    monkeypatch.setattr(orphans, "sweep", lambda *_: done.append("sweep"))
     monkeypatch.setattr(workspace, "lay_out", lambda *_: done.append("workspace"))
-    monkeypatch.setattr(gate, "configure", lambda *_: done.append("gate"))
+    monkeypatch.setattr(caddy, "configure", lambda *_: done.append("gate"))
     monkeypatch.setattr(environment, "keep", lambda *_: done.append("environment"))
     monkeypatch.setattr(boot, "_hurry", lambda path: done.append(path.name))
     monkeypatch.setattr("os.execve", lambda _, argv, env: done.append((argv, env)))
@@ -153,7 +155,7 @@ def test_a_second_start_does_nothing(
     assert said == ["gesso runs already; nothing to do"]
 
 
-@pytest.mark.parametrize(("module", "step"), [(workspace, "lay_out"), (gate, "configure")])
+@pytest.mark.parametrize(("module", "step"), [(workspace, "lay_out"), (caddy, "configure")])
 def test_nothing_starts_where_a_step_fails(
     layout: Layout, record: Callable[..., Record], steps: list[Any], monkeypatch: pytest.MonkeyPatch, module: Any,
     step: str,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gesso.errors import ManifestError
-from gesso.runtime import environment, packs, show, sweep
+from gesso.runtime.prepare import environment, node_packs, orphans
+from gesso.runtime.state import status_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,7 @@ def test_a_folders_id_is_gits(tmp_path: Path) -> None:
     written = subprocess.run(["git", "-C", str(tmp_path), "write-tree"], check=True, capture_output=True, text=True)
     (tmp_path / "a" / "__pycache__").mkdir()
     (tmp_path / "a" / "__pycache__" / "x.pyc").write_text("bytecode is no change")
-    found = packs.tree_of(tmp_path)
+    found = node_packs.tree_of(tmp_path)
     assert found is not None
     assert found.hex() == written.stdout.strip()
 
@@ -87,16 +88,16 @@ def test_a_pack_that_was_changed_is_named(layout: Layout, record: Callable[..., 
     folder = layout.comfyui / "custom_nodes" / "comfyui_controlnet_aux"
     folder.mkdir(parents=True)
     (folder / "x.py").write_text("x")
-    tree = packs.tree_of(folder)
+    tree = node_packs.tree_of(folder)
     assert tree is not None
     made = record(raw={"nodes": {folder.name: {"tree": tree.hex()}}})
-    assert packs.changed(layout, made) == ()
+    assert node_packs.changed(layout, made) == ()
     (folder / "ckpts").mkdir()
     (folder / "ckpts" / "downloaded.pth").write_text("what the pack itself keeps there is no change")
-    assert packs.changed(layout, made) == ()
+    assert node_packs.changed(layout, made) == ()
     (folder / "x.py").write_text("y")
-    assert packs.changed(layout, made) == (f"{folder.name}: is not as locked; somebody changed or added files",)
-    assert packs.changed(layout, record(raw={"nodes": {"gone": {}}})) == ("gone: is not there or cannot be read",)
+    assert node_packs.changed(layout, made) == (f"{folder.name}: is not as locked; somebody changed or added files",)
+    assert node_packs.changed(layout, record(raw={"nodes": {"gone": {}}})) == ("gone: is not there or cannot be read",)
 
 
 # --- what was left over
@@ -114,11 +115,11 @@ def test_what_an_earlier_supervisor_started_is_ended(layout: Layout) -> None:
         for process in (ours, other):
             assert process.stdout is not None
             process.stdout.readline()
-        assert sweep.left_over(layout) == [ours.pid]
+        assert orphans.left_over(layout) == [ours.pid]
         said: list[str] = []
-        sweep._PATIENCE, kept = 0.2, sweep._PATIENCE
-        sweep.sweep(layout, said.append)
-        sweep._PATIENCE = kept
+        orphans._PATIENCE, kept = 0.2, orphans._PATIENCE
+        orphans.sweep(layout, said.append)
+        orphans._PATIENCE = kept
         assert said == ["gesso: ending 1 processes that were left over from before"]
         assert ours.wait(10) == -9
         assert other.poll() is None
@@ -129,7 +130,7 @@ def test_what_an_earlier_supervisor_started_is_ended(layout: Layout) -> None:
 
 
 def test_nothing_left_over_is_no_word(layout: Layout) -> None:
-    sweep.sweep(layout, pytest.fail)
+    orphans.sweep(layout, pytest.fail)
 
 
 # --- on a terminal
@@ -147,7 +148,7 @@ STATUS: dict[str, Any] = {
 
 
 def test_a_status_for_people() -> None:
-    assert show.text(STATUS).splitlines() == [
+    assert status_view.text(STATUS).splitlines() == [
         "failed: vae/a is not here: no answer",
         "  next: check the network",
         "  note: a note",
@@ -166,15 +167,15 @@ def test_logs(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     (layout.logs / "agent.log").write_text("hello\n")
     (layout.logs / "agent.log.1").write_text("old\n")
     said: list[str] = []
-    assert show.logs(show.log_files(layout, "comfyui"), follow=False, say=said.append) == 0
+    assert status_view.logs(status_view.log_files(layout, "comfyui"), follow=False, say=said.append) == 0
     assert said[0].splitlines()[0] == "100"
     said.clear()
-    show.logs(show.log_files(layout, None), follow=False, say=said.append)
+    status_view.logs(status_view.log_files(layout, None), follow=False, say=said.append)
     assert said[:2] == ["==> agent.log <==", "hello"]
     with pytest.raises(ManifestError, match="no log is called nothing") as raised:
-        show.log_files(layout, "nothing")
+        status_view.log_files(layout, "nothing")
     assert raised.value.next_step == "choose one of: agent, comfyui"
     became: list[Any] = []
     monkeypatch.setattr("os.execvp", lambda *words: became.append(words))
-    show.logs(show.log_files(layout, "agent"), follow=True, say=said.append)
+    status_view.logs(status_view.log_files(layout, "agent"), follow=True, say=said.append)
     assert became[0][1][-2:] == ["-F", str(layout.logs / "agent.log")]

@@ -15,7 +15,7 @@ from gesso.workflow.command import on_host
 if TYPE_CHECKING:
     from gesso.workflow.arch import Arch
     from gesso.workflow.check import Checked
-    from gesso.workflow.classes import Classes
+    from gesso.workflow.object_info import Classes
 
 PROJECT = Project(Path(__file__).resolve().parents[3])
 GOLD = {

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gesso import cli
+from gesso.builder.image import build
+from gesso.builder.image.plan import build_record
+from gesso.cli import main
+from gesso.cli import workflow as runtime_workflow
 from gesso.errors import ManifestError
-from gesso.image import build
-from gesso.image.plan import build_record
 from gesso.manifest.load import load
-from gesso.runtime import comfy
-from gesso.runtime import workflow as runtime_workflow
 from gesso.runtime.layout import Layout
+from gesso.runtime.services import comfyui as comfy
 from gesso.settings import Project, Selection
 from gesso.workflow import command
 from gesso.workflow.graph import GraphError
-from gesso.workflow.own import OwnFiles
+from gesso.workflow.user_models import OwnFiles
 
 from .graphs import GOLD, PROJECT, Api, recorded_classes
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def run(*words: str) -> int:
     try:
-        return cli.main(["workflow", "check", *words])
+        return main.main(["workflow", "check", *words])
     except SystemExit as end:
         return int(end.code or 0)
 
@@ -141,7 +141,7 @@ def _instance(tmp_path: Path) -> Layout:
 
 
 def _options(file: Path, **more: Any) -> argparse.Namespace:
-    return cli._parser(models=True).parse_args(
+    return main._parser(models=True).parse_args(
         ["workflow", "check", str(file), *(f"--{k}={v}" for k, v in more.items())]
     )
 

@@ -7,7 +7,7 @@ import pytest
 from gesso.models.identify.identity import CHANNELS
 from gesso.workflow.families import latents_of
 from gesso.workflow.findings import CODES, Finding, shown
-from gesso.workflow.nodes import RULES
+from gesso.workflow.node_rules import RULES
 from gesso.workflow.rules import parse, rule_of
 
 from .graphs import PROJECT, recorded_classes

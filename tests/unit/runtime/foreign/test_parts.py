@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gesso.image import spare
+from gesso.builder.image import spares
 from gesso.runtime.foreign.parts import TOOLING, Packs, Running, Workflows
-from gesso.runtime.foreign.place import Foreign, only_ours
+from gesso.runtime.foreign.paths import Foreign, only_ours
 from gesso.runtime.layout import Layout, Record, read_record
 
 if TYPE_CHECKING:
     from gesso.runtime.heal.damage import Damage
-    from gesso.runtime.heal.work import Part
+    from gesso.runtime.heal.runner import Part
 
 GRAPHS = {"krita_gold_standard_sdxl.json": "{}", "krita_gold_standard_sdxl.api.json": "[]"}
 
@@ -27,7 +27,7 @@ def made(tmp_path: Path) -> tuple[Foreign, Record]:
     source.mkdir()
     (source / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
     (source / "api.py").write_text("x = 1\n")
-    packed = spare.of_pack(TOOLING, source, tmp_path / "cache")
+    packed = spares.of_pack(TOOLING, source, tmp_path / "cache")
     for name in ("spare", "workflows"):
         (bundle / name).mkdir(parents=True)
     (bundle / f"spare/{TOOLING}.tar.xz").write_bytes(packed.content)

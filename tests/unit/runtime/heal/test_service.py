@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gesso.errors import CheckError
-from gesso.runtime import boot, comfy
+from gesso.runtime import boot
 from gesso.runtime.heal import service
 from gesso.runtime.heal.service import Supervised
-from gesso.runtime.supervisor import Program, Supervisor
+from gesso.runtime.services import comfyui as comfy
+from gesso.runtime.services.supervisord import Program, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,1 @@
+"""The builder wing: what runs on your machine. Never imported by the runtime, and not in the image's wheel."""

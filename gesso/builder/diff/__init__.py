@@ -1,0 +1,1 @@
+"""`invoke diff`: what lies between two images."""

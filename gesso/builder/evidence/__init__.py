@@ -1,0 +1,1 @@
+"""What lets a stranger trust an image: bill of materials, provenance, signature; made, attached and verified."""

@@ -1,0 +1,97 @@
+"""`--bake`: which models become layers of the image, and what speaks against it; then fetched into the store."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gesso.builder.image import trial
+from gesso.dotenv import with_tokens
+from gesso.errors import BuildError, ManifestError
+from gesso.models.download.disk_space import gigabytes
+from gesso.models.fetch import fetch
+from gesso.models.store import store
+from gesso.models.wanted import TIERS
+from gesso.settings import cache_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from gesso.manifest.schema import Model
+    from gesso.models.events import Event
+    from gesso.models.folder import Folder
+    from gesso.settings import Project
+
+BAKES = ("none", "required", "all")
+LAYER_LIMIT = 10_000_000_000  # bytes a layer: what GHCR takes
+
+
+@dataclass(frozen=True)
+class Baking:
+    """What was asked for: `licenses` whose weights may be baked though they forbid it, bytes a layer may have."""
+
+    which: str = "none"  # one of BAKES
+    licenses: tuple[str, ...] = ()
+    layer_limit: int = LAYER_LIMIT
+
+
+@dataclass(frozen=True)
+class Baked:
+    """Models that are in the store, verified."""
+
+    models: tuple[Model, ...] = ()
+    folder: Folder | None = None
+
+
+def choose(models: Sequence[Model], baking: Baking) -> tuple[Model, ...]:
+    """Give the models to bake. Pure.
+
+    Raises ManifestError that names every model that cannot be baked, and why.
+    """
+    tiers = {"none": TIERS[:0], "required": TIERS[:1], "all": TIERS}[baking.which]
+    chosen = tuple(model for model in models if model.tier in tiers)
+    known = {model.license for model in models}
+    if unknown := [name for name in baking.licenses if name not in known]:
+        raise ManifestError(f"--accept-license {unknown[0]}: no model has it", f"known: {', '.join(sorted(known))}")
+    problems = [problem for model in chosen for problem in _problems(model, baking)]
+    if problems:
+        raise ManifestError("\n".join(problems), "or bake less: models that are not baked are fetched at first boot")
+    return chosen
+
+
+def _problems(model: Model, baking: Baking) -> list[str]:
+    found = []
+    if model.size is not None and model.size > baking.layer_limit:
+        limit = gigabytes(baking.layer_limit)
+        found.append(f"{model.name}: {gigabytes(model.size)} are over the registry's limit of {limit} a layer "
+                     "(--layer-limit GB, where yours takes more)")  # fmt: skip
+    if not model.redistribute and model.license not in baking.licenses:
+        found.append(f"{model.name}: its licence, {model.license}, forbids redistribution "
+                     f"(--accept-license {model.license!r}, if you may)")  # fmt: skip
+    return found
+
+
+def bake(
+    project: Project,
+    models: Sequence[Model],
+    env: Mapping[str, str],
+    on_event: Callable[[Event], None],
+    *,
+    is_trial: bool,
+) -> Baked:
+    """Have the models in the store, fetched and verified by the same code as in an instance.
+
+    Raises what fetching them ends with.
+    """
+    if not models:
+        return Baked()
+    folder = store(cache_root(env) / "models", models)
+    with trial.mirror(project, models) if is_trial else nullcontext():
+        outcomes = fetch(models, folder, env=with_tokens(project.root, env), on_event=on_event)
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+        if outcome.state == "skipped":
+            raise BuildError(f"{outcome.model.name}: {outcome.note}", "make room in the cache (GESSO_CACHE)")
+    return Baked(tuple(models), folder)

@@ -1,0 +1,1 @@
+"""`invoke publish`: a checked image goes to a registry and is read back."""

@@ -1,0 +1,1 @@
+"""Images in registries and engines: read, pushed, tagged and read back."""

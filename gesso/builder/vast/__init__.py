@@ -1,0 +1,1 @@
+"""Vast.ai: API client, offers, templates and instances."""

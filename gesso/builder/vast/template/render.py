@@ -1,0 +1,82 @@
+"""From manifest, lock and image to the template. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from gesso.builder.publish.published import Published
+from gesso.builder.vast.template import derive, readme
+from gesso.builder.vast.template.model import Template, marker
+from gesso.errors import ManifestError
+from gesso.manifest.vast import ENTRY, flags
+from gesso.models.wanted import from_lock
+
+if TYPE_CHECKING:
+    from gesso.builder.lock.lock_files import Locked
+    from gesso.builder.vast.template.derive import Needs
+    from gesso.manifest.schema import Manifest
+
+_WORKSPACE = "/workspace"
+# Bytes of the real image, where nothing was pushed yet: rounded up, and said to be guessed.
+GUESS = Published("gesso", f"sha256:{'0' * 64}", (), compressed=3_600_000_000, unpacked=7_000_000_000)
+
+
+def render(manifest: Manifest, locked: Locked, image: Published) -> Template:
+    """Give the template of an image that lies in a registry.
+
+    Raises ManifestError for a trial, where manifest and lock disagree, and for what Vast.ai would not take.
+    """
+    if manifest.trial:
+        raise ManifestError("a trial image is never published", "build without --trial")
+    vast = manifest.vast
+    models = from_lock(manifest, locked.lock)
+    found = needs_of(manifest, locked, image)
+    try:
+        return Template(
+            name=vast.name or f"gesso: {manifest.title}",
+            image=image.reference,
+            env=flags(vast.ports, vast.env),
+            extra_filters=filters(manifest, found),
+            recommended_disk_space=found.disk_gb,
+            readme=readme.render(manifest, models, locked, image, found),
+            readme_visible=vast.readme_visible,
+            desc=f"{manifest.title}: ComfyUI behind a token, pinned to the byte. {marker(manifest.arch)}",
+            private=vast.private,
+            **_launch(vast.launch, vast.onstart),
+        )
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ManifestError(f"the template cannot be made: {said}", "correct `vast` in the manifest") from None
+
+
+def check(manifest: Manifest, locked: Locked) -> None:
+    """See that a template could be made of what is there; a trial has none. Raises ManifestError."""
+    if not manifest.trial:
+        render(manifest, locked, GUESS)
+
+
+def needs_of(manifest: Manifest, locked: Locked, image: Published) -> Needs:
+    """Derive what a host must have. Raises ManifestError."""
+    return derive.needs(manifest, from_lock(manifest, locked.lock), locked.pins, image)
+
+
+def filters(manifest: Manifest, needs: Needs) -> dict[str, dict[str, Any]]:
+    """Give every condition on offers: those derived, and the manifest's own."""
+    own = {name: found.plain() for name, found in manifest.vast.filters.items() if found is not None}
+    return dict(sorted({**own, **needs.filters()}.items()))
+
+
+def _launch(mode: str, onstart: str | None) -> dict[str, Any]:
+    """Give the fields that say how an instance is started."""
+    injected = mode != "args"
+    return {
+        "runtype": mode,
+        "onstart": (onstart or ENTRY) if injected else "",  # args keeps the image's entrypoint, and runs no onstart
+        "use_ssh": injected,
+        "ssh_direct": mode == "ssh",
+        "jup_direct": mode == "jupyter",
+        "use_jupyter_lab": mode == "jupyter",
+        "jupyter_dir": _WORKSPACE if mode == "jupyter" else "",
+    }

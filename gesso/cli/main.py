@@ -1,0 +1,171 @@
+"""The `gesso` command, as it is inside an image. Builder commands are invoke tasks (tasks.py).
+
+Each command imports what it needs when it runs: the guard goes before every start of ComfyUI, health runs for ever, and
+neither should pay for the others' libraries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from gesso import __version__, report
+from gesso.runtime.layout import Layout, read_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_EXIT_CODES = """\
+exit codes: 0 done, 1 something is wrong with what was checked, 2 usage, 3 lock, 4 fetch, 5 verify, 70 unexpected,
+130 interrupted"""
+
+_WITHOUT_MODELS = {"boot", "run-comfyui", "agent", "guard", "health", "status", "url", "logs"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    options = _parser(models=not words or words[0] not in _WITHOUT_MODELS).parse_args(words)
+    with report.exit_codes():
+        command: Callable[[argparse.Namespace], int] = options.run
+        return command(options)
+
+
+def _parser(*, models: bool) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gesso",
+        description="Serve Krita from this instance, and see that it stays right.",
+        epilog=_EXIT_CODES,
+    )
+    parser.add_argument("--version", action="version", version=f"gesso {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], text: str, *, json: bool = False
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text, epilog=_EXIT_CODES)
+        command.set_defaults(run=run)
+        if json:
+            command.add_argument("--json", action="store_true", help="print the result as JSON")
+        return command
+
+    add("boot", _boot, "prepare the instance and start everything; a second start does nothing")
+    add("run-comfyui", _run_comfyui, "check the environment, then become ComfyUI (the supervisor calls this)")
+    add("agent", _agent, "fetch models, watch ComfyUI, serve the page (the supervisor calls this)")
+    add("guard", _guard, "check the Python environment against the lock, repair SQLAlchemy offline", json=True)
+    add("health", _health, "tell whether Krita could work with this instance", json=True)
+    add("status", _status, "tell the state, why it is so, and what to do next", json=True)
+    add("url", _url, "print the URL to paste into Krita")
+    command = add("logs", _logs, "print the end of the logs")
+    command.add_argument("name", nargs="?", metavar="NAME", help="one of them (comfyui, agent, gate, ...); else all")
+    command.add_argument("-f", "--follow", action="store_true", help="go on as they grow")
+    if models:
+        from gesso.cli import workflow
+
+        _add_models(add)
+        _add_heal(add)
+        workflow.add_command(commands, _EXIT_CODES)
+    return parser
+
+
+def _add_models(add: Callable[..., argparse.ArgumentParser]) -> None:
+    from gesso.cli import models as models_cli
+
+    command = add("fetch", models_cli.run_fetch, "have every model in place, proven; put bad files aside", json=True)
+    command.add_argument("--events", action="store_true", help="print what happens, a line of JSON each, as it happens")
+    models_cli.options_of_both(command)
+    command = add("verify", models_cli.run_verify, "check the models: by their receipts, else by hashing", json=True)
+    level = command.add_mutually_exclusive_group()
+    level.add_argument("--full", action="store_true", help="hash every file, whatever its receipt says")
+    level.add_argument("--header", action="store_true", help="only look at sizes and headers: proves nothing")
+    models_cli.options_of_both(command)
+
+
+def _add_heal(add: Callable[..., argparse.ArgumentParser]) -> None:
+    from gesso.runtime.heal import command as heal
+
+    def run(options: argparse.Namespace) -> int:
+        layout = Layout()
+        return heal.run(options, layout, read_record(layout), os.environ)
+
+    heal.add_options(add("heal", run, "examine everything, and repair just what is wrong", json=True))
+
+
+def _boot(_: argparse.Namespace) -> int:
+    from gesso.runtime import boot
+
+    layout = Layout()
+    return boot.boot(layout, read_record(layout), os.environ, report.say)
+
+
+def _run_comfyui(_: argparse.Namespace) -> int:
+    from gesso.runtime.services import comfyui
+
+    layout = Layout()
+    comfyui.start(layout, read_record(layout), os.environ, report.say)
+
+
+def _agent(_: argparse.Namespace) -> int:
+    from gesso.runtime import agent
+
+    layout = Layout()
+    return agent.run(layout, read_record(layout), os.environ, report.say)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from gesso.runtime.services import health
+    from gesso.runtime.state import status_view
+
+    found = health.status()
+    if options.json:
+        report.result_json(found)
+    else:
+        report.result(status_view.text(found))
+    return 1 if found["state"] == "failed" else 0
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from gesso.runtime.state import status_view
+
+    return status_view.logs(status_view.log_files(Layout(), options.name), follow=options.follow, say=report.result)
+
+
+def _guard(options: argparse.Namespace) -> int:
+    from gesso.runtime.prepare import guard, node_packs
+
+    layout = Layout()
+    record = read_record(layout)
+    remaining = guard.ensure(layout, record, report.say)
+    changed = node_packs.changed(layout, record)
+    ok = not remaining and not changed
+    if options.json:
+        different = [asdict(finding) for finding in remaining]
+        report.result_json({"ok": ok, "different": different, "packs": list(changed)})
+    elif ok:
+        report.result("ok: Python and the node packs are as locked")
+    for text in () if options.json else changed:
+        report.say(f"guard: note: {text}")
+    return 0 if ok else 1
+
+
+def _health(options: argparse.Namespace) -> int:
+    from gesso.runtime.services import health
+
+    layout = Layout()
+    found = health.problems(layout, read_record(layout))
+    if options.json:
+        report.result_json({"ok": not found, "problems": found})
+    else:
+        report.result("\n".join(found) or "ok: Krita can work with this instance")
+    return 1 if found else 0
+
+
+def _url(_: argparse.Namespace) -> int:
+    from gesso.runtime.gate import caddy
+
+    report.result(caddy.address(Layout(), os.environ))
+    return 0
+

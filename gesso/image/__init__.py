@@ -1,1 +1,0 @@
-"""The builder wing: from manifest and lock to an image on an engine."""

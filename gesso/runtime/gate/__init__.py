@@ -1,0 +1,1 @@
+"""The gate: the one public port, and who passes it."""

@@ -1,0 +1,1 @@
+"""What is checked and laid out before anything starts."""

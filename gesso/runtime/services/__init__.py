@@ -1,0 +1,1 @@
+"""The programs of an instance, as gesso starts, asks and restarts them."""

@@ -1,0 +1,58 @@
+"""`gesso health`: not "a port is open", but "Krita could work with this"."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import TYPE_CHECKING, Any
+
+from gesso.errors import CheckError
+from gesso.runtime.layout import AGENT_PORT
+from gesso.runtime.prepare import guard
+from gesso.runtime.services import comfyui
+from gesso.runtime.state.state import USABLE
+
+if TYPE_CHECKING:
+    from gesso.runtime.layout import Layout, Record
+
+
+def problems(layout: Layout, record: Record) -> list[str]:
+    """Give what stands between Krita and a working server; empty when nothing does.
+
+    Python and ComfyUI are asked directly; models and published workflows are the agent's to know.
+    """
+    found = [str(finding) for finding in guard.check(layout, record) if finding.broken]
+    try:
+        comfyui.ask("/system_stats")
+        missing = comfyui.missing(record.classes)
+    except CheckError as error:
+        found.append(error.message)
+    else:
+        if missing:
+            found.append(f"ComfyUI lacks node classes that Krita needs: {', '.join(missing)}")
+    try:
+        told = status()
+    except CheckError as error:
+        return [*found, error.message]
+    if told["state"] not in USABLE:
+        found.append(f"{told['state']}: {told['why']}")
+    return found
+
+
+def status(port: int = AGENT_PORT) -> dict[str, Any]:
+    """Ask the agent for everything it knows.
+
+    Raises CheckError where it does not answer.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/gesso/status.json")
+        answer = connection.getresponse()
+        found = json.loads(answer.read()) if answer.status == http.client.OK else None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise CheckError(f"the agent does not answer: {error}", "`gesso logs agent` says why") from None
+    finally:
+        connection.close()
+    if not isinstance(found, dict):
+        raise CheckError(f"the agent answers with {answer.status}", "`gesso logs agent` says why")
+    return found

@@ -1,0 +1,1 @@
+"""The state of an instance: decided from plain facts, and shown."""

@@ -1,0 +1,133 @@
+"""Everything that is known of an instance, as plain data: for the page, `gesso status`, and other programs."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from gesso import __version__
+from gesso.runtime.gate import caddy
+from gesso.runtime.services import krita
+from gesso.runtime.state.state import Facts, Verdict, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from gesso.runtime.layout import Layout, Record
+    from gesso.runtime.watch.comfyui import Watch
+    from gesso.runtime.watch.drift import Drift
+    from gesso.runtime.watch.model_sync import Stock
+
+_SHOWN = ("torch", "sqlalchemy", "numpy")
+FRESH = 0.2  # seconds for which one answer serves all who ask
+
+
+class Status:
+    """Asks everybody, judges, and remembers since when it is so."""
+
+    def __init__(
+        self, layout: Layout, record: Record, env: Mapping[str, str], stock: Stock, watch: Watch, drift: Drift
+    ) -> None:  # fmt: skip
+        self._layout, self._record, self._env = layout, record, env
+        self._stock, self._watch, self._drift = stock, watch, drift
+        self._guard = threading.Lock()
+        self._state, self._since = "", time.time()
+        self._begun = self._since
+        self._ready_after: float | None = None
+        self._made: tuple[float, dict[str, Any]] = (-1e9, {})
+
+    def facts(self) -> Facts:
+        """Gather the facts."""
+        looked, models, fault = self._stock.facts()
+        seen = self._watch.seen
+        return Facts(
+            looked=looked, models=models, fetch_trouble=fault, process=seen.program.state if seen.program else "",
+            refused=self._watch.refused(), idle_starts=seen.idle_starts, up=seen.up, missing=seen.missing,
+            published=seen.published, publish_trouble=seen.publish_trouble, drift=self._drift.seen,
+        )  # fmt: skip
+
+    def __call__(self) -> dict[str, Any]:
+        """Give it all."""
+        with self._guard:
+            now = time.monotonic()
+            if now - self._made[0] > FRESH:
+                self._made = (now, self._make())
+            return self._made[1]
+
+    def _make(self) -> dict[str, Any]:
+        facts = self.facts()
+        verdict = judge(facts)
+        self._remember(verdict)
+        seen, record = self._watch.seen, self._record
+        return {
+            "state": verdict.state, "why": verdict.why, "next": verdict.next_step,
+            "notes": list(dict.fromkeys([*verdict.notes, *self._watch.notes()])),
+            "since": round(self._since), "ready_after": self._ready_after,
+            "title": record.title, "arch": record.arch, "trial": record.trial,
+            "url": caddy.address(self._layout, self._env), "public": bool(self._env.get("PUBLIC_IPADDR")),
+            "models": [asdict(model) for model in facts.models],
+            "totals": _totals(facts),
+            "comfyui": {
+                "up": seen.up, "process": facts.process.lower() or "unknown", "starts": seen.starts,
+                "published": seen.published, "missing": list(seen.missing or ()),
+            },
+            "workflows": [asdict(graph) for graph in krita.listed(record.workflows)],
+            "gpus": _gpus(seen.stats),
+            "disk": _disk(self._layout.models),
+            "versions": _versions(record, seen.stats),
+            "errors": [
+                {"at": round(at), "text": text}
+                for at, text in sorted([*self._stock.errors, *self._watch.errors], reverse=True)[:8]
+            ],
+        }  # fmt: skip
+
+    def _remember(self, verdict: Verdict) -> None:
+        if verdict.state != self._state:
+            self._state, self._since = verdict.state, time.time()
+            if verdict.usable and self._ready_after is None:
+                self._ready_after = round(self._since - self._begun, 1)
+
+
+def _totals(facts: Facts) -> dict[str, Any]:
+    wanted = [model for model in facts.models if model.stage not in {"left-out", "failed"}]
+    done, size = sum(m.done for m in wanted), sum(max(m.size or 0, m.done) for m in wanted)
+    rate = sum(m.rate for m in wanted)
+    verified = sum(m.stage == "verified" for m in facts.models)
+    left = round((size - done) / rate) if rate else None
+    return {"done": done, "size": size, "rate": round(rate), "left": left, "verified": verified}
+
+
+def _gpus(stats: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Name what ComfyUI computes on, by its own word."""
+    found = stats.get("devices")
+    devices = found if isinstance(found, list) else []
+    return [
+        {"name": str(d.get("name", "?")), "kind": str(d.get("type", "?")),
+         "free": d.get("vram_free"), "total": d.get("vram_total")}
+        for d in devices if isinstance(d, dict)
+    ]  # fmt: skip
+
+
+def _disk(path: Path) -> dict[str, int]:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    found = os.statvfs(path)
+    step = 10_000_000  # what changes by less is no news
+    return {
+        "free": found.f_bavail * found.f_frsize // step * step,
+        "total": found.f_blocks * found.f_frsize // step * step,
+    }
+
+
+def _versions(record: Record, stats: Mapping[str, Any]) -> dict[str, str]:
+    system = stats.get("system")
+    said = system if isinstance(system, dict) else {}
+    shown = {"gesso": __version__, "comfyui": str(said.get("comfyui_version", "")), "arch": record.arch}
+    shown |= {name: record.pins[name] for name in _SHOWN if name in record.pins}
+    nodes = record.raw.get("nodes", {})
+    shown |= {name: str(source.get("commit") or "stand-in")[:12] for name, source in nodes.items()}
+    return {name: version for name, version in shown.items() if version}

@@ -1,0 +1,269 @@
+"""ComfyUI: its command line, and what its answers (or none) mean. And health, which leans on them."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gesso.errors import CheckError
+from gesso.runtime.prepare import guard
+from gesso.runtime.services import comfyui, health
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from gesso.runtime.layout import Layout, Record
+
+    Serving = Callable[[dict[str, tuple[int, bytes]]], AbstractContextManager[int]]
+
+
+def _option(argv: list[str], name: str) -> str:
+    return argv[argv.index(name) + 1]
+
+
+def test_the_command_line(layout: Layout) -> None:
+    argv = comfyui.command(layout, {}, gpu=True)
+    assert argv[:2] == [str(layout.venv / "bin/python"), str(layout.comfyui / "main.py")]
+    assert _option(argv, "--listen") == "127.0.0.1"  # the gate alone reaches it
+    assert _option(argv, "--port") == "18188"
+    assert _option(argv, "--models-directory") == str(layout.models)
+    assert _option(argv, "--user-directory") == str(layout.user)
+    assert _option(argv, "--input-directory") == str(layout.workspace / "input")
+    assert _option(argv, "--output-directory") == str(layout.workspace / "output")
+    assert _option(argv, "--temp-directory") == str(layout.run)
+    assert _option(argv, "--database-url") == f"sqlite:///{layout.user}/comfyui.db"
+    assert "--disable-auto-launch" in argv
+    assert "--cpu" not in argv
+
+
+def test_without_a_gpu_it_runs_on_the_cpu(layout: Layout) -> None:
+    assert comfyui.command(layout, {}, gpu=False).count("--cpu") == 1
+    assert comfyui.command(layout, {"GESSO_COMFY_ARGS": "--cpu"}, gpu=False).count("--cpu") == 1
+    assert comfyui.command(layout, {"GESSO_COMFY_ARGS": "--cpu"}, gpu=True).count("--cpu") == 1
+
+
+def test_more_arguments_come_last_and_as_in_a_shell(layout: Layout) -> None:
+    argv = comfyui.command(layout, {"GESSO_COMFY_ARGS": "--lowvram  --output-directory '/a b'"}, gpu=True)
+    assert argv[-3:] == ["--lowvram", "--output-directory", "/a b"]
+    assert comfyui.command(layout, {"GESSO_COMFY_ARGS": " "}, gpu=True) == comfyui.command(layout, {}, gpu=True)
+
+
+@pytest.mark.parametrize("value", ["--a 'never closed", '"', "ends in \\"])
+def test_arguments_that_cannot_be_split(layout: Layout, value: str) -> None:
+    with pytest.raises(CheckError, match=r"^GESSO_COMFY_ARGS: No ") as raised:
+        comfyui.command(layout, {"GESSO_COMFY_ARGS": value}, gpu=True)
+    assert raised.value.next_step == "quote it as in a shell"
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [
+        ([], False),
+        (["nvidia0"], True),
+        (["nvidia7", "nvidiactl"], True),
+        (["nvidiactl", "nvidia-uvm", "nvidia-caps", "nvidia"], False),
+        (["dri", "kfd"], False),
+    ],
+)
+def test_has_gpu(tmp_path: Path, devices: list[str], expected: bool) -> None:
+    for name in devices:
+        (tmp_path / name).touch()
+    assert comfyui.has_gpu(tmp_path) is expected
+
+
+def test_start_guards_first_and_becomes_comfyui(
+    layout: Layout, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[Any] = []
+
+    def ensure(*_: Any) -> list[guard.Finding]:
+        done.append("guard")
+        return [NOTE]
+
+    monkeypatch.setattr(guard, "ensure", ensure)
+    monkeypatch.setattr(comfyui, "has_gpu", lambda: False)
+    monkeypatch.setattr("os.chdir", done.append)
+
+    class Became(Exception):  # noqa: N818 - it is no error
+        pass
+
+    def execve(path: str, argv: list[str], env: dict[str, str]) -> None:
+        done.append((path, argv, env))
+        raise Became
+
+    monkeypatch.setattr("os.execve", execve)
+    said: list[str] = []
+    with pytest.raises(Became):
+        comfyui.start(layout, record(), {"A": "b"}, said.append)
+    argv = comfyui.command(layout, {}, gpu=False)
+    assert done[:2] == ["guard", layout.comfyui]
+    (path, words, env) = done[2]
+    assert (path, words) == (argv[0], argv)
+    assert env["A"] == "b"
+    assert len(said) == 1
+    assert "very slow" in said[0]
+    assert json.loads(comfyui.notes_file(layout).read_bytes()) == ["torch is 1, the lock says 2"]
+
+
+def test_a_start_that_is_refused_says_why_where_the_page_looks(
+    layout: Layout, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise CheckError("guard: no", "start a fresh instance")
+
+    monkeypatch.setattr(guard, "ensure", refuse)
+    with pytest.raises(CheckError):
+        comfyui.start(layout, record(), {}, lambda _: None)
+    path = comfyui.fault_file(layout)
+    assert json.loads(path.read_bytes()) == {"why": "guard: no", "next": "start a fresh instance"}
+    monkeypatch.setattr(guard, "ensure", lambda *_: [])
+    monkeypatch.setattr("os.chdir", lambda _: None)
+
+    def became(*_: Any) -> None:
+        assert not path.exists()
+        raise InterruptedError
+
+    monkeypatch.setattr("os.execve", became)
+    with pytest.raises(InterruptedError):
+        comfyui.start(layout, record(), {}, lambda _: None)
+
+
+# --- ask
+
+
+def test_ask(serving: Serving) -> None:
+    with serving({"/system_stats": (200, b'{"a": [1]}')}) as port:
+        assert comfyui.ask("/system_stats", port=port) == {"a": [1]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ((500, b"{}"), "ComfyUI answers /x with 500"),
+        ((404, b"{}"), "ComfyUI answers /x with 404"),
+        ((204, b""), "ComfyUI answers /x with 204"),
+        ((200, b"<html>"), "ComfyUI answers /x with no JSON"),
+        ((200, b""), "ComfyUI answers /x with no JSON"),
+        ((200, b"\xff\xfe\xfa"), "ComfyUI answers /x with no JSON"),
+    ],
+)
+def test_ask_answers_that_are_none(serving: Serving, answer: tuple[int, bytes], message: str) -> None:
+    with serving({"/x": answer}) as port, pytest.raises(CheckError) as raised:
+        comfyui.ask("/x", port=port)
+    assert raised.value.message == message
+    assert raised.value.next_step == "look at /var/log/gesso/comfyui.log"
+
+
+def _raw(answer: bytes | None) -> tuple[socket.socket, int, threading.Thread]:
+    """A server that says these bytes once and hangs up; without any, it says nothing at all."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(9999)
+            if answer is None:
+                connection.recv(1)  # until the other one gives up
+            else:
+                connection.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return listening, listening.getsockname()[1], thread
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}", b"HTTP/1.1 200 OK\r\n" * 200, None],
+    ids=["nothing", "garbage", "cut short", "too many headers", "silence"],
+)
+def test_ask_what_is_hardly_a_server(answer: bytes | None) -> None:
+    listening, port, thread = _raw(answer)
+    try:
+        with pytest.raises(CheckError, match=r"^ComfyUI does not answer: ."):
+            comfyui.ask("/x", port=port, timeout=0.3)
+    finally:
+        thread.join()
+        listening.close()
+
+
+def test_ask_nobody() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(CheckError, match=r"ComfyUI does not answer: .*refused"):
+        comfyui.ask("/x", port=port)
+
+
+def test_what_is_missing(serving: Serving) -> None:
+    answers = {"/object_info/A": (200, b'{"A": {}}'), "/object_info/B": (200, b"{}")}
+    with serving(answers) as port:
+        assert comfyui.missing(("A", "B"), port=port) == ("B",)
+    with serving({}) as port, pytest.raises(CheckError, match="404"):
+        comfyui.missing(("A",), port=port)
+
+
+# --- health
+
+
+@pytest.fixture
+def problems(
+    layout: Layout, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[int, list[guard.Finding]], list[str]]:
+    def run(port: int, findings: list[guard.Finding]) -> list[str]:
+        ask, status = comfyui.ask, health.status
+        with monkeypatch.context() as patch:
+            patch.setattr(comfyui, "ask", lambda path, **_: ask(path, port=port))
+            patch.setattr(health, "status", lambda: status(port))
+            patch.setattr(guard, "check", lambda *_: findings)
+            return health.problems(layout, record())
+
+    return run
+
+
+STATS, ONE = {"/system_stats": (200, b"{}")}, {"/object_info/IPAdapter": (200, b'{"IPAdapter": {}}')}
+BOTH = ONE | {"/object_info/ETN_Translate": (200, b'{"ETN_Translate": {}}')}
+READY = {"/gesso/status.json": (200, b'{"state": "ready", "why": "Krita can work"}')}
+NOTE = guard.Finding("torch", "1", "2", broken=False)
+BROKEN = guard.Finding("sqlalchemy", "1.4.54", "2.0.58", broken=True)
+
+
+@pytest.mark.parametrize("state", [b"ready", b"degraded"])
+def test_healthy(
+    serving: Serving, problems: Callable[[int, list[guard.Finding]], list[str]], state: bytes
+) -> None:  # fmt: skip
+    told = {"/gesso/status.json": (200, b'{"state": "%s", "why": "."}' % state)}
+    with serving(STATS | BOTH | told) as port:
+        assert problems(port, [NOTE]) == []
+
+
+def test_a_port_that_is_open_is_not_health(
+    serving: Serving, problems: Callable[[int, list[guard.Finding]], list[str]]
+) -> None:
+    lacks = ONE | {"/object_info/ETN_Translate": (200, b"{}")}
+    with serving(STATS | lacks | READY) as port:
+        assert problems(port, [BROKEN]) == [
+            "sqlalchemy is 1.4.54, the lock says 2.0.58",
+            "ComfyUI lacks node classes that Krita needs: ETN_Translate",
+        ]
+    with serving(STATS | READY) as port:
+        assert problems(port, []) == ["ComfyUI answers /object_info/IPAdapter with 404"]
+    with serving(BOTH | READY) as port:
+        assert problems(port, []) == ["ComfyUI answers /system_stats with 404"]
+
+
+def test_models_and_workflows_are_the_agents_to_know(
+    serving: Serving, problems: Callable[[int, list[guard.Finding]], list[str]]
+) -> None:
+    told = {"/gesso/status.json": (200, b'{"state": "fetching", "why": "1 required model to come"}')}
+    with serving(STATS | BOTH | told) as port:
+        assert problems(port, []) == ["fetching: 1 required model to come"]
+    for nothing in (404, b""), (200, b"[]"), (200, b"<html>"):
+        with serving(STATS | BOTH | {"/gesso/status.json": nothing}) as port:
+            (said,) = problems(port, [])
+            assert said.startswith("the agent ")
