@@ -1,7 +1,7 @@
-"""Tokens from the environment, else from the project's `.env`: these three, and nothing else that stands in it.
+"""Read the three tokens from the environment, else from the project's `.env`; other variables in it are ignored.
 
-They are given to the one task that needs them and never put into this process's environment, which every program that
-is started would inherit. The file is read as it stands: nothing in it is expanded (docs/adr/0043).
+They are passed to the task that needs them and never put into this process's environment, which every subprocess
+would inherit. Nothing in the file is expanded (docs/adr/0043).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NAME = ".env"
 TOKENS = ("VAST_API_KEY", "HF_TOKEN", "CIVITAI_TOKEN")
-_MOST = 1 << 16  # bytes
+_MAX_BYTES = 1 << 16  # bytes
 _LINE = re.compile(
     r"""(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*
         (?: '(?P<single>[^']*)' | "(?P<double>[^"\\]*)" | (?P<bare>[^'"#\s][^\s'"]*)? )
@@ -28,25 +28,25 @@ _LINE = re.compile(
 
 
 def with_tokens(root: Path, env: Mapping[str, str]) -> dict[str, str]:
-    """Give the environment with the tokens of a project's `.env`; what the environment sets itself counts first.
+    """Return the environment with the tokens of a project's `.env` added; the environment takes precedence.
 
-    Raises ManifestError, with the line and never with its value, for what cannot be read.
+    Raises ManifestError for an invalid line, with its number and never its text.
     """
-    kept = {name: value for name, value in read(root / NAME).items() if name in TOKENS and value}
-    return {**kept, **{name: value for name, value in env.items() if value or name not in kept}}
+    tokens = {name: value for name, value in read(root / NAME).items() if name in TOKENS and value}
+    return {**tokens, **{name: value for name, value in env.items() if value or name not in tokens}}
 
 
 def read(path: Path) -> dict[str, str]:
-    """Read a file of NAME=VALUE lines; a missing one is empty.
+    """Read a file of NAME=VALUE lines; return an empty mapping if it does not exist.
 
-    Values may stand in quotes; `#` begins a comment; `export` is allowed. Raises ManifestError.
+    Values may be quoted; `#` begins a comment; `export` is allowed. Raises ManifestError.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ManifestError(f"{path.name}: is no file", "remove it, or make it one")
+            raise ManifestError(f"{path.name}: not a regular file", "replace it with a file")
         data = path.read_bytes()
-        if len(data) > _MOST:
-            raise ManifestError(f"{path.name}: {len(data):,} bytes are no settings", "see .env.example")
+        if len(data) > _MAX_BYTES:
+            raise ManifestError(f"{path.name}: {len(data):,} bytes; at most {_MAX_BYTES:,}", "see .env.example")
         text = data.decode("utf-8-sig")
     except FileNotFoundError:
         return {}
@@ -59,8 +59,10 @@ def read(path: Path) -> dict[str, str]:
         if not (stripped := line.strip()) or stripped.startswith("#"):
             continue
         if (match := _LINE.fullmatch(stripped)) is None:
-            raise ManifestError(f"{path.name}:{number}: is no NAME=VALUE (it is not shown here)", "see .env.example")
+            raise ManifestError(
+                f"{path.name}:{number}: not NAME=VALUE (the line is not shown here)", "see .env.example"
+            )
         if match["name"] in found:
-            raise ManifestError(f"{path.name}:{number}: {match['name']} stands in it twice", "leave one of them")
+            raise ManifestError(f"{path.name}:{number}: {match['name']} is set twice", "keep one of them")
         found[match["name"]] = match["single"] or match["double"] or match["bare"] or ""
     return found

@@ -1,6 +1,6 @@
-"""Every failure that gesso expects, each with its exit code and the next step for the person who meets it.
+"""The expected failures, each with its exit code and a next step for the user.
 
-The codes are documented in docs/reference.md; anything that is not one of these exits 70 and leaves a report.
+The codes are documented in docs/reference.md; any other exception exits with 70 and writes a report.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ UNEXPECTED = 70
 
 
 class GessoError(Exception):
-    """An expected failure: `message` says what happened, to what and why; `next_step` what to do about it."""
+    """An expected failure: `message` says what failed and why, `next_step` how to fix it."""
 
     exit_code: ClassVar[int] = UNEXPECTED
 
@@ -26,31 +26,31 @@ class GessoError(Exception):
 
 
 class CheckError(GessoError):
-    """Something is wrong with what was checked: a running image, a workflow, a test report."""
+    """A check failed: of a running image, a workflow, a test report."""
 
     exit_code = 1
 
 
 class ManifestError(GessoError):
-    """Usage or manifest: what a person wrote cannot be used as it is."""
+    """Invalid usage, manifest or other user input."""
 
     exit_code = 2
 
 
 class LockError(GessoError):
-    """The lock is missing, stale, or cannot be made."""
+    """The lock is missing, stale, or cannot be created."""
 
     exit_code = 3
 
 
 class FetchError(GessoError):
-    """Bytes could not be had from where they should come: sources, wheels, models."""
+    """A download failed: of sources, wheels or models."""
 
     exit_code = 4
 
 
 class VerifyError(GessoError):
-    """Bytes are here but are not what the lock says."""
+    """Files do not match the lock."""
 
     exit_code = 5
 
@@ -62,6 +62,6 @@ class BuildError(GessoError):
 
 
 class PublishError(GessoError):
-    """A registry or a template service refused."""
+    """A registry or a template service refused the request."""
 
     exit_code = 7

@@ -1,10 +1,9 @@
-"""The one door to other programs: every subprocess that gesso starts goes through here."""
+"""Run other programs: every subprocess that gesso starts is started here."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -15,23 +14,18 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from gesso.errors import GessoError
+from gesso.redact import redact_urls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _TAIL_LINES = 400
-_CREDENTIALS_IN_URL = re.compile(r"(?<=://)[^/\s]+@")  # up to the last @: passwords have them, unescaped
-
-
-def redact(text: str) -> str:
-    """Drop the user:password part of every URL in `text`: git and pip repeat URLs in their errors."""
-    return _CREDENTIALS_IN_URL.sub("***@", text)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a finished program left behind; `output` is stdout and, after it, stderr."""
+    """The result of a finished program; `output` is stdout followed by stderr."""
 
     command: str
     code: int
@@ -40,35 +34,35 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        """True when the program said that it did what it was asked."""
+        """Whether the program exited with 0."""
         return self.code == 0
 
     def tail(self, lines: int = 3) -> str:
-        """Give the last non-empty lines of the output: where programs say why they failed."""
-        kept = [line.strip() for line in self.output.splitlines() if line.strip()]
-        return redact(" | ".join(kept[-lines:]))
+        """Return the last non-empty lines of the output, which usually contain the reason of a failure."""
+        found = [line.strip() for line in self.output.splitlines() if line.strip()]
+        return redact_urls(" | ".join(found[-lines:]))
 
 
 class MissingProgramError(GessoError):
-    """A program that gesso drives is not installed."""
+    """A program that gesso needs is not installed."""
 
     exit_code = 6
 
 
 class TimedOutError(GessoError):
-    """A program did not answer in the time it was given; it has been ended."""
+    """A program exceeded its timeout and was ended."""
 
     exit_code = 6
 
 
-class EndedError(GessoError):
-    """A server that is needed meanwhile ended by itself."""
+class ServerExitedError(GessoError):
+    """A background server exited before it was ready."""
 
     exit_code = 6
 
 
 def which(program: str) -> str:
-    """Give the full path of `program`.
+    """Return the full path of `program`.
 
     Raises MissingProgramError if it is not on PATH.
     """
@@ -86,9 +80,9 @@ def run(
     timeout: float | None = None,
     stdin: str | None = None,
 ) -> Result:
-    """Run a program to its end and give back what it said; its exit code is the caller's to judge.
+    """Run a program to its end and return its output; the caller judges its exit code.
 
-    `timeout` is in seconds; `env` is added to this process's own environment.
+    `timeout` is in seconds; `env` is added to this process's environment.
     Raises MissingProgramError and TimedOutError.
     """
     argv = _argv(command)
@@ -108,7 +102,7 @@ def run(
             stdout, stderr = process.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired:
             _end(process)
-            raise TimedOutError(f"{shlex.join(argv)}: no answer in {timeout:g} s") from None
+            raise TimedOutError(f"{shlex.join(argv)}: timed out after {timeout:g} s") from None
         except BaseException:
             _end(process)
             raise
@@ -121,12 +115,12 @@ def stream(
     *,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
-    started: Callable[[Callable[[], None]], None] = lambda _: None,
+    on_start: Callable[[Callable[[], None]], None] = lambda _: None,
 ) -> Result:
-    """Run a long program and hand each line of its output to `on_line` as it comes.
+    """Run a long program and call `on_line` for each line of its output as it arrives.
 
-    On any exception (Ctrl-C is one) the program and its children are ended before it goes on upwards; `started` gets
-    what ends them from another thread.
+    On any exception (such as Ctrl-C) the program and its children are ended before it propagates; `on_start` receives a
+    function that ends them from another thread.
     """
     argv = _argv(command)
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -136,7 +130,7 @@ def stream(
     )  # fmt: skip
     with process:
         try:
-            started(lambda: _end(process))
+            on_start(lambda: _end(process))
             for line in process.stdout or ():
                 tail.append(line)
                 on_line(line.rstrip("\n"))
@@ -149,10 +143,10 @@ def stream(
 
 
 @contextlib.contextmanager
-def beside(command: Sequence[str | Path]) -> Iterator[str]:
-    """Run a server for as long as the block lasts; give the first line that it prints, by which it says it is ready.
+def background_server(command: Sequence[str | Path]) -> Iterator[str]:
+    """Run a server during the block; yield the first line that it prints, which means that it is ready.
 
-    Raises EndedError where it ends before that.
+    Raises ServerExitedError where it exits before that.
     """
     argv = _argv(command)
     process = subprocess.Popen(
@@ -163,66 +157,66 @@ def beside(command: Sequence[str | Path]) -> Iterator[str]:
         try:
             line = process.stdout.readline() if process.stdout is not None else ""
             if not line:
-                _, said = process.communicate()
-                last = redact(" ".join(said.strip().splitlines()[-1:]))
-                raise EndedError(f"{shlex.join(argv[:3])} ended: {last}")
+                _, errors = process.communicate()
+                last = redact_urls(" ".join(errors.strip().splitlines()[-1:]))
+                raise ServerExitedError(f"{shlex.join(argv[:3])} exited: {last}")
             yield line.rstrip("\n")
         finally:
             _end(process)
 
 
-def converse(
+def run_interactive(
     command: Sequence[str | Path],
     on_line: Callable[[str], None],
     *,
     stdin: bytes | Path = b"",
-    goodbye: bytes | None = None,
+    interrupt_input: bytes | None = None,
     on_error: Callable[[str], None] = lambda _: None,
-    patience: float = 60.0,
+    grace_period: float = 60.0,
 ) -> Result:
-    """Run a program that works elsewhere on our behalf (ssh): feed it, hand over each line of stdout and of stderr.
+    """Run a program that works on another machine (ssh): send `stdin`, call back for each line of stdout and stderr.
 
-    With `goodbye` its stdin stays open, and a Ctrl-C says that to it instead of ending it: it has `patience` seconds to
-    put its work down; a second Ctrl-C ends it at once. Either way the interrupt goes on upwards.
+    With `interrupt_input` its stdin stays open, and on Ctrl-C that is written to it instead of ending it: it has
+    `grace_period` seconds to stop; a second Ctrl-C ends it at once. Either way KeyboardInterrupt propagates.
     """
     argv = _argv(command)
-    said: deque[str] = deque(maxlen=_TAIL_LINES)
+    lines: deque[str] = deque(maxlen=_TAIL_LINES)
     errors: deque[str] = deque(maxlen=_TAIL_LINES)
     process = subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
-    feeding = threading.Thread(target=_feed, args=(process, stdin, goodbye is None), daemon=True)
-    hearing = threading.Thread(target=_hear, args=(process.stderr, errors, on_error), daemon=True)
+    writer = threading.Thread(target=_write_stdin, args=(process, stdin, interrupt_input is None), daemon=True)
+    reader = threading.Thread(target=_read_lines, args=(process.stderr, errors, on_error), daemon=True)
     with process:
         try:
-            feeding.start()
-            hearing.start()
+            writer.start()
+            reader.start()
             try:
-                _hear(process.stdout, said, on_line)
+                _read_lines(process.stdout, lines, on_line)
                 code = process.wait()
             except KeyboardInterrupt:
-                if goodbye is None:
+                if interrupt_input is None:
                     raise
-                feeding.join(1)
+                writer.join(1)
                 with contextlib.suppress(OSError, ValueError):
-                    _stdin(process).write(goodbye)
+                    _stdin(process).write(interrupt_input)
                     _stdin(process).close()
-                impatience = threading.Timer(patience, process.kill)
-                impatience.start()
+                kill_timer = threading.Timer(grace_period, process.kill)
+                kill_timer.start()
                 try:
-                    _hear(process.stdout, said, on_line)
+                    _read_lines(process.stdout, lines, on_line)
                     process.wait()
                 finally:
-                    impatience.cancel()
+                    kill_timer.cancel()
                 raise
         except BaseException:
             _end(process)
             raise
         finally:
-            hearing.join(5)
-            with contextlib.suppress(OSError, ValueError):  # what was never read is nobody's any more
+            reader.join(5)
+            with contextlib.suppress(OSError, ValueError):  # the program may not have read all of it
                 _stdin(process).close()
-    stdout = "".join(said)
+    stdout = "".join(lines)
     return Result(command=shlex.join(argv[:3]), code=code, stdout=stdout, output=stdout + "".join(errors))
 
 
@@ -231,36 +225,36 @@ def _stdin(process: subprocess.Popen[bytes]) -> IO[bytes]:
     return process.stdin
 
 
-def _feed(process: subprocess.Popen[bytes], given: bytes | Path, close: bool) -> None:
-    """Give a program its input. One that does not want all of it says why elsewhere."""
+def _write_stdin(process: subprocess.Popen[bytes], data: bytes | Path, close: bool) -> None:
+    """Write a program's input. If it does not read all of it, its exit code and stderr show why."""
     stdin = _stdin(process)
     with contextlib.suppress(OSError, ValueError):
-        if isinstance(given, bytes):
-            stdin.write(given)
+        if isinstance(data, bytes):
+            stdin.write(data)
         else:
-            with given.open("rb") as file:
+            with data.open("rb") as file:
                 shutil.copyfileobj(file, stdin, 1 << 18)
         stdin.flush()
         if close:
             stdin.close()
 
 
-def _hear(pipe: IO[bytes] | None, kept: deque[str], tell: Callable[[str], None]) -> None:
+def _read_lines(pipe: IO[bytes] | None, tail: deque[str], on_line: Callable[[str], None]) -> None:
     for line in pipe or ():
         text = line.decode("utf-8", "replace")
-        kept.append(text)
-        tell(text.rstrip("\r\n"))
+        tail.append(text)
+        on_line(text.rstrip("\r\n"))
 
 
 def _argv(command: Sequence[str | Path]) -> list[str]:
-    words = [str(word) for word in command]
-    return [which(words[0]), *words[1:]]
+    program, *args = map(str, command)
+    return [which(program), *args]
 
 
 def _end(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
-    """End the whole process group, politely first: buildx cancels its build on SIGINT.
+    """End the whole process group: first with SIGINT, on which buildx cancels its build.
 
-    The second signal is for those who ignored the first, or outlived their leader: background jobs do.
+    SIGKILL then ends those that ignore SIGINT or outlive their leader, as background jobs do.
     """
     for sig in (signal.SIGINT, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -275,22 +269,22 @@ def detach(
     *,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
-    alone: bool = False,
+    replace_env: bool = False,
 ) -> int:
-    """Start a daemon that outlives this process, its output appended to `log`; give its process id.
+    """Start a daemon that outlives this process, its output appended to `log`; return its process id.
 
-    `alone`: `env` is its whole environment.
+    With `replace_env`, `env` is its whole environment.
     """
     with log.open("ab") as output:
         process = subprocess.Popen(
             _argv(command),
             cwd=cwd,
-            env=None if env is None else {**({} if alone else os.environ), **env},
+            env=None if env is None else {**({} if replace_env else os.environ), **env},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
-    # The daemon is not ours to wait for; without this, Python warns about it when the object goes away.
+    # Nobody waits for the daemon; without this, Python warns when the object is destroyed.
     process.returncode = 0
     return process.pid

@@ -1,4 +1,4 @@
-"""Where results and errors become text: one place that knows exit codes, and that unexpected errors leave a report."""
+"""Print results, progress and errors; map exceptions to exit codes; write a report of unexpected errors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from gesso import __version__
 from gesso.errors import INTERRUPTED, UNEXPECTED, GessoError
-from gesso.proc import redact
+from gesso.redact import redact, secret_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def say(line: str) -> None:
-    """Say to the person at the terminal what is going on; results alone go to stdout."""
+def progress(line: str) -> None:
+    """Print a progress line to stderr; only results go to stdout."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
@@ -33,32 +33,32 @@ def result(text: str) -> None:
 
 
 def result_json(data: Any) -> None:
-    """Print a result to stdout for a script."""
+    """Print a result to stdout as JSON."""
     result(json.dumps(data, indent=2, sort_keys=True))
 
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Turn whatever ends the block into a message on stderr and the documented exit code."""
+    """Turn an exception of the block into a message on stderr and the documented exit code."""
     try:
         yield
     except GessoError as error:
-        say(f"gesso: {error}")
+        progress(f"gesso: {error}")
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
-        say("gesso: interrupted; what was finished is kept")
+        progress("gesso: interrupted; finished work is kept")
         raise SystemExit(INTERRUPTED) from None
-    except BrokenPipeError:  # the reader of our output went away: not an error of ours
+    except BrokenPipeError:  # the reader of stdout closed it: not an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
-    except Exception as error:  # noqa: BLE001 - the one place for what nobody expected
-        path = _leave_report(error)
-        say(f"gesso: something unexpected happened: {type(error).__name__}: {redact(str(error))[:200]}")
-        say(f"  next: please open an issue with the report in {path}")
+    except Exception as error:  # noqa: BLE001 - the one place for unexpected errors
+        path = _write_crash_report(error)
+        progress(f"gesso: unexpected error: {type(error).__name__}: {_without_secrets(str(error))[:200]}")
+        progress(f"  next: please open an issue with the report in {path}")
         raise SystemExit(UNEXPECTED) from None
 
 
-def _leave_report(error: Exception) -> Path:
+def _write_crash_report(error: Exception) -> Path:
     handle, name = tempfile.mkstemp(prefix="gesso-report-", suffix=".txt")
     lines = [
         f"gesso {__version__}, Python {platform.python_version()}, {platform.platform()}",
@@ -66,5 +66,10 @@ def _leave_report(error: Exception) -> Path:
         "".join(traceback.format_exception(error)),
     ]
     with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(redact("\n".join(lines)))
+        file.write(_without_secrets("\n".join(lines)))
     return Path(name)
+
+
+def _without_secrets(text: str) -> str:
+    """Hide secrets by their form and by their value: those of this process's environment may stand anywhere."""
+    return str(redact(text, secret_values(os.environ)))

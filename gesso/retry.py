@@ -1,4 +1,4 @@
-"""How often and how long to try again: a clock that tests can turn, and waits that double."""
+"""Retry with exponential backoff. Tests inject the clock."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TRIES = 7
-FIRST, LAST = 1.0, 30.0  # seconds of waiting; seven tries take a minute
+INITIAL_DELAY, MAX_DELAY = 1.0, 30.0  # seconds; seven tries take a minute
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Time, in seconds; tests give a fast one."""
+    """The sleep function, in seconds; tests use a fast one."""
 
     sleep: Callable[[float], None] = time.sleep
 
 
-def waits(tries: int = TRIES) -> Iterator[float]:
-    """Give the seconds to wait after each try but the last, which fails for good."""
-    wait = FIRST
+def backoff(tries: int = TRIES) -> Iterator[float]:
+    """Yield the seconds to wait after each try but the last."""
+    delay = INITIAL_DELAY
     for _ in range(tries - 1):
-        yield wait
-        wait = min(wait * 2, LAST)
+        yield delay
+        delay = min(delay * 2, MAX_DELAY)

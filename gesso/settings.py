@@ -1,4 +1,4 @@
-"""Where things are: the project's folders, the caches, and what the environment says. Read once, then passed on."""
+"""Paths of the project, the selected image and the cache."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ TRIAL = "trial"
 
 @dataclass(frozen=True)
 class Project:
-    """A checkout of gesso (or of a fork with its own manifests) and the names of what lies in it."""
+    """A checkout of gesso (or of a fork with its own manifests) and its folders."""
 
     root: Path
 
     @property
     def manifests(self) -> Path:
-        """What an image is made of."""
+        """The manifests of the images."""
         return self.root / "manifests"
 
     @property
     def locks(self) -> Path:
-        """What `invoke lock` wrote."""
+        """The locks that `invoke lock` writes."""
         return self.manifests / "locks"
 
     @property
     def images(self) -> Path:
-        """What becomes the image: Dockerfile template, rootfs, stand-in."""
+        """The sources of the image: Dockerfile template, rootfs, stand-in."""
         return self.root / "images"
 
     @property
@@ -43,13 +43,13 @@ class Project:
         return self.root / "workflows"
 
     def archs(self) -> list[str]:
-        """Name every architecture that has a manifest."""
+        """Return the architectures that have a manifest."""
         return sorted(p.stem for p in self.manifests.glob("*.yaml") if p.stem not in {COMMON, TRIAL})
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which image: an architecture and what is laid over its manifest. Names the lock that belongs to it."""
+    """The selected image: an architecture and the overlays of its manifest. Determines its lock."""
 
     project: Project
     arch: str
@@ -63,18 +63,18 @@ class Selection:
 
     @property
     def layers(self) -> tuple[Path, ...]:
-        """The overlays in the order in which they are merged; a trial's own comes first."""
+        """The overlays in the order in which they are merged; those of a trial come first."""
         trial = (self.project.manifests / f"{TRIAL}.yaml", self.trial_models) if self.trial else ()
         return (*trial, *self.overlays)
 
     @property
     def trial_models(self) -> Path:
-        """The generated overlay that swaps this architecture's models for small ones."""
+        """The generated overlay that replaces this architecture's models with small ones."""
         return self.project.manifests / TRIAL / f"{self.arch}.yaml"
 
     @property
     def lock(self) -> Path:
-        """The lock: among the project's own, or beside the last overlay and named after all of them."""
+        """The lock: in the project's locks, or beside the last overlay and named after all of them."""
         return self._locks / f"{self._prefix}{self.arch}{'.trial' if self.trial else ''}.lock.json"
 
     @property
@@ -84,7 +84,7 @@ class Selection:
 
     @property
     def without_overlays(self) -> Selection:
-        """The same architecture as the project ships it."""
+        """The same architecture without overlays."""
         return Selection(self.project, self.arch, (), self.trial)
 
     @property
@@ -108,14 +108,14 @@ class Selection:
 
 
 def select(project: Project, arch: str, overlays: Sequence[str | Path] = (), *, trial: bool = False) -> Selection:
-    """Check what was asked for by name.
+    """Return the selection for command-line options.
 
     Raises ManifestError for an unknown architecture or a missing overlay.
     """
-    known = project.archs()
-    if arch not in known:
+    archs = project.archs()
+    if arch not in archs:
         shown = arch if re.fullmatch(r"[\w.-]{1,60}", arch) else repr(arch[:60])
-        raise ManifestError(f"--arch {shown}: no such architecture", f"choose one of: {', '.join(known)}")
+        raise ManifestError(f"--arch {shown}: no such architecture", f"choose one of: {', '.join(archs)}")
     paths = tuple(Path(overlay) for overlay in overlays)
     for path in paths:
         if not path.is_file():
@@ -124,7 +124,7 @@ def select(project: Project, arch: str, overlays: Sequence[str | Path] = (), *, 
 
 
 def cache_root(env: Mapping[str, str]) -> Path:
-    """Give the cache folder: GESSO_CACHE, else gesso/ in XDG_CACHE_HOME or ~/.cache."""
-    if own := env.get("GESSO_CACHE"):
-        return Path(own).expanduser().resolve()
+    """Return the cache folder: GESSO_CACHE, else gesso/ in XDG_CACHE_HOME or ~/.cache."""
+    if configured := env.get("GESSO_CACHE"):
+        return Path(configured).expanduser().resolve()
     return Path(env.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gesso"

@@ -1,1 +1,1 @@
-"""Intent (manifests) and lock: what an image is made of, as frozen data."""
+"""Manifests (the intent) and locks: what an image consists of, as frozen data."""

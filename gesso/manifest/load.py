@@ -1,4 +1,4 @@
-"""From files to one checked manifest: `extends`, overlays, and every problem in one run."""
+"""Load files into one checked manifest: resolve `extends`, merge overlays, report every problem in one run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from gesso.errors import ManifestError
 from gesso.manifest import cross_checks
-from gesso.manifest.messages import dotted, own_errors, problem_of, short
+from gesso.manifest.messages import dotted_path, innermost_errors, shorten, to_problem
 from gesso.manifest.schema import NAMED_LISTS, Manifest
 from gesso.manifest.yamlsource import Listing, Mapping, Mark, Problem, Scalar, Tree, locate, name_of, plain, read
 
@@ -20,7 +20,7 @@ if typing.TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A manifest that passed every check, and where each of its values came from."""
+    """A manifest that passed every check, and the source of each of its values."""
 
     manifest: Manifest
     tree: Tree
@@ -28,7 +28,7 @@ class Loaded:
 
 
 def load(path: Path, overlays: Sequence[Path] = (), *, root: Path | None = None) -> Loaded:
-    """Load a manifest with what it extends and the overlays, in order, merged last.
+    """Load a manifest, merged with what it extends and then with the overlays in order.
 
     Paths in messages are relative to `root`. Raises ManifestError that lists every problem, one a line.
     """
@@ -45,15 +45,15 @@ def load(path: Path, overlays: Sequence[Path] = (), *, root: Path | None = None)
         problems += found
         arch = tree.items.get("arch")
         if isinstance(arch, Scalar) and isinstance(arch.value, str) and arch.value != path.stem:
-            message = f"`{short(arch.value)}` in {path.name}; must be the file's own name, `{path.stem}`"
+            message = f"`{shorten(arch.value)}` in {path.name}; must be the file's own name, `{path.stem}`"
             problems.append(Problem(locate(tree, ("arch",)), "arch", message))
     if problems or manifest is None or tree is None:
-        raise ManifestError(report(problems), "mend the lines above, then run this again (nothing was written)")
+        raise ManifestError(report(problems), "fix the lines above, then run this again (nothing was written)")
     return Loaded(manifest, tree, tuple(reader.files))
 
 
 def report(problems: Iterable[Problem]) -> str:
-    """Give the problems as text, one a line, in the order of files and lines."""
+    """Format the problems, one a line, in the order of files and lines."""
     ordered = sorted(set(problems), key=lambda p: (p.mark, p.key, p.message))
     count = len(ordered)
     head = f"the manifest has {count} problem{'s' * (count != 1)}:"
@@ -61,13 +61,13 @@ def report(problems: Iterable[Problem]) -> str:
 
 
 class _Reader:
-    """Reads chains of `extends`, and remembers the files and what was wrong with them."""
+    """Reads chains of `extends` and collects the files and their problems."""
 
     def __init__(self, root: Path | None) -> None:
         self.root = (root or Path.cwd()).resolve()
         self.problems: list[Problem] = []
         self.files: list[Path] = []
-        self.partial = False  # a file could not be read: what it says is not missing
+        self.partial = False  # a file could not be read: its keys must not be reported as missing
 
     def chain(self, path: Path, seen: tuple[Path, ...] = ()) -> Tree | None:
         resolved = path.resolve()
@@ -80,7 +80,7 @@ class _Reader:
             if tree is not None:
                 self.problems.append(Problem(tree.mark, "", "must be a mapping of keys to values"))
             return None
-        self.problems += _repeated_names(tree)
+        self.problems += _duplicate_names(tree)
         return self._extended(tree, resolved, (*seen, resolved))
 
     def _extended(self, tree: Mapping, path: Path, seen: tuple[Path, ...]) -> Tree | None:
@@ -89,17 +89,17 @@ class _Reader:
         base = tree.items["extends"]
         tree = _without(tree, "extends")
         if not (isinstance(base, Scalar) and isinstance(base.value, str) and base.value):
-            return self._alone(tree, base, "must be the name of a file, such as common.yaml")
+            return self._without_base(tree, base, "must be the name of a file, such as common.yaml")
         target = (path.parent / base.value).resolve()
         if target in seen:
             circle = " -> ".join(p.name for p in (*seen[seen.index(target) :], target))
-            return self._alone(tree, base, f"circular: {circle}")
+            return self._without_base(tree, base, f"circular: {circle}")
         if not _is_file(target):
-            return self._alone(tree, base, f"no such file: {self._shown(target)}")
+            return self._without_base(tree, base, f"no such file: {self._shown(target)}")
         below = self.chain(target, seen)
         return merge(below, tree) if isinstance(below, Mapping) else tree
 
-    def _alone(self, tree: Mapping, base: Tree, message: str) -> Tree:
+    def _without_base(self, tree: Mapping, base: Tree, message: str) -> Tree:
         self.partial = True
         self.problems.append(Problem(base.mark, "extends", message))
         return tree
@@ -115,7 +115,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _repeated_names(tree: Mapping) -> list[Problem]:
+def _duplicate_names(tree: Mapping) -> list[Problem]:
     problems = []
     for key in NAMED_LISTS:
         listing = tree.items.get(key)
@@ -123,7 +123,7 @@ def _repeated_names(tree: Mapping) -> list[Problem]:
         for item in listing.items if isinstance(listing, Listing) else ():
             name = name_of(item)
             if name in seen:
-                message = f"duplicate name; it stands in line {seen[name].line} already"
+                message = f"duplicate name; already used in line {seen[name].line}"
                 problems.append(Problem(item.mark, f"{key}[{name}].name", message))
             elif name:
                 seen[name] = item.mark
@@ -135,7 +135,7 @@ def _without(tree: Mapping, key: str) -> Mapping:
 
 
 def merge(below: Mapping, above: Mapping) -> Mapping:
-    """Lay one mapping over another: mappings merge, lists of named things merge by name, all else is replaced."""
+    """Merge `above` over `below`: mappings merge, lists of named items merge by name, all else is replaced."""
     items = dict(below.items)
     for key, value in above.items.items():
         old = items.get(key)
@@ -157,7 +157,7 @@ def _merge_named(below: Listing, above: Listing) -> Listing:
         if isinstance(item, Mapping) and plain(item).get("remove") is True:
             if at is not None:
                 del result[at]
-            else:  # taking out what is not there is a typing error: let validate() say so, at this line
+            else:  # removing an unknown name is a typing error: validate() reports it at this line
                 result.append(item)
         elif isinstance(old, Mapping) and isinstance(item, Mapping) and at is not None:
             result[at] = merge(old, item)
@@ -167,40 +167,40 @@ def _merge_named(below: Listing, above: Listing) -> Listing:
 
 
 def validate(tree: Mapping, *, partial: bool = False) -> tuple[Manifest | None, list[Problem]]:
-    """Check a merged tree against the schema, and what only the whole can tell as far as its parts are sound.
+    """Check a merged tree against the schema, then across its keys as far as they are valid.
 
-    Of a `partial` tree a file is not there: that explains what is missing from it.
+    If the tree is `partial` (a file could not be read), nothing is reported as missing.
     """
-    tree, leftovers = _without_removals(tree)
-    problems = [] if partial else leftovers
+    tree, unused = _drop_unused_removals(tree)
+    problems = [] if partial else unused
     manifest: Manifest | None = None
     try:
         manifest = Manifest.model_validate(plain(tree))
     except ValidationError as error:
-        own = own_errors([dict(e) for e in error.errors(include_url=False)])
-        problems += [problem_of(tree, e) for e in own if not (partial and e["type"] == "missing")]
+        errors = innermost_errors([dict(e) for e in error.errors(include_url=False)])
+        problems += [to_problem(tree, e) for e in errors if not (partial and e["type"] == "missing")]
     problems += cross_checks.check(tree, partial=partial)
     return manifest, problems
 
 
-def _without_removals(tree: Mapping) -> tuple[Mapping, list[Problem]]:
-    """Take out each `remove` that merging did not use, and say so."""
+def _drop_unused_removals(tree: Mapping) -> tuple[Mapping, list[Problem]]:
+    """Drop each `remove` that merging did not use, and report it."""
     problems = []
     items = dict(tree.items)
     for key in NAMED_LISTS:
         listing = tree.items.get(key)
         if not isinstance(listing, Listing):
             continue
-        kept: list[Tree] = []
+        remaining: list[Tree] = []
         for index, item in enumerate(listing.items):
             if not (isinstance(item, Mapping) and "remove" in item.items):
-                kept.append(item)
+                remaining.append(item)
                 continue
             found = plain(item)["remove"] is True
-            message = f"no `{name_of(item)}` to remove" if found else "must be true, or left out"
+            message = f"no `{name_of(item)}` to remove" if found else "must be true, or omitted"
             path = (key, index, "remove")
-            problems.append(Problem(locate(tree, path), dotted(tree, path), message))
+            problems.append(Problem(locate(tree, path), dotted_path(tree, path), message))
             if not found:
-                kept.append(_without(item, "remove"))
-        items[key] = Listing(tuple(kept), listing.mark)
+                remaining.append(_without(item, "remove"))
+        items[key] = Listing(tuple(remaining), listing.mark)
     return Mapping(items, tree.keys, tree.mark), problems

@@ -54,12 +54,16 @@ class LockedPython(_Frozen):
 
 
 class LockedModel(_Frozen):
-    """A model file; `sources` are pinned to a revision where the host gave one."""
+    """A model file; `sources` are pinned to a revision where the host gave one.
+
+    `size_confirmed`: a host said this size beside this sha256. Any other size is a hint: for progress and disk space.
+    """
 
     name: str
     sources: tuple[str, ...]
     sha256: str
     size: int | None = None
+    size_confirmed: bool = False
 
 
 class Lock(_Frozen):
@@ -76,7 +80,7 @@ class Lock(_Frozen):
     unconfirmed: tuple[str, ...] = ()
 
     def dumps(self) -> str:
-        """Give the lock as it is written: stable, so that differences read well."""
+        """Return the lock as it is written: stable, so that differences read well."""
         return json.dumps(self.model_dump(exclude_none=True), indent=2, sort_keys=True) + "\n"
 
     @property
@@ -86,7 +90,7 @@ class Lock(_Frozen):
 
 
 def inputs_of(manifest: Manifest) -> dict[str, str]:
-    """Give the checksum of each part of the intent that a lock depends on, by a name that a person knows.
+    """Return the checksum of each part of the intent that a lock depends on, by a readable name.
 
     Comments, titles, workflows and hardware do not count: they need no new lock.
     """
@@ -101,19 +105,19 @@ def inputs_of(manifest: Manifest) -> dict[str, str]:
 
 
 def checksum(data: Any) -> str:
-    """Give the sha256 of plain data in its canonical JSON form, shortened to 16 hex digits."""
+    """Return the sha256 of plain data in its canonical JSON form, shortened to 16 hex digits."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def stale_inputs(lock: Lock, manifest: Manifest) -> list[str]:
-    """Name the inputs that changed, came or went since the lock was made; empty when it is fresh."""
+    """Return the inputs that changed, were added or removed since the lock was made; empty if it is fresh."""
     now = inputs_of(manifest)
     return sorted(name for name in now.keys() | lock.inputs.keys() if now.get(name) != lock.inputs.get(name))
 
 
 def contradictions(lock: Lock, manifest: Manifest) -> list[str]:
-    """Name all in which a lock says something else than the manifest that it was made for. Pure.
+    """Return everything in which a lock contradicts its manifest. Pure.
 
     A lock adds what people do not write: commits, digests, sizes. What they did write it can only repeat. Else whoever
     changes a lock alone, where few people look, would change what is built.
@@ -131,7 +135,11 @@ def contradictions(lock: Lock, manifest: Manifest) -> list[str]:
     models = {model.name: model for model in manifest.models}
     if sorted(models) != sorted(model.name for model in lock.models):
         found.append("models")
-    found += [f"models {m.name}" for m in lock.models if m.name in models and not _same_file(m, models[m.name])]
+    found += [
+        f"models {m.name}"
+        for m in lock.models
+        if (m.name in models and not _same_file(m, models[m.name])) or (m.size_confirmed and not _confirmed(m, lock))
+    ]
     return sorted(found)
 
 
@@ -146,10 +154,15 @@ def _repeats(locked: LockedSource, source: Source) -> bool:
 
 
 def _same_file(locked: LockedModel, model: Model) -> bool:
-    """Tell whether a locked model is the wanted one: its sources may be pinned to a revision, on the same hosts."""
+    """Return whether a locked model is the manifest's: its sources may be pinned to a revision, on the same hosts."""
     hosts = [[tuple(urlsplit(url)[:2]) for url in urls] for urls in (locked.sources, model.sources)]
     size = locked.size is None or (locked.size > 0 and model.size in (None, locked.size))
     return locked.sha256 == model.sha256 and hosts[0] == hosts[1] and size
+
+
+def _confirmed(locked: LockedModel, lock: Lock) -> bool:
+    """Return whether a host can have confirmed this size: not where the lock says that no host confirmed the file."""
+    return locked.size is not None and f"models {locked.name}" not in lock.unconfirmed
 
 
 def read_lock(path: Path) -> Lock:
@@ -171,7 +184,7 @@ def read_lock(path: Path) -> Lock:
 
 
 def usable_lock(path: Path) -> Lock | None:
-    """Read a lock that a new one goes on from; None where there is none, or none that can be read.
+    """Read the previous lock; None if there is none, or if it cannot be read.
 
     A merge that left its marks in a lock is no reason not to make it anew.
     """
@@ -182,5 +195,5 @@ def usable_lock(path: Path) -> Lock | None:
 
 
 def source_of(source: Source) -> LockedSource:
-    """Give the part of a locked source that is intent."""
+    """Return the part of a locked source that is intent."""
     return LockedSource(git=source.git, ref=source.ref, path=source.path)

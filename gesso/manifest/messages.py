@@ -1,4 +1,4 @@
-"""What is wrong with a manifest, in words for the person who wrote it."""
+"""Messages about an invalid manifest, for its author."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from gesso.manifest.schema import (
+    BY_THE_LOCK,
     CLASS_ID,
     CUDA,
     DISTRIBUTION,
@@ -25,39 +26,39 @@ from gesso.manifest.schema import (
     WORKFLOW,
     Manifest,
 )
-from gesso.manifest.strict import UnshownError
+from gesso.manifest.strict import HiddenValueError
 from gesso.manifest.yamlsource import Listing, Mapping, Problem, Tree, locate, name_of
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterable
 
-# What each pattern allows, for people.
-PATTERNS_IN_WORDS = {
+# What each pattern allows.
+PATTERN_DESCRIPTIONS = {
     SHA256: "64 lowercase hex digits",
-    SLUG: "at most 40 lowercase letters, digits and -, a letter first",
+    SLUG: "at most 40 lowercase letters, digits and -, starting with a letter",
     REQUIREMENT: "one line such as torch==2.13.0",
     DISTRIBUTION: "the name of a Python distribution, such as opencv-python",
     PACKAGE: "the name of a Debian package, such as libegl1",
     CLASS_ID: "at most 120 letters, digits, spaces and _ . + ( ) / | -",
     IMAGE: "name:tag, such as debian:trixie-slim",
     REF: "a tag, a branch or a commit: letters, digits and . _ / + -",
-    FOLDER: "at most 80 letters, digits and . _ -, a letter or digit first",
+    FOLDER: "at most 80 letters, digits and . _ -, starting with a letter or digit",
     CUDA: "a version such as 13.0",
     WORKFLOW: "at most 100 lowercase letters, digits and _",
 }
 
 
-def own_errors(errors: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    """Leave out what is only the echo of an error further in: pydantic calls a list empty when its items failed."""
+def innermost_errors(errors: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    """Drop errors that a nested error causes: pydantic calls a list empty when its items failed."""
     for error in errors:
         path = error["loc"]
-        echo = any(len(o["loc"]) > len(path) and o["loc"][: len(path)] == path for o in errors)
-        if not (error["type"] == "too_short" and echo):
+        nested = any(len(o["loc"]) > len(path) and o["loc"][: len(path)] == path for o in errors)
+        if not (error["type"] == "too_short" and nested):
             yield error
 
 
-def dotted(tree: Tree, path: tuple[str | int, ...]) -> str:
-    """Give the path as people read it: things in lists by their name, where they have one."""
+def dotted_path(tree: Tree, path: tuple[str | int, ...]) -> str:
+    """Format a path for messages: list items by their name if they have one, else by index."""
     text = ""
     here: Tree | None = tree
     for step in path:
@@ -74,60 +75,60 @@ def dotted(tree: Tree, path: tuple[str | int, ...]) -> str:
     return text
 
 
-def problem_of(tree: Mapping, error: dict[str, Any]) -> Problem:
-    """Give one of pydantic's errors as a problem at its place."""
-    path = tuple(step for step in error["loc"] if step != "[key]")  # so pydantic says that a key itself is wrong
-    return Problem(locate(tree, path), dotted(tree, path), _say(error, path))
+def to_problem(tree: Mapping, error: dict[str, Any]) -> Problem:
+    """Convert one of pydantic's errors to a problem with its location."""
+    path = tuple(step for step in error["loc"] if step != "[key]")  # pydantic's mark for an invalid key
+    return Problem(locate(tree, path), dotted_path(tree, path), _message(error, path))
 
 
-def _say(error: dict[str, Any], path: tuple[str | int, ...]) -> str:
+def _message(error: dict[str, Any], path: tuple[str | int, ...]) -> str:
     given, context = error.get("input"), error.get("ctx", {})
     kind = error["type"]
     if kind == "extra_forbidden":
         return _unknown_key(path)
     if kind == "string_pattern_mismatch":
-        return f"`{short(given)}` is not allowed; must be {PATTERNS_IN_WORDS[context['pattern']]}"
+        return f"`{shorten(given)}` is not allowed; must be {PATTERN_DESCRIPTIONS[context['pattern']]}"
     if kind == "value_error":
-        alone = given is None or isinstance(given, dict | list) or isinstance(context["error"], UnshownError)
-        shown = "" if alone else f"`{short(given)}` "
+        hidden = given is None or isinstance(given, dict | list) or isinstance(context["error"], HiddenValueError)
+        shown = "" if hidden else f"`{shorten(given)}` "
         return f"{shown}{context['error']}"
     expected = str(context.get("expected", "")).replace("'", "")
     simple = {
         "missing": "missing; it is required",
-        "literal_error": f"`{short(given)}` is not allowed; allowed: {expected}",
-        "bool_type": f"`{short(given)}` is not allowed; allowed: true, false",
-        "int_type": f"must be a whole number without quotes, not {_kind_of(given)}",
-        "greater_than": f"`{short(given)}` is not allowed; must be more than {context.get('gt')}",
-        "string_type": f"must be text, not {_kind_of(given)}{'; put it in quotes' * isinstance(given, int)}",
-        "float_type": f"must be a number, not {_kind_of(given)}",
-        "float_parsing": f"must be a number, not {_kind_of(given)}",
-        "tuple_type": f"must be a list, not {_kind_of(given)}",
-        "dict_type": f"must be a mapping of keys to values, not {_kind_of(given)}",
-        "model_type": f"must be a mapping of keys to values, not {_kind_of(given)}",
-        "model_attributes_type": f"must be a mapping of keys to values, not {_kind_of(given)}",
+        "literal_error": f"`{shorten(given)}` is not allowed; allowed: {expected}",
+        "bool_type": f"`{shorten(given)}` is not allowed; allowed: true, false",
+        "int_type": f"must be a whole number without quotes, not {_type_name(given)}",
+        "greater_than": f"`{shorten(given)}` is not allowed; must be more than {context.get('gt')}",
+        "string_type": f"must be text, not {_type_name(given)}{'; put it in quotes' * isinstance(given, int)}",
+        "float_type": f"must be a number, not {_type_name(given)}",
+        "float_parsing": f"must be a number, not {_type_name(given)}",
+        "tuple_type": f"must be a list, not {_type_name(given)}",
+        "dict_type": f"must be a mapping of keys to values, not {_type_name(given)}",
+        "model_type": f"must be a mapping of keys to values, not {_type_name(given)}",
+        "model_attributes_type": f"must be a mapping of keys to values, not {_type_name(given)}",
         "too_short": "must not be empty",
-        "string_too_short": f"too short; give at least {context.get('min_length')} characters",
-        "string_too_long": f"too long; give at most {context.get('max_length')} characters",
+        "string_too_short": f"too short; must have at least {context.get('min_length')} characters",
+        "string_too_long": f"too long; must have at most {context.get('max_length')} characters",
     }
     return simple.get(kind, str(error["msg"]))
 
 
 def _unknown_key(path: tuple[str | int, ...]) -> str:
-    word = str(path[-1])
+    key = str(path[-1])
     merging = ["extends"] if len(path) == 1 else ["remove"] if len(path) == 3 and path[0] in NAMED_LISTS else []
-    allowed = sorted([*_fields_at(Manifest, path[:-1]), *merging])
-    close = difflib.get_close_matches(word, allowed, 1)
+    allowed = sorted({*_fields_at(Manifest, path[:-1]), *merging} - {*BY_THE_LOCK})
+    close = difflib.get_close_matches(key, allowed, 1)
     hint = f"did you mean `{close[0]}`? " if close else ""
     return f"unknown key; {hint}allowed: {', '.join(allowed)}"
 
 
 def _fields_at(model: type[BaseModel], path: tuple[str | int, ...]) -> Iterable[str]:
-    """Give the keys that the schema allows at `path`."""
+    """Return the keys that the schema allows at `path`."""
     for step in path:
         if isinstance(step, int):
             continue
         field = model.model_fields.get(step)
-        if field is None:  # a key that the manifest's author chose, of a mapping to models
+        if field is None:  # a key of the author's choice, in a mapping to models
             continue
         inner = [a for a in _types_in(field.annotation) if issubclass(a, BaseModel)]
         if not inner:
@@ -143,14 +144,14 @@ def _types_in(annotation: Any) -> Iterable[type]:
         yield from _types_in(argument)
 
 
-def short(value: object) -> str:
-    """Give a value as it is shown in a message."""
+def shorten(value: object) -> str:
+    """Format a value for a message: at most 60 characters, without a URL's credentials."""
     text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-    text = re.sub(r"//[^/\s]*@", "//...@", text)  # a password is not to be repeated in a log
+    text = re.sub(r"//[^/\s]*@", "//...@", text)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _kind_of(value: object) -> str:
+def _type_name(value: object) -> str:
     names = {
         "dict": "a mapping",
         "list": "a list",

@@ -1,4 +1,4 @@
-"""What a manifest may say: one definition for loading, for messages and for the editors' schema."""
+"""The manifest's schema: one definition for loading, messages and editors."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ PICKLE_SUFFIXES = (
     ".patch",
 )  # .patch: Fooocus's inpaint model is a pickle
 NAMED_LISTS = ("models", "nodes")  # lists of named things: an overlay changes them by name
+BY_THE_LOCK = ("size_confirmed",)  # keys of a model that `invoke lock` decides: a manifest must not have them
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 SLUG = r"^[a-z][a-z0-9-]{0,39}$"
@@ -192,6 +193,8 @@ class Model(Strict):
     )
     sha256: Annotated[str, StringConstraints(pattern=SHA256)]
     size: Annotated[int, Field(gt=0, strict=True)] | None = Field(default=None, description="bytes")
+    # True: the host itself said this size, beside the sha256. Else the size is a hint, and refuses no file.
+    size_confirmed: Annotated[bool, Field(strict=True)] = False
     kind: Kind
     family: Family
     tier: Tier
@@ -227,7 +230,7 @@ class Model(Strict):
 
 
 class Hardware(Strict):
-    """What the architecture needs of a machine."""
+    """What the architecture requires of a machine."""
 
     vram_gb: Annotated[int, Field(gt=0, strict=True)]
     cuda: Annotated[str, StringConstraints(pattern=CUDA)]
@@ -241,7 +244,7 @@ class Budget(Strict):
 
 
 class Manifest(Strict):
-    """All that one architecture's image is made of, after `extends` and overlays."""
+    """Everything that an architecture's image is made of, after `extends` and overlays."""
 
     arch: Slug
     title: Annotated[str, StringConstraints(min_length=3)]
@@ -265,7 +268,7 @@ class Manifest(Strict):
 
 
 def editor_schema() -> dict[str, Any]:
-    """Give the JSON Schema for editors: a file may say a part and extend another, so nothing is required at the top."""
+    """Return the JSON Schema for editors: a file may be partial and extend another, so nothing is required."""
     schema: dict[str, Any] = Manifest.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "gesso manifest"
@@ -277,5 +280,7 @@ def editor_schema() -> dict[str, Any]:
         schema["$defs"][name]["properties"]["remove"] = {
             "const": True, "description": "overlays: take the thing of this name out",
         }  # fmt: skip
+    for key in BY_THE_LOCK:
+        del schema["$defs"]["Model"]["properties"][key]
     schema["properties"]["extends"] = {"type": "string", "description": "the manifest that this one adds to"}
     return schema

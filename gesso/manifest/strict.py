@@ -1,4 +1,4 @@
-"""What every part of a manifest has in common."""
+"""Base classes of the manifest's parts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Strict(BaseModel):
-    """Frozen, and unknown keys are errors."""
+    """A frozen model that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, defer_build=True)
 
 
-class UnshownError(ValueError):
-    """What is wrong with a value, said without the value itself: it is long, or secret."""
+class HiddenValueError(ValueError):
+    """An invalid value that the message must not contain: it is long, or secret."""

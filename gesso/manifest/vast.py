@@ -1,7 +1,7 @@
-"""The `vast:` section of a manifest: what the template at Vast.ai says that cannot be derived from the rest of it.
+"""The `vast:` section of a manifest: the settings of the Vast.ai template that cannot be derived from other keys.
 
-A template is read by strangers, so nothing secret may stand in it. Its variables and ports are one string of Docker
-flags there, which Vast.ai takes apart itself: what it might take apart otherwise than a shell is refused here.
+Others may read a template, so it must not contain secrets. Vast.ai stores variables and ports as one string of Docker
+flags and parses it itself: values that it might parse differently from a shell are refused here.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from pydantic import (
     model_validator,
 )
 
-from gesso.manifest.strict import Strict, UnshownError
+from gesso.manifest.strict import HiddenValueError, Strict
 
-NAME_LIMIT = 256  # characters; this and the next as Vast.ai's API documents say
+NAME_LIMIT = 256  # characters; this and the next from Vast.ai's API documentation
 ENV_LIMIT = 1024  # characters of all flags
 ONSTART_LIMIT = 4048  # characters
 PORTS_LIMIT = 64  # open ports of one instance; one is kept for sshd
 GATE_PORT = 8188
-ENTRY = "entrypoint.sh"
-ASK_FOR_TOKEN = ("OPEN_BUTTON_TOKEN", "1")  # Vast.ai puts a token of its own in the place of the 1
+ENTRYPOINT = "entrypoint.sh"
+TOKEN_REQUEST = ("OPEN_BUTTON_TOKEN", "1")  # Vast.ai replaces the 1 with a generated token
 
 VERSION = r"^[0-9]+\.[0-9]+$"
 OPERATORS = ("eq", "neq", "lt", "lte", "gt", "gte", "in", "notin")
-# Filters that follow from something else, and what that is.
-DERIVED = {
+# Filters that are derived, and the keys to set instead.
+DERIVED_FILTERS = {
     "gpu_ram": "vast.gpu_gb, else hardware.vram_gb",
     "cuda_max_good": "vast.cuda, else torch's build",
     "inet_down": "vast.inet_down_mbps",
@@ -53,28 +53,32 @@ _NUMBER = re.compile(r"-?[0-9]+\.[0-9]+")
 
 def _line(text: str) -> str:
     if not text.isprintable() or text != text.strip():
-        raise ValueError("must be one line, without blanks around it")
+        raise ValueError("must be one line without leading or trailing spaces")
     return text
 
 
 def _env_name(name: str) -> str:
     if not _ENV_NAME.fullmatch(name):
-        raise ValueError("must be at most 64 letters, digits and _, no digit first")
-    if _SECRET_NAME.search(name.upper()) and name != ASK_FOR_TOKEN[0]:
-        raise ValueError("looks like a secret: whoever sees the template sees it; set it in the account at Vast.ai")
+        raise ValueError("must be at most 64 letters, digits and _, not starting with a digit")
+    if _SECRET_NAME.search(name.upper()) and name != TOKEN_REQUEST[0]:
+        raise ValueError(
+            "looks like a secret: everyone who sees the template can read it; set it in your Vast.ai account"
+        )
     return name
 
 
 def _env_value(value: str) -> str:
     if not _ENV_VALUE.fullmatch(value):
-        raise ValueError("must be printable ASCII without quotes, \\, $ and `: Vast.ai takes the flags apart itself")
+        raise ValueError("must be printable ASCII without quotes, \\, $ and `: Vast.ai parses the flags itself")
     if _SECRET_VALUE.search(value):
-        raise UnshownError("holds a token: whoever sees the template sees it; set it in the account at Vast.ai")
+        raise HiddenValueError(
+            "contains a token: everyone who sees the template can read it; set it in your Vast.ai account"
+        )
     return value
 
 
 def _port(given: Any) -> Any:
-    """Give a port as HOST:CONTAINER[/udp]; 8188 is short for 8188:8188."""
+    """Normalise a port to HOST:CONTAINER[/udp]; 8188 is short for 8188:8188."""
     if isinstance(given, bool) or not isinstance(given, int | str):
         return given
     match = _PORT.fullmatch(str(given))
@@ -86,8 +90,8 @@ def _port(given: Any) -> Any:
 def _filter_name(name: str) -> str:
     if not _FIELD.fullmatch(name):
         raise ValueError("must be a field of Vast.ai's offers, such as reliability")
-    if name in DERIVED:
-        raise ValueError(f"follows from {DERIVED[name]}: set that")
+    if name in DERIVED_FILTERS:
+        raise ValueError(f"is derived from {DERIVED_FILTERS[name]}: set that instead")
     return name
 
 
@@ -97,7 +101,7 @@ def _number(given: Any) -> Any:
 
 def _comparable(value: Any) -> Any:
     if value is not None and not isinstance(value, bool | int | float | str):
-        raise ValueError("must be true, false, a number or a text")
+        raise ValueError("must be true, false, a number or text")
     return value
 
 
@@ -113,7 +117,7 @@ _Port = Annotated[str, BeforeValidator(_port), WithJsonSchema({"type": ["integer
 
 
 class Filter(Strict):
-    """What one field of an offer must be."""
+    """The conditions on one field of an offer."""
 
     eq: _Value = None
     neq: _Value = None
@@ -125,93 +129,99 @@ class Filter(Strict):
     notin: tuple[_Value, ...] | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
-    def _something(self) -> Self:
+    def _not_empty(self) -> Self:
         if not self.plain():
-            raise ValueError(f"must say at least one of {', '.join(OPERATORS)}")
+            raise ValueError(f"must set at least one of {', '.join(OPERATORS)}")
         return self
 
     def plain(self) -> dict[str, Any]:
-        """Give it as Vast.ai's API takes it."""
-        said = self.model_dump(exclude_none=True, by_alias=True)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
+        """Return the filter as Vast.ai's API expects it."""
+        conditions = self.model_dump(exclude_none=True, by_alias=True)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in conditions.items()}
 
 
 class Vast(Strict):
-    """The template at Vast.ai."""
+    """The Vast.ai template."""
 
-    name: _Line | None = Field(default=None, description="what people find it by; without it, `gesso: TITLE`")
-    private: Annotated[bool, Field(strict=True)] = Field(default=True, description="false: everybody may find it")
+    name: _Line | None = Field(default=None, description="the template's name; default: `gesso: TITLE`")
+    private: Annotated[bool, Field(strict=True)] = Field(default=True, description="false: listed in searches")
     readme_visible: Annotated[bool, Field(strict=True)] = True
     launch: Literal["ssh", "jupyter", "args"] = Field(
         default="ssh", description="ssh and jupyter replace the image's entrypoint and run `onstart`; args keeps it"
     )
     onstart: str | None = Field(
-        default=None, description=f"what runs at every start, in ssh and jupyter mode; it must start {ENTRY}"
+        default=None, description=f"script that runs at every start, in ssh and jupyter mode; must start {ENTRYPOINT}"
     )
     tier: Literal["required", "recommended", "optional"] = Field(
-        default="recommended", description="the disk has room for the models down to this tier"
+        default="recommended", description="the disk is sized for the models down to this tier"
     )
     headroom_gb: Annotated[int, Field(gt=0, strict=True)] = Field(
-        default=20, description="disk beyond image and models: pictures, uploads, models of one's own"
+        default=20, description="disk space beyond image and models: images, uploads, your own models"
     )
     gpu_gb: Annotated[int, Field(gt=0, strict=True)] | None = Field(
-        default=None, description="GPU memory; without it, hardware.vram_gb"
+        default=None, description="GPU memory; default: hardware.vram_gb"
     )
     cuda: Annotated[str, StringConstraints(pattern=VERSION)] | None = Field(
-        default=None, description="the CUDA that the host's driver can do; without it, what torch was built for"
+        default=None, description="CUDA version that the host's driver must support; default: that of torch"
     )
-    inet_down_mbps: Annotated[int, Field(gt=0, strict=True)] = Field(default=500, description="Mbit/s of the host")
-    ports: tuple[_Port, ...] = Field(default=(f"{GATE_PORT}:{GATE_PORT}",), description="8188, or 4000:4000/udp")
+    inet_down_mbps: Annotated[int, Field(gt=0, strict=True)] = Field(
+        default=500, description="download speed of the host in Mbit/s"
+    )
+    ports: tuple[_Port, ...] = Field(
+        default=(f"{GATE_PORT}:{GATE_PORT}",), description="open ports, such as 8188 or 4000:4000/udp"
+    )
     env: dict[Annotated[str, AfterValidator(_env_name)], Annotated[str, AfterValidator(_env_value)] | None] = Field(
-        default={}, description="variables of the instance; null takes one out"
+        default={}, description="environment variables of the instance; null removes one"
     )
     filters: dict[Annotated[str, AfterValidator(_filter_name)], Filter | None] = Field(
         default={}, description="further conditions on offers, by field: {reliability: {gte: 0.98}}"
     )
     readme: str | None = Field(default=None, description="more text for the template's README, as Markdown")
 
-    # Checks of one key against those above it, so that the message has its line.
+    # Validators of one key against those above it, so that the message has that key's line.
     @field_validator("onstart")
     @classmethod
     def _starts_gesso(cls, onstart: str | None, others: ValidationInfo) -> str | None:
         if onstart is None:
             return None
         if others.data.get("launch") == "args":
-            raise UnshownError("is not run where launch is args; leave it out, or choose ssh or jupyter")
+            raise HiddenValueError("is not run when launch is args; remove it, or choose ssh or jupyter")
         if len(onstart) > ONSTART_LIMIT:
-            raise UnshownError(f"has {len(onstart):,} characters; Vast.ai takes {ONSTART_LIMIT:,}")
-        if not re.search(rf"^[ \t]*(exec +)?(/usr/local/bin/)?{re.escape(ENTRY)}\b", onstart, re.MULTILINE):
-            raise UnshownError(f"must start {ENTRY}, on a line of its own: nothing else starts ComfyUI in this mode")
+            raise HiddenValueError(f"has {len(onstart):,} characters; Vast.ai allows {ONSTART_LIMIT:,}")
+        if not re.search(rf"^[ \t]*(exec +)?(/usr/local/bin/)?{re.escape(ENTRYPOINT)}\b", onstart, re.MULTILINE):
+            raise HiddenValueError(f"must start {ENTRYPOINT} on its own line: nothing else starts ComfyUI in this mode")
         return onstart
 
     @field_validator("ports")
     @classmethod
     def _reachable(cls, ports: tuple[str, ...]) -> tuple[str, ...]:
         if f"{GATE_PORT}:{GATE_PORT}" not in ports:
-            raise UnshownError(f"must have {GATE_PORT}: the gate listens there, and nothing else does")
+            raise HiddenValueError(f"must include {GATE_PORT}, the port of the gate")
         if len(set(ports)) != len(ports):
-            raise UnshownError("names a port twice")
+            raise HiddenValueError("lists a port twice")
         if len(ports) >= PORTS_LIMIT:
-            raise UnshownError(f"has {len(ports)} ports; an instance has {PORTS_LIMIT}, with that of SSH")
+            raise HiddenValueError(f"has {len(ports)} ports; an instance has {PORTS_LIMIT}, including one for SSH")
         return ports
 
     @field_validator("env")
     @classmethod
     def _short_enough(cls, env: dict[str, str | None], others: ValidationInfo) -> dict[str, str | None]:
-        name, asks = ASK_FOR_TOKEN
-        if env.get(name) not in {None, asks}:
-            raise UnshownError(f'{name} must be "{asks}": Vast.ai puts a token in its place that only the renter sees')
-        length = len(flags(others.data.get("ports", ()), env))
+        name, request = TOKEN_REQUEST
+        if env.get(name) not in {None, request}:
+            raise HiddenValueError(f'{name} must be "{request}": Vast.ai replaces it with a token for the renter')
+        length = len(docker_flags(others.data.get("ports", ()), env))
         if length > ENV_LIMIT:
-            raise UnshownError(f"has {length:,} characters with `ports`, as Docker flags; Vast.ai takes {ENV_LIMIT:,}")
+            raise HiddenValueError(
+                f"has {length:,} characters with `ports`, as Docker flags; Vast.ai allows {ENV_LIMIT:,}"
+            )
         return env
 
 
-def flags(ports: tuple[str, ...], env: dict[str, str | None]) -> str:
-    """Give ports and variables as Vast.ai wants them: one string of Docker flags, the same for the same input."""
-    said = [f"-p {port}" for port in ports]
-    said += [f"-e {name}={_quoted(value)}" for name, value in sorted(env.items()) if value is not None]
-    return " ".join(said)
+def docker_flags(ports: tuple[str, ...], env: dict[str, str | None]) -> str:
+    """Format ports and variables for Vast.ai: one string of Docker flags. Deterministic."""
+    parts = [f"-p {port}" for port in ports]
+    parts += [f"-e {name}={_quoted(value)}" for name, value in sorted(env.items()) if value is not None]
+    return " ".join(parts)
 
 
 def _quoted(value: str) -> str:

@@ -1,4 +1,4 @@
-"""What happens while models are checked and fetched, as data: bars, log lines and the status page are made from it."""
+"""Events of checking and fetching models, as data: progress bars, log lines and the status page are made from them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Kind = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One thing that happened to one model. Sizes in bytes; `source` is a host, `message` for people."""
+    """An event of one model. Sizes in bytes; `source` is a host, `message` is for people."""
 
     kind: Kind
     name: str
     tier: str = "required"
     size: int | None = None
-    done: int = 0  # bytes that are here
+    done: int = 0  # bytes received
     connections: int = 0
     source: str = ""
     message: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Give it without what is empty."""
+        """Return the event without empty fields."""
         return {key: value for key, value in asdict(self).items() if value not in {None, ""}}

@@ -1,4 +1,4 @@
-"""What can go wrong while a model is fetched, typed: what a source did, what it offered, what this machine did.
+"""Typed errors of fetching a model: of the source, of the file that it offers, of this machine.
 
 Why two families of fault: after a SourceError another source, or the same one later, may do; after a ContentError the
 source answers well, and with something else than the lock names.
@@ -30,7 +30,7 @@ _ANOTHER = "give the manifest another source for it"
 
 
 class SourceError(FetchError):
-    """A source did not give the file. `transient`: worth another try; `retry_after`: seconds the server asked for."""
+    """A source did not serve the file. `transient`: worth another try; `retry_after`: seconds the server asked for."""
 
     def __init__(
         self, why: SourceWhy, message: str, next_step: str = _ANOTHER, *, transient: bool = False,
@@ -43,7 +43,7 @@ class SourceError(FetchError):
 
 
 class ContentError(VerifyError):
-    """A source gives something else than the lock names; no retry of it can help."""
+    """A source serves another file than the locked one; retrying it cannot help."""
 
     transient = False
     retry_after = None
@@ -65,18 +65,18 @@ Fault = SourceError | ContentError
 
 
 def cut_off(message: str) -> SourceError:
-    """Give the fault of a transfer that ended early or was reset: the commonest, and worth another try."""
+    """Return the error of a transfer that ended early or was reset; it is worth a retry."""
     return SourceError("cut-off", message, _TRY_LATER, transient=True)
 
 
 def wrong_hash(digest: str, wanted: str) -> ContentError:
-    """Give the fault of bytes that are all here, and not the wanted ones."""
+    """Return the error of a complete file with the wrong hash."""
     message = f"sha256 {digest}, the lock says {wanted}"
     return ContentError("wrong-hash", message, "the source has another file: correct the manifest, or its sources")
 
 
-def of_disk(error: OSError, where: str) -> LocalError:
-    """Say what an OSError on our own disk means and what to do about it."""
+def disk_error(error: OSError, where: str) -> LocalError:
+    """Turn an OSError of the local disk into an error with its meaning and the next step."""
     said = error.strerror or type(error).__name__
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return LocalError("disk-full", f"{where}: {said}", "make room, then run this again: it goes on where it was")
@@ -89,8 +89,8 @@ def of_disk(error: OSError, where: str) -> LocalError:
     return LocalError("io-error", f"{where}: {said}", "check the disk (dmesg); a network volume may be gone")
 
 
-def sum_up(name: str, failed: Sequence[tuple[str, Fault]]) -> GessoError:
-    """Give one error for a model that no source gave, from the host and the fault of each, in order.
+def combine(name: str, failed: Sequence[tuple[str, Fault]]) -> GessoError:
+    """Combine the errors of all sources of a model, each with its host, into one.
 
     A ContentError where every source offered wrong bytes, else a SourceError.
     """
@@ -102,6 +102,6 @@ def sum_up(name: str, failed: Sequence[tuple[str, Fault]]) -> GessoError:
     if not refused:
         first = next(fault for _, fault in failed if isinstance(fault, ContentError))
         return ContentError(first.why, message, first.next_step)
-    # What a person can mend comes first: a token, a licence.
+    # What a person can fix comes first: a token, a licence.
     chief = next((f for f in refused if f.why in {"needs-token", "bad-token", "gated"}), refused[0])
     return SourceError(chief.why, message, chief.next_step, transient=chief.transient)

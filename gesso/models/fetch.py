@@ -1,4 +1,4 @@
-"""Fetch models: check what is here, put aside what is bad, see that the rest fits, then take several at a time.
+"""Fetch models: check existing files, quarantine bad ones, check the disk space, then fetch several at a time.
 
 Two processes, or two containers on one volume, do the work once: who holds a model's lock works on it, the other waits
 and finds it done.
@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Literal
 
 from gesso.errors import GessoError
 from gesso.models import quarantine
+from gesso.models.content import remark
 from gesso.models.download import disk_space, finalize
-from gesso.models.download.journal import left_behind
-from gesso.models.download.limits import Limits
+from gesso.models.download.journal import bytes_on_disk, resumable_size
 from gesso.models.download.locks import Busy, hold
-from gesso.models.download.model_download import Obtaining, Stopped
+from gesso.models.download.model_download import ModelDownload, Stopped
 from gesso.models.events import Event
-from gesso.models.faults import LocalError, of_disk
+from gesso.models.faults import LocalError, disk_error
 from gesso.models.net.client import Client
+from gesso.models.net.limits import Limits
 from gesso.models.verify import Verdict, audit, check
 from gesso.models.wanted import TIERS, in_order
 
@@ -48,7 +49,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one model; `error` where it failed, `note` where something is to be said."""
+    """The result of one model: `error` if it failed, `note` for a remark."""
 
     model: Model
     state: Literal["there", "fetched", "skipped", "failed"]
@@ -68,7 +69,7 @@ def fetch(
     options: Options | None = None,
     stop: threading.Event | None = None,
 ) -> list[Outcome]:
-    """Have every model at its final path, proven; give what became of each, in the order of `models`.
+    """Fetch and verify every model; return the outcomes in the order of `models`.
 
     One that fails does not keep the others from coming. Raises LocalError where the required ones cannot fit on the
     disk, before a byte is fetched, and Stopped (KeyboardInterrupt, too, leaves what was fetched to be resumed).
@@ -77,18 +78,18 @@ def fetch(
     client = Client(env, connect=chosen.connect, stall=chosen.stall)
     guard = threading.Lock()
 
-    def tell(event: Event) -> None:
+    def one_at_a_time(event: Event) -> None:
         with guard:
             on_event(event)
 
-    work = _Work(folder, client, chosen, tell, stop or threading.Event())
+    work = _Work(folder, client, chosen, one_at_a_time, stop or threading.Event())
     done = {outcome.model.name: outcome for outcome in work.look(models)}
     todo = [model for model in models if model.name not in done]
     done |= {outcome.model.name: outcome for outcome in work.make_room(todo)}
     todo = in_order(model for model in todo if model.name not in done)
     for model in todo:
-        tell(Event(kind="planned", name=model.name, tier=model.tier, size=model.size))
-    for tier in TIERS:  # an optional model must not take the line from one that Krita waits for
+        one_at_a_time(Event(kind="planned", name=model.name, tier=model.tier, size=model.size))
+    for tier in TIERS:  # an optional model must not take bandwidth from one that Krita waits for
         if batch := [model for model in todo if model.tier == tier]:
             done |= {outcome.model.name: outcome for outcome in _side_by_side(work, batch, chosen.files)}
     return [done[model.name] for model in models]
@@ -114,17 +115,17 @@ class _Work:
     """What the steps share."""
 
     def __init__(
-        self, folder: Folder, client: Client, options: Options, tell: Callable[[Event], None], stop: threading.Event
+        self, folder: Folder, client: Client, options: Options, on_event: Callable[[Event], None], stop: threading.Event
     ) -> None:
-        self.folder, self.client, self.options, self.tell, self.stop = folder, client, options, tell, stop
+        self.folder, self.client, self.options, self.on_event, self.stop = folder, client, options, on_event, stop
 
     def go_on(self) -> None:
-        """Raise Stopped where somebody asked for it."""
+        """Raise Stopped if a stop was requested."""
         if self.stop.is_set() or self.client.stopped:
             raise Stopped
 
     def look(self, models: Sequence[Model]) -> list[Outcome]:
-        """Check what is at the final paths, and put aside what must not be there.
+        """Check the files at the final paths, and quarantine bad ones.
 
         Gives those that are right, and those that cannot be put right: something is in the way that cannot be moved.
         """
@@ -135,7 +136,7 @@ class _Work:
             self.go_on()
             hashed[name] = hashed.get(name, 0) + count
             model = asked[name]
-            self.tell(Event(kind="checking", name=name, tier=model.tier, size=model.size, done=hashed[name]))
+            self.on_event(Event(kind="checking", name=name, tier=model.tier, size=model.size, done=hashed[name]))
 
         outcomes = []
         for model, verdict in zip(models, audit(models, self.folder, on_bytes=on_bytes), strict=True):
@@ -147,40 +148,43 @@ class _Work:
         return outcomes
 
     def _clear(self, model: Model) -> Outcome | None:
-        """Put aside what is bad, unless another process has put it right; give what became of it, if that is final."""
+        """Quarantine a bad file, unless another process repaired it; return the outcome if that is final."""
         try:
             with self._locked(model):
                 again = check(model, self.folder, on_bytes=lambda _: self.go_on())
                 if again.bad:
-                    self._put_aside(model, again)
+                    self._quarantine(model, again)
                 return self._there(model, again) if again.ok else None
         except GessoError as error:
             return self._failed(model, error)
 
     def _tidy(self, model: Model) -> None:
-        """Take away what a killed run has left beside a model that is right, unless another process is at it."""
+        """Remove what a killed run left beside a good model, unless another process works on it."""
         if self.folder.journal(model.name, model.sha256).exists():
             with contextlib.suppress(GessoError, Busy), self._locked(model, patient=False):
-                finalize.tidy(self.folder, model)
+                finalize.remove_leftovers(self.folder, model)
 
     def _failed(self, model: Model, error: GessoError) -> Outcome:
-        self.tell(Event(kind="failed", name=model.name, tier=model.tier, size=model.size, message=str(error)))
+        self.on_event(Event(kind="failed", name=model.name, tier=model.tier, size=model.size, message=str(error)))
         return Outcome(model, "failed", error=error)
 
     def _there(self, model: Model, verdict: Verdict) -> Outcome:
-        self.tell(Event(kind="there", name=model.name, tier=model.tier, size=verdict.size, done=verdict.size or 0))
-        return Outcome(model, "there", note=verdict.evidence)
+        self.on_event(Event(kind="there", name=model.name, tier=model.tier, size=verdict.size, done=verdict.size or 0,
+                        message=verdict.remark))  # fmt: skip
+        return Outcome(model, "there", note="; ".join(filter(None, (verdict.evidence, verdict.remark))))
 
-    def _put_aside(self, model: Model, verdict: Verdict) -> None:
+    def _quarantine(self, model: Model, verdict: Verdict) -> None:
         try:
-            kept = quarantine.put(self.folder, model.name, verdict.status)
+            kept = quarantine.move(self.folder, model.name, verdict.status)
         except OSError as error:
-            raise of_disk(error, f"{model.name}: {verdict.status} ({verdict.evidence}), and cannot be moved") from None
+            raise disk_error(
+                error, f"{model.name}: {verdict.status} ({verdict.evidence}), and cannot be moved"
+            ) from None
         message = f"{verdict.status}: {verdict.evidence}; now {kept}"
-        self.tell(Event(kind="quarantined", name=model.name, tier=model.tier, message=message))
+        self.on_event(Event(kind="quarantined", name=model.name, tier=model.tier, message=message))
 
     def make_room(self, todo: Sequence[Model]) -> list[Outcome]:
-        """See that everything fits; give those that are left out.
+        """Check that everything fits on the disk; return the models that are left out.
 
         Raises LocalError where the required ones do not fit, even without what is in quarantine and the like.
         """
@@ -188,7 +192,9 @@ class _Work:
         disks: dict[str, Path] = {}
         for model in todo:
             partial, journal = self._partial_of(model)
-            here[model.name] = left_behind(partial, journal, model.size or 0)
+            hint = model.size or 0
+            size = hint if model.size_confirmed else resumable_size(partial, journal, model.sha256) or hint
+            here[model.name] = hint - (size - bytes_on_disk(partial, journal, size))  # of the hint, all but what lacks
             folder = _existing(partial.parent)
             device = str(_stat(folder).st_dev)
             disk_of[model.name] = device
@@ -206,11 +212,13 @@ class _Work:
             )
         by_name = {model.name: model for model in todo}
         for name, why in planned.skip.items():
-            self.tell(Event(kind="skipped", name=name, tier=by_name[name].tier, size=by_name[name].size, message=why))
+            self.on_event(
+                Event(kind="skipped", name=name, tier=by_name[name].tier, size=by_name[name].size, message=why)
+            )
         return [Outcome(by_name[name], "skipped", note=why) for name, why in planned.skip.items()]
 
     def _free(self, todo: Sequence[Model]) -> bool:
-        """Give up what is kept and not needed: bad files, and what was to become other bytes by another lock."""
+        """Return up what is kept and not needed: bad files, and what was to become other bytes by another lock."""
         freed = quarantine.trim(self.folder, 0) > 0
         for model in todo:
             for path in self.folder.strangers(model.name, model.sha256):
@@ -223,35 +231,37 @@ class _Work:
         return self.folder.partial(model.name, model.sha256), self.folder.journal(model.name, model.sha256)
 
     def one(self, model: Model) -> Outcome:
-        """Obtain one model, or wait for another process that does."""
+        """Fetch one model, or wait for another process that does."""
         try:
             with self._locked(model):
                 verdict = check(model, self.folder, on_bytes=lambda _: self.go_on())
                 if verdict.ok:
-                    finalize.tidy(self.folder, model)
+                    finalize.remove_leftovers(self.folder, model)
                     return self._there(model, verdict)
                 if verdict.bad:
-                    self._put_aside(model, verdict)
-                got = Obtaining(model, self.folder, self.client, self.options.limits, self.tell).run()
+                    self._quarantine(model, verdict)
+                got = ModelDownload(model, self.folder, self.client, self.options.limits, self.on_event).run()
                 size = _stat(self.folder.path(model.name)).st_size
         except GessoError as error:
             return self._failed(model, error)
-        self.tell(Event(kind="done", name=model.name, tier=model.tier, size=size, done=size, source=got.source))
-        return Outcome(model, "fetched", got.source, got.received, got.seconds)
+        note = remark(model, size)
+        self.on_event(Event(kind="done", name=model.name, tier=model.tier, size=size, done=size, source=got.source,
+                        message=note))  # fmt: skip
+        return Outcome(model, "fetched", got.source, got.received, got.seconds, note)
 
     def _locked(self, model: Model, *, patient: bool = True) -> contextlib.AbstractContextManager[None]:
-        """Hold the model's lock; where another process has it say so and wait, or raise Busy."""
+        """Hold the model's lock; if another process has it, report that and wait, or raise Busy."""
 
         def on_wait() -> None:
-            self.tell(Event(kind="waiting", name=model.name, tier=model.tier, size=model.size,
-                            message="another process is at it"))  # fmt: skip
+            self.on_event(Event(kind="waiting", name=model.name, tier=model.tier, size=model.size,
+                            message="another process is working on it"))  # fmt: skip
 
         path, what = self.folder.lock(model.name), f"{model.name}: its lock"
         return hold(path, on_wait, self.go_on, patient=patient, what=what)
 
 
 def _existing(path: Path) -> Path:
-    """Give the nearest folder above that is there: what will be made in it goes on its disk."""
+    """Return the nearest existing parent folder: new files in it go to its disk."""
     while not os.path.isdir(path) and path != path.parent:  # noqa: PTH112 - Path.is_dir raises where it may not look
         path = path.parent
     return path
@@ -261,12 +271,12 @@ def _stat(path: Path) -> os.stat_result:
     try:
         return path.stat()
     except OSError as error:
-        raise of_disk(error, str(path)) from None
+        raise disk_error(error, str(path)) from None
 
 
 def _disk(path: Path) -> disk_space.Disk:
     try:
         found = os.statvfs(path)
     except OSError as error:
-        raise of_disk(error, str(path)) from None
+        raise disk_error(error, str(path)) from None
     return disk_space.Disk(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)

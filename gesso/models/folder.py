@@ -1,4 +1,4 @@
-"""Where a model's bytes lie: its final path, and around it the partial file, the journal, the receipt, the quarantine.
+"""The paths of a model: final path, partial file, journal, receipt, lock, quarantine.
 
 `root/.gesso` holds what gesso keeps about the models: it travels with the volume, and ComfyUI lists none of it.
 """
@@ -32,7 +32,7 @@ class Folder:
 
     @staticmethod
     def at(root: Path, state: Path | None = None) -> Folder:
-        """Give the folder at `root`, its state inside it unless told."""
+        """Return the folder at `root`, with its state inside it by default."""
         return Folder(root, state or root / STATE)
 
     def path(self, name: str) -> Path:
@@ -40,7 +40,7 @@ class Folder:
         return self.root / self.places.get(name, name)
 
     def partial(self, name: str, sha256: str) -> Path:
-        """The file that a download is written into, beside the final path so that a rename is atomic.
+        """The file that a download is written to, beside the final path so that the rename is atomic.
 
         Named after the wanted bytes: what another lock wanted under the same name is never resumed.
         """
@@ -48,12 +48,12 @@ class Folder:
         return path.with_name(f".{_short(path.name)}.{sha256[:16]}{PARTIAL}")
 
     def journal(self, name: str, sha256: str) -> Path:
-        """What says which blocks of the partial file are there."""
+        """The journal: which blocks of the partial file are complete."""
         partial = self.partial(name, sha256)
         return partial.with_name(f"{partial.name}.journal")
 
     def strangers(self, name: str, sha256: str) -> list[Path]:
-        """Partial files and journals of what was to become other bytes under the same name."""
+        """Partial files and journals of another version of this model."""
         path, own = self.path(name), self.partial(name, sha256).name
         pattern = re.compile(rf"(\.{re.escape(_short(path.name))}\.[0-9a-f]{{16}}{re.escape(PARTIAL)})(\.journal)?")
         with contextlib.suppress(OSError):
@@ -61,11 +61,11 @@ class Folder:
         return []
 
     def lock(self, name: str) -> Path:
-        """Who holds it works on that model."""
+        """The lock of the process that works on this model."""
         return self.state / "locks" / f"{flat(self.places.get(name, name))}.lock"
 
     def receipt(self, name: str) -> Path:
-        """What says that the bytes at the final path were hashed, and how the file looked then."""
+        """The receipt: the hash of the file at the final path, and its stat when it was hashed."""
         return self.state / "receipts" / f"{flat(self.places.get(name, name))}.json"
 
     @property
@@ -75,10 +75,10 @@ class Folder:
 
 
 def flat(name: str) -> str:
-    """Give a file name for a model's name: readable, and different for different names."""
+    """Return a readable, unique file name for a model's name."""
     return f"{name.replace('/', '--')[:150]}.{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _short(name: str) -> str:
-    """Give a name with room for what is added to it (255 bytes are the limit), and different for different names."""
+    """Return a unique name that leaves room for suffixes (the limit is 255 bytes)."""
     return name if len(name) <= 160 else f"{name[:140]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"

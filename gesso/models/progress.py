@@ -1,4 +1,4 @@
-"""How far a fetch has come: events folded into rows and totals, with rates and the time left. Pure: time is given."""
+"""Progress of a fetch: folds events into rows and totals, with rates and time left. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ class Row:
 
     @property
     def state(self) -> str:
-        """What it is doing, in words."""
+        """Its state, as text."""
         return WORDS[self.kind]
 
     @property
     def active(self) -> bool:
-        """True while bytes move."""
+        """Whether bytes are being transferred."""
         return self.kind in _ACTIVE
 
     @property
     def ended(self) -> bool:
-        """True when nothing more will happen to it."""
+        """Whether it is finished."""
         return self.kind in _ENDED
 
     @property
@@ -60,7 +60,7 @@ class Row:
 
     @property
     def left(self) -> float | None:
-        """Seconds to go, where that can be told."""
+        """Seconds left, if known."""
         if self.size is None or not self.rate or self.ended:
             return None
         return max(0, self.size - self.done) / self.rate
@@ -73,7 +73,7 @@ class Board:
     rows: dict[str, Row] = field(default_factory=dict)
 
     def feed(self, event: Event, now: float) -> Row:
-        """Take in an event that happened at `now` (seconds of a clock that never goes back); give its row."""
+        """Process an event at `now` (seconds of a monotonic clock); return its row."""
         row = self.rows.setdefault(event.name, Row(event.name, event.tier))
         if row.kind == "checking" and event.kind != "checking":
             row.samples.clear()
@@ -81,7 +81,7 @@ class Board:
         row.source, row.message, row.connections = event.source or row.source, event.message, event.connections
         if event.kind in _ACTIVE:
             if event.done < row.done:
-                row.samples.clear()  # it began again
+                row.samples.clear()  # it was restarted
             row.samples.append((now, event.done))
             while len(row.samples) > 2 and row.samples[0][0] < now - WINDOW:
                 row.samples.popleft()
@@ -91,11 +91,11 @@ class Board:
 
     @property
     def active(self) -> list[Row]:
-        """The rows that move, the furthest first."""
+        """The active rows, the most advanced first."""
         return sorted((row for row in self.rows.values() if row.active), key=lambda row: -row.done)
 
     def totals(self) -> tuple[int, int, float, float | None]:
-        """Give bytes done, bytes wanted, bytes a second, and seconds left (None: cannot be told)."""
+        """Return bytes done, total bytes, bytes per second, and seconds left (None: unknown)."""
         counted = [row for row in self.rows.values() if row.kind not in {"skipped", "failed"}]
         done = sum(row.done for row in counted)
         wanted = sum(max(row.size or 0, row.done) for row in counted)
@@ -104,7 +104,7 @@ class Board:
 
 
 def line(board: Board) -> str:
-    """Give the whole state in one line."""
+    """Return the whole state in one line."""
     done, wanted, rate, left = board.totals()
     ended = sum(row.ended for row in board.rows.values())
     parts = [f"{ended} of {len(board.rows)} models", f"{size(done)} of {size(wanted)}", f"{size(rate)}/s"]
@@ -119,7 +119,7 @@ def _one(row: Row) -> str:
 
 
 def summary(rows: Iterable[Row]) -> str:
-    """Give how many ended how."""
+    """Return the number of models in each final state."""
     counts: dict[str, int] = {}
     for row in rows:
         counts[row.state] = counts.get(row.state, 0) + 1
@@ -127,7 +127,7 @@ def summary(rows: Iterable[Row]) -> str:
 
 
 def size(count: float) -> str:
-    """Give bytes as people read them, in powers of ten."""
+    """Format a size in bytes for people, in powers of ten."""
     for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= step:
             return f"{count / step:.1f} {unit}"
@@ -135,7 +135,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Give a time as people read it."""
+    """Format a duration for people."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""Bad files are moved aside, never deleted where they stand: the evidence stays, within a limit."""
+"""Quarantine: bad files are moved there, not deleted, so that the evidence stays, up to a size limit."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ KEEP = 20 << 30  # bytes of bad files that are kept at most; the oldest go first
 _LONGEST = 180  # of a name, as much as leaves room in a file name for when and why
 
 
-def put(folder: Folder, name: str, why: str) -> Path:
-    """Move the file (a link itself, not what it leads to) out of the way and give where it is now.
+def move(folder: Folder, name: str, why: str) -> Path:
+    """Move a file (a link itself, not its target) to the quarantine and return its new path.
 
     Files are moved, never folders: ComfyUI drops node classes whose model folder vanishes. Raises OSError.
     """
     path = folder.path(name)
     if path.is_dir() and not path.is_symlink():
-        raise IsADirectoryError(errno.EISDIR, "a folder stands there", str(path))
+        raise IsADirectoryError(errno.EISDIR, "a folder is in its place", str(path))
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder.quarantine.mkdir(parents=True, exist_ok=True)
     names = (f"{stamp}{f'-{n}' * (n > 1)}.{why}.{name.replace('/', '--')[-_LONGEST:]}" for n in itertools.count(1))
     target = next(found for each in names if not os.path.lexists(found := folder.quarantine / each))
-    receipts.forget(folder, name)
+    receipts.delete(folder, name)
     try:
         path.rename(target)
     except OSError as error:
@@ -46,7 +46,7 @@ def put(folder: Folder, name: str, why: str) -> Path:
 
 
 def trim(folder: Folder, keep: int) -> int:
-    """Delete the oldest until at most `keep` bytes are left, and give how many bytes that freed."""
+    """Delete the oldest files until at most `keep` bytes are left; return the number of bytes freed."""
     files = []
     with contextlib.suppress(OSError):
         for path in folder.quarantine.iterdir():

@@ -1,4 +1,4 @@
-"""A receipt says: these bytes were hashed, and the file looked so then. Without a valid one a file is never trusted.
+"""Receipts: the hash of a file and its stat at that time. A file without a valid receipt is never trusted.
 
 What a file looks like is its size, times and inode. ctime is among them, for mtime can be set to anything: a file that
 was written to, renamed or replaced has another one.
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _FORMAT = 1
 
 
-def looks(stat: os.stat_result) -> dict[str, int]:
-    """Give what identifies the state of a file without reading it (nanoseconds, bytes)."""
+def file_state(stat: os.stat_result) -> dict[str, int]:
+    """Return the stat fields that identify a file's state without reading it (nanoseconds, bytes)."""
     return {
         "size": stat.st_size,
         "mtime_ns": stat.st_mtime_ns,
@@ -30,11 +30,11 @@ def looks(stat: os.stat_result) -> dict[str, int]:
     }
 
 
-def holds(folder: Folder, name: str, sha256: str) -> bool:
-    """Tell whether the file at the final path is, by its receipt, the one with this sha256."""
+def is_valid(folder: Folder, name: str, sha256: str) -> bool:
+    """Return whether the receipt proves that the file at the final path has this sha256."""
     try:
         receipt: Any = json.loads(folder.receipt(name).read_bytes())
-        found = looks(folder.path(name).stat())
+        found = file_state(folder.path(name).stat())
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(receipt, dict) and receipt == receipt | {"format": _FORMAT, "sha256": sha256, **found}
@@ -46,13 +46,15 @@ def write(folder: Folder, name: str, sha256: str, stat: os.stat_result) -> bool:
     False where it cannot be kept (a read-only volume): the next check then hashes the file again.
     """
     path = folder.receipt(name)
-    text = json.dumps({"format": _FORMAT, "name": name, "sha256": sha256, **looks(stat), "verified": int(time.time())})
+    text = json.dumps(
+        {"format": _FORMAT, "name": name, "sha256": sha256, **file_state(stat), "verified": int(time.time())}
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                os.fchmod(handle, 0o644)  # another user of the volume may believe it, too
+                os.fchmod(handle, 0o644)  # other users of the volume may read it, too
                 file.write(text)
             Path(temporary).replace(path)
         except BaseException:
@@ -63,7 +65,7 @@ def write(folder: Folder, name: str, sha256: str, stat: os.stat_result) -> bool:
     return True
 
 
-def forget(folder: Folder, name: str) -> None:
-    """Take a receipt away."""
+def delete(folder: Folder, name: str) -> None:
+    """Delete a receipt."""
     with contextlib.suppress(OSError):
         folder.receipt(name).unlink(missing_ok=True)

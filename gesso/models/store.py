@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gesso.errors import BuildError
 from gesso.models import receipts
-from gesso.models.faults import of_disk
+from gesso.models.faults import disk_error
 from gesso.models.folder import Folder
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def store(root: Path, models: Iterable[Model]) -> Folder:
-    """Give the store below `root` as a models folder in which `models` lie at the places of their hashes.
+    """Return the store below `root` as a models folder that keeps `models` by their hashes.
 
     The suffix stays: by it a file is judged.
     """
@@ -32,12 +32,12 @@ def store(root: Path, models: Iterable[Model]) -> Folder:
 
 
 def place_of(model: Model) -> str:
-    """Give where a model lies in the store."""
+    """Return a model's path in the store."""
     return f"sha256/{model.sha256[:2]}/{model.sha256}{PurePosixPath(model.name).suffix.lower()}"
 
 
-def lay_out(found: Folder, models: Iterable[Model], target: Path, *, times: int) -> Mapping[str, int]:
-    """Put verified models under their names below `target`, as hard links where that can be; give their sizes.
+def link_models(found: Folder, models: Iterable[Model], target: Path, *, times: int) -> Mapping[str, int]:
+    """Put verified models under their names below `target`, as hard links where that can be; return their sizes.
 
     All get one modification time, `times` (seconds since 1970), so that the layer is the same bytes for everybody.
     Raises BuildError where a model is not in the store, verified; LocalError.
@@ -45,7 +45,7 @@ def lay_out(found: Folder, models: Iterable[Model], target: Path, *, times: int)
     sizes: dict[str, int] = {}
     for model in models:
         source, path = found.path(model.name), target / model.name
-        if not receipts.holds(found, model.name, model.sha256):
+        if not receipts.is_valid(found, model.name, model.sha256):
             raise BuildError(f"{model.name}: not in the store, or changed since it was verified", "run this again")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,8 +54,8 @@ def lay_out(found: Folder, models: Iterable[Model], target: Path, *, times: int)
             os.utime(path, (times, times))
             stat = source.stat()
         except OSError as error:
-            raise of_disk(error, str(path)) from None
-        # A link and a time change what the file looks like, not what it holds: the receipt follows.
+            raise disk_error(error, str(path)) from None
+        # A link and a new time change the file's stat, not its content: renew the receipt.
         receipts.write(found, model.name, model.sha256, stat)
         sizes[model.name] = stat.st_size
     return sizes

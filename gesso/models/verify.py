@@ -1,7 +1,8 @@
-"""Is the file at a model's final path the wanted one? One verdict a file, with evidence and the next step.
+"""Verify the files at the models' final paths: one verdict per file, with evidence and the next step.
 
 Levels: `fast` believes a valid receipt and reads the whole file where there is none; `header` looks at size and header
-alone, so that its best answer is "unproven"; `full` reads everything.
+alone, so that its best answer is "unproven"; `full` reads everything. Where a file has another size than an unconfirmed
+one of the lock, every level reads the whole file: its hash decides.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import os
 import stat
 import threading
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from gesso.models import receipts
-from gesso.models.content import judge
+from gesso.models.content import hash_error, judge, remark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ Status = Literal[
     "ok", "unproven", "missing", "unreadable", "html", "json", "lfs-pointer", "pickle", "stub", "truncated",
     "oversized", "malformed", "wrong-family", "wrong-hash",
 ]  # fmt: skip
+Proof = Literal["receipt", "header", "hash", ""]
 _CHUNK = 1 << 20  # bytes a read: larger ones leave the processor's cache before they are hashed
 _POLL = 0.1  # seconds
 _FETCH = "run `gesso fetch`"
@@ -38,29 +40,33 @@ _FETCH = "run `gesso fetch`"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found at one model's final path. `by` says what proved it: a receipt, its header, or its hash."""
+    """The result for one model's final path.
+
+    `by` says what proved it: a receipt, its header, or its hash; `remark` what is wrong in the lock, where that is.
+    """
 
     name: str
     tier: str
     status: Status
     evidence: str
     next_step: str = ""
-    by: Literal["receipt", "header", "hash", ""] = ""
+    by: Proof = ""
     size: int | None = None
+    remark: str = ""
 
     @property
     def ok(self) -> bool:
-        """True where the bytes are the wanted ones; "unproven" is not that."""
+        """Whether the bytes are proven to be right; "unproven" is not."""
         return self.status == "ok"
 
     @property
     def bad(self) -> bool:
-        """True where something stands at the final path that must not be used."""
+        """Whether the file at the final path must not be used."""
         return self.status not in {"ok", "unproven", "missing"}
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
-    """The check was asked to stop."""
+    """A stop of the check was requested."""
 
 
 def check(
@@ -70,12 +76,12 @@ def check(
     on_bytes: Callable[[int], None] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> Verdict:
-    """Check one model. `on_bytes` is told how many were hashed since the last call; a proven file gets a receipt."""
+    """Check one model. `on_bytes` gets the number of bytes hashed since the last call; a proven file gets a receipt."""
     path = folder.path(model.name)
-    if level == "fast" and receipts.holds(folder, model.name, model.sha256):
-        return Verdict(model.name, model.tier, "ok", "its receipt is valid", by="receipt", size=_size_of(path))
+    if level == "fast" and receipts.is_valid(folder, model.name, model.sha256):
+        return _ok(model, "receipt", "its receipt is valid", _size_of(path))
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hang us
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe must not block
     except FileNotFoundError:
         where = "a link that leads nowhere" if path.is_symlink() else "no such file"
         return Verdict(model.name, model.tier, "missing", where, _FETCH)
@@ -99,26 +105,29 @@ def _check_open(
     size = before.st_size
     if fault := judge(model, lambda offset, length: os.pread(handle, length, offset), size):
         return _bad(model, fault, size)
-    if level == "header":
+    as_said = model.size_confirmed or model.size in (None, size)
+    if level == "header" and as_said:  # else only the hash shows whether the file or the lock's size is wrong
         evidence = "size and header are right; its bytes were not hashed"
         return Verdict(model.name, model.tier, "unproven", evidence, "run `gesso verify`", "header", size)
     digest = sha256_of(handle, on_bytes, stop)
     after = os.fstat(handle)
-    if receipts.looks(before) != receipts.looks(after):
+    if receipts.file_state(before) != receipts.file_state(after):
         evidence = "it was written to while it was read"
         return Verdict(model.name, model.tier, "unreadable", evidence, "find out who writes to it, then check again")
     if digest != model.sha256:
-        evidence = f"right size, sha256 {digest}, the lock says {model.sha256}"
-        if model.size is None:
-            evidence = f"sha256 {digest}, the lock says {model.sha256}"
-        return Verdict(model.name, model.tier, "wrong-hash", evidence, _FETCH, "hash", size)
+        found = _bad(model, hash_error(model, digest, size), size, "hash")
+        return replace(found, evidence=f"right size, {found.evidence}") if model.size == size else found
     receipts.write(folder, model.name, model.sha256, before)
-    return Verdict(model.name, model.tier, "ok", "its sha256 is right", by="hash", size=size)
+    return _ok(model, "hash", "its sha256 is right", size)
 
 
-def _bad(model: Model, fault: ContentError, size: int) -> Verdict:
+def _ok(model: Model, by: Proof, evidence: str, size: int) -> Verdict:
+    return Verdict(model.name, model.tier, "ok", evidence, by=by, size=size, remark=remark(model, size))
+
+
+def _bad(model: Model, fault: ContentError, size: int, by: Proof = "header") -> Verdict:
     status: Status = "wrong-hash" if fault.why == "wrong-size" else fault.why
-    return Verdict(model.name, model.tier, status, fault.message, _FETCH, "header", size)
+    return Verdict(model.name, model.tier, status, fault.message, _FETCH, by, size)
 
 
 def _unreadable(model: Model, error: OSError) -> Verdict:
@@ -132,7 +141,7 @@ def _unreadable(model: Model, error: OSError) -> Verdict:
 def sha256_of(
     handle: int, on_bytes: Callable[[int], None] = lambda _: None, stop: threading.Event | None = None
 ) -> str:
-    """Hash an open file from its start; constant memory.
+    """Hash an open file from its start, in constant memory.
 
     Raises OSError, and Stopped.
     """
@@ -152,7 +161,7 @@ def sha256_of(
 
 
 def cores() -> int:
-    """Give how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -165,7 +174,7 @@ def audit(
     on_bytes: Callable[[str, int], None] = lambda *_: None,
     on_verdict: Callable[[Verdict], None] = lambda _: None,
 ) -> list[Verdict]:
-    """Check many, side by side on every core, and give the verdicts in the order of `models`.
+    """Check models in parallel on all cores; return the verdicts in the order of `models`.
 
     The largest are begun first, so that none is left over at the end. Ctrl-C stops all at once.
     """
@@ -176,10 +185,10 @@ def audit(
         found[model.name] = verdict = check(model, folder, level, lambda n: on_bytes(model.name, n), stop)
         on_verdict(verdict)
 
-    if level == "fast":  # receipts cost microseconds: no thread is worth it
+    if level == "fast":  # receipts take microseconds: threads would cost more
         pending = []
         for model in models:
-            if receipts.holds(folder, model.name, model.sha256):
+            if receipts.is_valid(folder, model.name, model.sha256):
                 one(model)
             else:
                 pending.append(model)
@@ -190,7 +199,7 @@ def audit(
         with ThreadPoolExecutor(min(workers or cores(), len(ordered)), "verify") as pool:
             try:
                 waiting = {pool.submit(one, model) for model in ordered}
-                while waiting:  # woken again and again: a Ctrl-C that comes as a wait begins may be lost in it
+                while waiting:  # wake up regularly: a Ctrl-C at the beginning of a wait may be lost
                     finished, waiting = wait(waiting, _POLL, FIRST_COMPLETED)
                     for future in finished:
                         future.result()

@@ -1,4 +1,4 @@
-"""How a fetch shows itself to a person: bars on a terminal, elsewhere a line in five seconds and one for each turn."""
+"""Show the progress of a fetch: bars on a terminal, else a line every five seconds and at each change of state."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from gesso.models.events import Event
 
 EVERY = 5.0  # seconds between two lines
-TURNS = {"quarantined", "switched", "retrying", "done", "skipped", "failed", "waiting"}
+CHANGES = {"quarantined", "switched", "retrying", "done", "skipped", "failed", "waiting"}
 
 
 class FetchView:
-    """Feed it events; it draws to stderr. `say` prints a line; where a bar is on screen, above it."""
+    """Draws events to stderr. `on_progress` prints a line, above the bars if there are any."""
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console or Console(stderr=True)
@@ -32,7 +32,7 @@ class FetchView:
         self._last = clock()
         self.board = progress.Board()
         self._live: Live | None = None
-        self._guard = threading.Lock()  # rich draws from a thread of its own
+        self._guard = threading.Lock()  # rich draws from its own thread
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -45,22 +45,22 @@ class FetchView:
             self._live.stop()
             self._live = None
 
-    def say(self, text: str) -> None:
+    def on_progress(self, text: str) -> None:
         """Print a line."""
         self._console.print(Text(text), soft_wrap=True)
 
     def on_event(self, event: Event) -> None:
-        """Take in an event."""
+        """Process an event."""
         now, said = self._clock(), ""
         with self._guard:
             row = self.board.feed(event, now)
-            if event.kind in TURNS:
-                said = turn(row)
+            if event.kind in CHANGES or (event.kind == "there" and event.message):
+                said = change_line(row)
             elif self._live is None and row.active and now - self._last >= EVERY:
                 self._last = now
                 said = progress.line(self.board)
         if said:
-            self.say(said)
+            self.on_progress(said)
 
     def _table(self) -> Table:
         with self._guard:
@@ -76,11 +76,11 @@ class FetchView:
         return table
 
 
-def turn(row: progress.Row) -> str:
-    """Give the line for a turn of events."""
+def change_line(row: progress.Row) -> str:
+    """Return the line for a change of state."""
     said = f": {row.message}" if row.message else ""
     if row.kind in {"done", "there"}:
-        said = f", {progress.size(row.done)}" + (f" from {row.source}" if row.source else "")
+        said = f", {progress.size(row.done)}" + (f" from {row.source}" if row.source else "") + said
     elif row.kind == "switched":
         said = f" ({row.source}){said}"
     return f"{row.name}: {row.state}{said}"

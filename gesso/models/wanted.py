@@ -1,4 +1,4 @@
-"""Which models are wanted, to the byte: the manifest's entries with what the lock, or the image's record, says of them.
+"""The expected models, to the byte: the manifest's entries completed from the lock or the image's record.
 
 A wanted model is a `manifest.schema.Model`: one definition for people, for locks and for the program.
 """
@@ -23,13 +23,14 @@ TIERS: tuple[Tier, ...] = ("required", "recommended", "optional")
 
 
 def from_lock(manifest: Manifest, lock: Lock) -> tuple[Model, ...]:
-    """Give the manifest's models with the lock's sources (pinned to a revision) and sizes."""
-    locked = {model.name: model.model_dump(include={"sources", "size", "sha256"}) for model in lock.models}
+    """Return the manifest's models with the lock's sources (pinned to a revision) and sizes."""
+    keys = {"sources", "size", "size_confirmed", "sha256"}
+    locked = {model.name: model.model_dump(include=keys) for model in lock.models}
     return tuple(model.model_copy(update=locked[model.name]) for model in manifest.models)
 
 
 def from_record(models: Iterable[Mapping[str, Any]], path: object) -> tuple[Model, ...]:
-    """Read the models of an image's record (build.json); `path` is what messages call it.
+    """Read the models of an image's record (build.json); `path` is its name in messages.
 
     Raises ManifestError that names every entry that is wrong.
     """
@@ -47,7 +48,7 @@ def from_record(models: Iterable[Mapping[str, Any]], path: object) -> tuple[Mode
 
 
 def choose(models: Sequence[Model], names: Sequence[str] = (), tier: str | None = None) -> tuple[Model, ...]:
-    """Give those of `names` (a path under models/, or its last part; all, where none is given), down to `tier`.
+    """Return the models called `names` (a path under models/ or its last part; all by default), down to `tier`.
 
     Raises ManifestError for a name that no model has, or that two have, and where none would be left.
     """
@@ -59,9 +60,7 @@ def choose(models: Sequence[Model], names: Sequence[str] = (), tier: str | None 
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
         raise ManifestError(f"no model is called {', '.join(unknown)}", hint)
     if double := [name for name, found in meant.items() if len(found) > 1 and name not in known]:
-        raise ManifestError(
-            f"{double[0]}: more than one model is called so", f"say which: {', '.join(meant[double[0]])}"
-        )
+        raise ManifestError(f"{double[0]}: several models have this name", f"choose one: {', '.join(meant[double[0]])}")
     asked = {name if name in known else found[0] for name, found in meant.items()} or set(known)
     deepest = TIERS.index(tier) if tier in TIERS else len(TIERS)
     chosen = tuple(m for m in models if m.name in asked and TIERS.index(m.tier) <= deepest)
@@ -71,5 +70,5 @@ def choose(models: Sequence[Model], names: Sequence[str] = (), tier: str | None 
 
 
 def in_order(models: Iterable[Model]) -> list[Model]:
-    """Give the order in which they are fetched: required first, and the smallest first within a tier."""
+    """Sort models in the order of fetching: required first, and the smallest first within a tier."""
     return sorted(models, key=lambda model: (TIERS.index(model.tier), model.size or 0, model.name))

@@ -1,1 +1,1 @@
-"""Graphs of nodes: what they say, and whether the models, latents and VAEs in them belong together."""
+"""Workflow graphs: parse them, and check whether their models, latents and VAEs are compatible."""

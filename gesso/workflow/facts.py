@@ -1,23 +1,23 @@
-"""What is known of the thing on an edge, and whether two such things belong together."""
+"""What is known about the value on an edge, and whether two values are compatible."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gesso.workflow.families import NO_LATENTS, UNDECIDED, Latents, text_of
+from gesso.workflow.families import NO_LATENTS, UNDECIDED, Latents, text_family
 
 MODEL, CLIP, CONDITIONING, VAE, LATENT, ADD_ON = "M", "T", "C", "V", "L", "A"
-_WORDS = {MODEL: "a model", CLIP: "text encoders", CONDITIONING: "a prompt", VAE: "a VAE", LATENT: "latents",
+_LABELS = {MODEL: "a model", CLIP: "text encoders", CONDITIONING: "a prompt", VAE: "a VAE", LATENT: "latents",
           ADD_ON: "an add-on"}  # fmt: skip
 _READS_TEXT, _IS_TEXT = {MODEL, ADD_ON}, {CLIP, CONDITIONING}
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One edge: the kind of thing, its family, its latents. `origin` says where it comes from, for people.
+    """The kind, family and latents of one edge. `origin` describes where it comes from, for messages.
 
-    The family of text encoders and prompts is the one whose models read them; `latents` of a prompt are those that
-    travel in it (an inpaint mask, a reference). `empty` are zeros, which ComfyUI widens to a model's channels.
+    The family of text encoders and prompts is that of the models that use them; `latents` of a prompt are those
+    embedded in it (an inpaint mask, a reference). `empty` are zeros, which ComfyUI expands to a model's channels.
     """
 
     kind: str
@@ -28,7 +28,7 @@ class Fact:
 
     @property
     def known(self) -> bool:
-        """Whether what matters of it could be told."""
+        """Whether the properties that matter for this kind are known."""
         if self.kind in {VAE, LATENT}:
             return self.latents.channels is not None
         return self.family not in UNDECIDED
@@ -40,13 +40,13 @@ class Fact:
             empty = "empty, " if self.empty else ""
             latents = " latents" if self.kind == CONDITIONING else ""
             named.append(f"{empty}{f'{space}{latents}, ' if space else ''}{self.latents.channels} channels")
-        return f"{_WORDS[self.kind]} ({', '.join(named) or 'unknown'}) from {self.origin}"
+        return f"{_LABELS[self.kind]} ({', '.join(named) or 'unknown'}) from {self.origin}"
 
 
 def clash(one: Fact, other: Fact) -> str | None:
-    """Give the code of what is wrong where two things meet in one node; None where they may.
+    """Return the finding code if two inputs of one node are incompatible, else None.
 
-    What is not known never clashes.
+    Unknown properties never clash.
     """
     kinds = {one.kind, other.kind}
     if _families_clash(one, other):
@@ -68,7 +68,7 @@ def _families_clash(one: Fact, other: Fact) -> bool:
     if one.kind in _READS_TEXT and other.kind in _READS_TEXT:
         return one.family != other.family
     reader, text = (one, other) if one.kind in _READS_TEXT else (other, one)
-    return text_of(reader.family) != text.family
+    return text_family(reader.family) != text.family
 
 
 def _latents_clash(one: Fact, other: Fact) -> bool:

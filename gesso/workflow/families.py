@@ -1,6 +1,6 @@
-"""Families of models, the latents that each works in and the text that it reads: comfy/supported_models.py as a table.
+"""Model families, their latents and their text encoders: comfy/supported_models.py as a table.
 
-The manifest knows seven of them (gesso.models.identify.identity); graphs that people bring hold more.
+A manifest allows seven of them (gesso.models.identify.identity); users' graphs contain more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ UNDECIDED = {"", "any", UNKNOWN}
 
 @dataclass(frozen=True)
 class Latents:
-    """A kind of latents; those of two kinds are not each other's, even with as many channels."""
+    """A kind of latents. Two kinds are incompatible even with the same number of channels."""
 
     space: str
     channels: int | None
@@ -41,33 +41,34 @@ _LATENTS_OF: dict[str, str] = {
     "ace": "ace", "ace15": "ace15", "stable-audio": "stable-audio", "stable-audio3": "stable-audio3",
     "minimax-h3": "minimax-h3", "minimax-music": "minimax-music",
 }  # fmt: skip
-# Families that read what the text encoders of another one wrote.
-_TEXT_OF: dict[str, str] = {
+# Families that use the text encoders of another family.
+_TEXT_FAMILIES: dict[str, str] = {
     "chroma-radiance": "chroma", "wan22": "wan", "z-image": "lumina2", "ltxv25": "ltxv", "pid": "pixeldit",
 }  # fmt: skip
-# Text encoders that ComfyUI recognises whatever a loader calls them (comfy/sd.py, load_text_encoder_state_dicts).
-TEXT_BY_FILE_ALONE = {"anima", "ernie", "hidream-o1", "lens", "ovis", "stable-audio", "stable-audio3"}
-# What a loader of one text encoder makes, by its `type`; of two; of three and four.
-_ONE = {
+# Text encoders that ComfyUI recognises from the file, whatever the loader's type (comfy/sd.py,
+# load_text_encoder_state_dicts).
+TEXT_FAMILIES_BY_FILE = {"anima", "ernie", "hidream-o1", "lens", "ovis", "stable-audio", "stable-audio3"}
+# What a loader of one text encoder outputs, by its `type`; then a loader of two.
+_SINGLE_LOADER = {
     "boogu": "boogu", "chroma": "chroma", "cogvideox": "cogvideox", "flux2": "flux2", "hidream": "hidream",
     "ideogram4": "ideogram4", "joyimage": "joyimage", "krea2": "krea2", "longcat_image": "longcat", "ltxv": "ltxv",
     "lumina2": "lumina2", "mage": "mage-flow", "mochi": "mochi", "omnigen2": "omnigen2", "pixeldit": "pixeldit",
     "qwen_image": "qwen-image", "sd3": "sd3", "wan": "wan",
 }  # fmt: skip
-_TWO = {
+_DUAL_LOADER = {
     "ace": "ace15", "flux": "flux", "hidream": "hidream", "hunyuan_image": "hunyuan-image",
     "hunyuan_video": "hunyuan-video", "hunyuan_video_15": "hunyuan-video15", "kandinsky5": "kandinsky5",
     "kandinsky5_image": "kandinsky5-image", "newbie": "newbie", "sd3": "sd3", "sdxl": "sdxl",
 }  # fmt: skip
 
 
-def text_of_loader(class_type: str, type_: str) -> str:
-    """Give whose text encoders a loader makes, by its class and `type` alone; nothing where the files decide."""
+def loader_text_family(class_type: str, type_: str) -> str:
+    """Return the family of a loader's text encoders by its class and `type`; "" where the files decide."""
     match class_type.removesuffix("GGUF"):
         case "CLIPLoader":
-            return _ONE.get(type_, "")
+            return _SINGLE_LOADER.get(type_, "")
         case "DualCLIPLoader":
-            return _TWO.get(type_, "")
+            return _DUAL_LOADER.get(type_, "")
         case "TripleCLIPLoader":
             return "sd3"
         case "QuadrupleCLIPLoader":
@@ -76,16 +77,16 @@ def text_of_loader(class_type: str, type_: str) -> str:
 
 
 def latents_of(family: str) -> Latents:
-    """Give the latents of a family; none where they are not known."""
+    """Return the latents of a family; no channels if they are unknown."""
     space = _LATENTS_OF.get(family, "")
     return Latents(space, _SPACES.get(space, CHANNELS.get(family)))
 
 
-def space(name: str) -> Latents:
-    """Give a kind of latents by its name."""
+def latents_by_name(name: str) -> Latents:
+    """Return a kind of latents by its name."""
     return Latents(name, _SPACES[name])
 
 
-def text_of(family: str) -> str:
-    """Give whose text encoders a family reads; nothing where it is not known."""
-    return "" if family in UNDECIDED else _TEXT_OF.get(family, family)
+def text_family(family: str) -> str:
+    """Return the family whose text encoders a family uses; "" if unknown."""
+    return "" if family in UNDECIDED else _TEXT_FAMILIES.get(family, family)

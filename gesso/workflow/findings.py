@@ -1,4 +1,4 @@
-"""What the check reports: frozen data with stable codes. Printing is the caller's business."""
+"""Findings of the workflow check: frozen data with stable codes. The caller prints them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Severity = Literal["error", "unknown"]
-LONGEST = 120
+MAX_LENGTH = 120
 
-# Every code with what it means; docs/reference.md repeats this table, and a test compares the two.
+# Every code with its meaning; docs/reference.md repeats this table, and a test compares the two.
 CODES: dict[str, tuple[Severity, str]] = {
     "latent-vae": ("error", "a VAE decodes latents of another kind than its own"),
     "latent-model": ("error", "a model samples latents of another kind than its own"),
@@ -26,17 +26,17 @@ CODES: dict[str, tuple[Severity, str]] = {
     "input-unknown": ("error", "an input that the class does not have"),
     "input-type": ("error", "a link between an output and an input of different types"),
     "input-value": ("error", "a value that the class does not accept"),
-    "cycle": ("error", "nodes that wait for each other"),
+    "cycle": ("error", "nodes that depend on each other"),
     "formats-differ": ("error", "the two files of a workflow describe different graphs"),
     "class-unknown": ("unknown", "a class whose effect on models and latents no rule describes"),
-    "family-unknown": ("unknown", "a model, VAE or latent whose family cannot be told"),
-    "classes-unchecked": ("unknown", "classes and inputs were compared with no ComfyUI"),
+    "family-unknown": ("unknown", "a model, VAE or latent whose family cannot be determined"),
+    "classes-unchecked": ("unknown", "classes and inputs were not checked against a ComfyUI"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing: where (file, node, edge), what it is there, and what it should be."""
+    """One finding: where (file, node, edge), what was found, and what it should be."""
 
     code: str
     file: str
@@ -48,16 +48,16 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """An error, or something that could not be told."""
+        """Whether it is an error, or could not be decided."""
         return CODES[self.code][0]
 
     @property
     def is_error(self) -> bool:
-        """Whether the graph is wrong (and not only unclear)."""
+        """Whether the graph is wrong, and not only unclear."""
         return self.severity == "error"
 
     def as_json(self) -> dict[str, Any]:
-        """Give the documented keys of `--json`."""
+        """Return the documented keys of `--json`."""
         return {**asdict(self), "severity": self.severity}
 
     def __str__(self) -> str:
@@ -66,8 +66,8 @@ class Finding:
         return f"{self.file}: {where}{edge}: {self.code}: {self.what}; should be {self.should}"
 
 
-def shown(value: object, longest: int = LONGEST) -> str:
-    """Give a graph's own text so that it can be printed: no control characters, not endlessly long."""
+def printable(value: object, max_length: int = MAX_LENGTH) -> str:
+    """Return text from a graph in a form that is safe to print: no control characters, limited length."""
     text = value if isinstance(value, str) else repr(value)
-    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[: longest + 1])
-    return text if len(text) <= longest else f"{text[:longest]}…"
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[: max_length + 1])
+    return text if len(text) <= max_length else f"{text[:max_length]}…"

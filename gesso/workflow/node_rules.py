@@ -1,12 +1,12 @@
-"""What each class does with families and latent channels: a table, read by rules.py. Checked against the recordings.
+"""What each node class does with families and latents: a table that rules.py parses. Tested against the recordings.
 
 inputs -> outputs, one word each
 name:K    an input: M model (or guider), T text encoders, C conditioning, V VAE, L latents, A add-on to a model,
-          * whatever comes. All inputs of a node must belong together, but for those with `!`; `?` may be missing
+          * anything. All inputs of a node must be compatible, except those with `!`; those with `?` are optional
 name:@f   the name of a file in the models' folder f
 K         an output made from those files          K=a    the same as the input a (L=model: latents of that model)
 C=a+b     the prompt a with latents of b's kind     *=a|b  one of them
-L16       zeros with 16 channels                    -      nothing of the above          ? cannot be told
+L16       zeros with 16 channels                    -      none of the above             ? cannot be determined
 C:svd     for models of that one family
 """
 
@@ -134,7 +134,7 @@ RULES: dict[str, str] = {
     "ImageOnlyCheckpointSave": "model:M vae:V -> ",
     "LoraSave": "model_diff?:M text_encoder_diff?:T -> ",
     "TripoSplatSamplingPreview": "model:M !vae:V -> M=model",
-    # guiders: they carry their model
+    # guiders: they contain their model
     "BasicGuider": "model:M conditioning:C -> M=model",
     "CFGGuider": "model:M positive:C negative:C -> M=model",
     "DualCFGGuider": "model:M cond1:C cond2:C negative:C -> M=model",
@@ -277,6 +277,6 @@ RULES: dict[str, str] = {
     "LTXVSeparateAVLatent": "av_latent:L -> L=av_latent ?",
     "VOIDWarpedNoise": " -> ?",
     "VOIDWarpedNoiseSource": "warped_noise:L -> -",
-    # whatever comes
+    # any type
     "ComfySwitchNode": "on_false?:* on_true?:* -> *=on_false|on_true",
 }  # fmt: skip

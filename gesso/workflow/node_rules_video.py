@@ -1,4 +1,4 @@
-"""The part of the table for moving pictures and sound: most latents here are zeros, the VAE's go into the prompt."""
+"""Rules for video and audio classes: most output latents are zeros; the VAE's latents go into the prompt."""
 
 from __future__ import annotations
 

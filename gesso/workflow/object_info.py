@@ -1,4 +1,4 @@
-"""What a ComfyUI says of its node classes (`GET /object_info`): recorded for the offline check, or a live one's."""
+"""Node class definitions from ComfyUI's `GET /object_info`: recorded for offline checks, or from a running ComfyUI."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gesso.errors import ManifestError
-from gesso.workflow.findings import shown
+from gesso.workflow.findings import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _WIDGETS = {"INT", "FLOAT", "BOOLEAN", "STRING", "COMBO", "COLOR", "COMFY_DYNAMICCOMBO_V3"}
-_FREE_NAMES = {"COMFY_AUTOGROW_V3", "COMFY_DYNAMICCOMBO_V3", "COMFY_DYNAMICSLOT_V3"}  # their inputs are `name.more`
-# Some folders are listed under a second name for files of another format.
-_SAME_FOLDER = {"unet_gguf": "diffusion_models", "clip_gguf": "text_encoders", "unet": "diffusion_models"}
-_SAME_FOLDER |= {"clip": "text_encoders"}
+_DYNAMIC_TYPES = {
+    "COMFY_AUTOGROW_V3",
+    "COMFY_DYNAMICCOMBO_V3",
+    "COMFY_DYNAMICSLOT_V3",
+}  # their inputs are named `name.more`
+# Second names of folders, some of them for files of another format.
+_FOLDER_ALIASES = {"unet_gguf": "diffusion_models", "clip_gguf": "text_encoders", "unet": "diffusion_models"}
+_FOLDER_ALIASES |= {"clip": "text_encoders"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """One input of a class; `folders` where its choices are the model files in these folders."""
+    """One input of a class; `folders` if its options are the model files in these folders."""
 
     name: str
     type: str
@@ -39,33 +43,33 @@ class Field:
 
     @property
     def is_widget(self) -> bool:
-        """Whether the editor shows a field to type into."""
+        """Whether the editor shows a widget for it."""
         return self.type in _WIDGETS and not self.slot_only
 
     @property
-    def grows(self) -> bool:
-        """Whether the inputs are named after this one: `values.a`."""
-        return self.type in _FREE_NAMES
+    def is_group(self) -> bool:
+        """Whether it is a group of inputs that are named after it: `values.a`."""
+        return self.type in _DYNAMIC_TYPES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
-    """One class: inputs in the server's order, types of its outputs."""
+    """The definition of one class: inputs in the server's order, types of its outputs."""
 
     inputs: Mapping[str, Field]
     outputs: tuple[str, ...]
     is_output: bool
 
     def field(self, name: str) -> Field | None:
-        """Find an input by its name, or by the name of the one that it grew out of."""
+        """Find an input by its name, or by the name of its group."""
         found = self.inputs.get(name)
-        if found is None and (root := self.inputs.get(name.split(".", maxsplit=1)[0])) is not None and root.grows:
+        if found is None and (root := self.inputs.get(name.split(".", maxsplit=1)[0])) is not None and root.is_group:
             return root
         return found
 
 
-class Classes:
-    """Every class by its id, read when it is asked for: of a thousand a graph has thirty."""
+class NodeClasses:
+    """Every class by its id, parsed on first use: of a thousand classes a graph uses thirty."""
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         self._raw = raw
@@ -82,20 +86,20 @@ class Classes:
 
     @functools.cached_property
     def output_types(self) -> frozenset[str]:
-        """Every type that some class gives out; an input of another type is filled in by the editor alone."""
+        """Every type that some class outputs; only the editor can fill an input of another type."""
         lists = (raw.get("output") for raw in self._raw.values() if isinstance(raw, dict))
         return frozenset(t for types in lists if isinstance(types, list) for t in types if isinstance(t, str))
 
     def get(self, name: str) -> Definition | None:
-        """Give a class's definition; None for a class that is not known."""
+        """Return a class's definition; None for an unknown class."""
         if name not in self._read:
             raw = self._raw.get(name)
             self._read[name] = _definition(raw) if isinstance(raw, dict) else None
         return self._read[name]
 
 
-def recorded(images: Path) -> Classes:
-    """Read the recordings that the stand-in serves: ComfyUI's own classes and those of the node packs.
+def recorded(images: Path) -> NodeClasses:
+    """Load the recordings that the stand-in serves: ComfyUI's own classes and those of the node packs.
 
     Raises ManifestError where one cannot be read.
     """
@@ -105,8 +109,10 @@ def recorded(images: Path) -> Classes:
         try:
             raw |= json.loads(path.read_bytes())
         except (OSError, ValueError, TypeError) as error:
-            raise ManifestError(f"{path}: {shown(str(error))}", "record it again: images/standin/record.py") from None
-    return Classes(raw)
+            raise ManifestError(
+                f"{path}: {printable(str(error))}", "record again with images/standin/record.py"
+            ) from None
+    return NodeClasses(raw)
 
 
 def _definition(raw: dict[str, Any]) -> Definition:
@@ -128,13 +134,13 @@ def _definition(raw: dict[str, Any]) -> Definition:
 def _field(name: str, spec: Any, *, required: bool) -> Field:
     kind = spec[0] if isinstance(spec, list) and spec else "*"
     config = spec[1] if isinstance(spec, list) and len(spec) > 1 and isinstance(spec[1], dict) else {}
-    type_ = kind if isinstance(kind, str) else "COMBO"  # the older spelling: the options in place of the type
+    type_ = kind if isinstance(kind, str) else "COMBO"  # the older format: the options in place of the type
     options = config.get("options") if isinstance(kind, str) else kind
     folders: tuple[str, ...] = ()
     if isinstance(options, dict):
         named = options.get("folder")
         listed = named if isinstance(named, list) else [named]
-        folders = tuple(dict.fromkeys(_SAME_FOLDER.get(f, f) for f in listed if isinstance(f, str)))
+        folders = tuple(dict.fromkeys(_FOLDER_ALIASES.get(f, f) for f in listed if isinstance(f, str)))
         options = options.get("extra") or []
     choices = _choices(name, options) if type_ == "COMFY_DYNAMICCOMBO_V3" else None
     return Field(
@@ -153,7 +159,7 @@ def _field(name: str, spec: Any, *, required: bool) -> Field:
 
 
 def _choices(name: str, options: Any) -> dict[str, tuple[Field, ...]]:
-    """Read a choice that brings inputs of its own: each option's, named `name.input`."""
+    """Parse the options that have inputs of their own, each named `name.input`."""
     found: dict[str, tuple[Field, ...]] = {}
     for option in options if isinstance(options, list) else []:
         if isinstance(option, dict) and isinstance(option.get("key"), str):

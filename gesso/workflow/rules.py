@@ -1,4 +1,4 @@
-"""The rules of nodes.py, read: what a class takes in, what must agree, and what each of its outputs is."""
+"""Parser for the rules in node_rules.py: a class's inputs, which of them must agree, and what its outputs are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gesso.workflow.node_rules import RULES
 
 
 @dataclass(frozen=True)
-class Take:
+class RuleInput:
     """An input that carries a model, text encoders, a prompt, a VAE or latents; or the name of a file."""
 
     name: str
@@ -20,61 +20,61 @@ class Take:
     folder: str = ""
 
     def matches(self, name: str) -> bool:
-        """Whether an input of a node is this one; `latents.*` is many."""
+        """Whether this describes the node's input `name`; `latents.*` describes many."""
         return name.startswith(self.name[:-1]) if self.name.endswith("*") else name == self.name
 
 
 @dataclass(frozen=True)
-class Give:
-    """An output: its kind, and the inputs that it is made from (none: from files)."""
+class RuleOutput:
+    """An output: its kind, and the inputs that it is derived from (none: from files)."""
 
     kind: str
     sources: tuple[str, ...] = ()
-    either: bool = False
+    one_of: bool = False
     channels: int | None = None
     family: str = ""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One class."""
+    """The rule of one class."""
 
-    takes: tuple[Take, ...]
-    gives: tuple[Give, ...]
+    inputs: tuple[RuleInput, ...]
+    outputs: tuple[RuleOutput, ...]
 
     @property
-    def files(self) -> tuple[Take, ...]:
+    def files(self) -> tuple[RuleInput, ...]:
         """The inputs that name files."""
-        return tuple(take for take in self.takes if take.folder)
+        return tuple(item for item in self.inputs if item.folder)
 
 
 @functools.cache
 def rule_of(name: str) -> Rule | None:
-    """Give the rule of a class; None for a class that the table does not have."""
+    """Return the rule of a class; None for a class that the table does not have."""
     text = RULES.get(name)
     return None if text is None else parse(text)
 
 
 def parse(text: str) -> Rule:
-    """Read one rule as nodes.py writes it."""
+    """Parse one rule in the notation of node_rules.py."""
     left, _, right = text.partition("->")
-    return Rule(tuple(map(_take, left.split())), tuple(map(_give, right.split())))
+    return Rule(tuple(map(_parse_input, left.split())), tuple(map(_parse_output, right.split())))
 
 
-def _take(word: str) -> Take:
+def _parse_input(word: str) -> RuleInput:
     match = re.fullmatch(r"(!?)([\w.*-]+)(\??):(@?)([\w*]+)", word)
     assert match, word
-    free, name, optional, at, kind = match.groups()
-    return Take(name, "" if at else kind, bool(optional), not free and not at, kind if at else "")
+    independent, name, optional, at, kind = match.groups()
+    return RuleInput(name, "" if at else kind, bool(optional), not independent and not at, kind if at else "")
 
 
-def _give(word: str) -> Give:
+def _parse_output(word: str) -> RuleOutput:
     if word == "-":
-        return Give("")
+        return RuleOutput("")
     if match := re.fullmatch(r"L(\d+)", word):
-        return Give("L", channels=int(match[1]))
+        return RuleOutput("L", channels=int(match[1]))
     if ":" in word:
         kind, _, family = word.partition(":")
-        return Give(kind, family=family)
+        return RuleOutput(kind, family=family)
     kind, _, sources = word.partition("=")
-    return Give(kind, tuple(re.split(r"[+|]", sources)) if sources else (), either="|" in sources)
+    return RuleOutput(kind, tuple(re.split(r"[+|]", sources)) if sources else (), one_of="|" in sources)

@@ -1,22 +1,22 @@
-"""One sheet of the editor's format: the graph itself or the inside of a subgraph. Odd parts are dropped."""
+"""The editor's file format: one graph or the inside of one subgraph. Malformed parts are dropped."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gesso.workflow.findings import shown
+from gesso.workflow.findings import printable
 from gesso.workflow.graph import GraphError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MUTED, BYPASSED = 2, 4
-SUBGRAPH_INPUTS, SUBGRAPH_OUTPUTS = "-10", "-20"  # the ends of a subgraph, as its links name them
+SUBGRAPH_INPUTS, SUBGRAPH_OUTPUTS = "-10", "-20"  # the ids that links use for a subgraph's own inputs and outputs
 
 
-class Wire(NamedTuple):
-    """A link as the editor keeps it: where it starts and where it ends."""
+class UiLink(NamedTuple):
+    """A link as the editor saves it: from an output to an input."""
 
     source: str
     source_slot: int
@@ -24,8 +24,8 @@ class Wire(NamedTuple):
     target_slot: int
 
 
-class Socket(NamedTuple):
-    """An input of a node; `widget` where a value can be typed in instead."""
+class UiInput(NamedTuple):
+    """An input of a node; `widget` if a value can be entered instead of a link."""
 
     name: str
     type: str
@@ -34,91 +34,91 @@ class Socket(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Part:
-    """A node as the editor keeps it."""
+class UiNode:
+    """A node as the editor saves it."""
 
     id: str
     type: str
     title: str
     mode: int
-    sockets: tuple[Socket, ...]
+    inputs: tuple[UiInput, ...]
     outputs: tuple[str, ...]
     values: Any
 
     @property
     def muted(self) -> bool:
-        """Whether it does nothing at all."""
+        """Whether the node does not run."""
         return self.mode == MUTED
 
     @property
     def bypassed(self) -> bool:
-        """Whether what comes in goes out again unchanged."""
+        """Whether its inputs are passed through unchanged."""
         return self.mode == BYPASSED
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """Nodes and links; of a subgraph also its ends: names of inputs, outputs, and the values that are set outside.
+class UiGraph:
+    """Nodes and links; of a subgraph also the names of its inputs, the links to its outputs, and promoted widgets.
 
-    `promoted` says for each such input which node inside, and which input of it, gives it its value at first.
+    `promoted` maps such an input to the inner node and the input of it that hold the initial value.
     """
 
-    parts: Mapping[str, Part]
-    wires: Mapping[int, Wire]
+    nodes: Mapping[str, UiNode]
+    links: Mapping[int, UiLink]
     inputs: tuple[str, ...] = ()
     promoted: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    ends: Mapping[int, Wire] | None = None
+    outputs: Mapping[int, UiLink] | None = None
 
 
-def read_sheet(raw: dict[str, Any], file: str) -> Sheet:
-    """Read one sheet.
+def read_ui_graph(raw: dict[str, Any], file: str) -> UiGraph:
+    """Read one graph or subgraph.
 
-    Raises GraphError for what makes the whole unreadable: a node without type, an id given twice.
+    Raises GraphError for what makes it unreadable: a node without type, an id used twice.
     """
-    parts: dict[str, Part] = {}
-    for node in _list(raw, "nodes"):
-        part = _part(node, file)
-        if part.id in parts:
-            raise GraphError(f"{file}: two nodes have the id {shown(part.id)}", "save it from ComfyUI again")
-        parts[part.id] = part
-    wires = dict(filter(None, map(_wire, _list(raw, "links"))))
+    nodes: dict[str, UiNode] = {}
+    for item in _list(raw, "nodes"):
+        node = _read_node(item, file)
+        if node.id in nodes:
+            raise GraphError(f"{file}: two nodes have the id {printable(node.id)}", "save it from ComfyUI again")
+        nodes[node.id] = node
+    links = dict(filter(None, map(_read_link, _list(raw, "links"))))
     inputs = tuple(_text(item, "name") for item in _list(raw, "inputs"))
-    ends = {wire.target_slot: wire for wire in wires.values() if wire.target == SUBGRAPH_OUTPUTS}
+    outputs = {link.target_slot: link for link in links.values() if link.target == SUBGRAPH_OUTPUTS}
     values: dict[int, tuple[str, str]] = {}
-    for wire in wires.values():
-        inside = parts.get(wire.target) if wire.source == SUBGRAPH_INPUTS else None
-        if inside is not None and 0 <= wire.target_slot < len(inside.sockets):
-            socket = inside.sockets[wire.target_slot]
-            if socket.widget:
-                values.setdefault(wire.source_slot, (inside.id, socket.name))
+    for link in links.values():
+        inner = nodes.get(link.target) if link.source == SUBGRAPH_INPUTS else None
+        if inner is not None and 0 <= link.target_slot < len(inner.inputs):
+            target = inner.inputs[link.target_slot]
+            if target.widget:
+                values.setdefault(link.source_slot, (inner.id, target.name))
     promoted = {name: values[slot] for slot, name in enumerate(inputs) if slot in values}
-    return Sheet(parts, wires, inputs, promoted, ends)
+    return UiGraph(nodes, links, inputs, promoted, outputs)
 
 
-def _part(raw: Any, file: str) -> Part:
+def _read_node(raw: Any, file: str) -> UiNode:
     id_ = raw.get("id") if isinstance(raw, dict) else None
     if not isinstance(id_, (int, str)) or not isinstance(raw.get("type"), str):
-        raise GraphError(f"{file}: a node without id or type: {shown(raw, 60)}", "save it from ComfyUI again")
+        raise GraphError(f"{file}: a node without id or type: {printable(raw, 60)}", "save it from ComfyUI again")
     title, mode = raw.get("title"), raw.get("mode")
-    return Part(
+    return UiNode(
         id=str(id_),
         type=raw["type"],
         title=title if isinstance(title, str) and title else raw["type"],
         mode=mode if isinstance(mode, int) else 0,
-        sockets=tuple(_socket(item) for item in _list(raw, "inputs")),
+        inputs=tuple(_read_input(item) for item in _list(raw, "inputs")),
         outputs=tuple(_text(item, "type") for item in _list(raw, "outputs")),
         values=raw.get("widgets_values"),
     )
 
 
-def _socket(raw: Any) -> Socket:
+def _read_input(raw: Any) -> UiInput:
     link = raw.get("link") if isinstance(raw, dict) else None
     widget = isinstance(raw, dict) and isinstance(raw.get("widget"), dict)
-    return Socket(_text(raw, "name"), _text(raw, "type"), link if isinstance(link, int) else None, widget)
+    return UiInput(_text(raw, "name"), _text(raw, "type"), link if isinstance(link, int) else None, widget)
 
 
-def _wire(raw: Any) -> tuple[int, Wire] | None:
-    """Read a link in either of its two spellings: a list, or (in subgraphs) a table."""
+def _read_link(raw: Any) -> tuple[int, UiLink] | None:
+    """Read a link in either of its two formats: a list, or (in subgraphs) a mapping."""
     if isinstance(raw, dict):
         raw = [raw.get(key) for key in ("id", "origin_id", "origin_slot", "target_id", "target_slot")]
     if not isinstance(raw, list) or len(raw) < 5:
@@ -128,7 +128,7 @@ def _wire(raw: Any) -> tuple[int, Wire] | None:
         return None
     if not all(isinstance(number, int) for number in (id_, source_slot, target_slot)):
         return None
-    return id_, Wire(str(source), source_slot, str(target), target_slot)
+    return id_, UiLink(str(source), source_slot, str(target), target_slot)
 
 
 def _list(raw: Any, key: str) -> list[Any]:
@@ -137,6 +137,6 @@ def _list(raw: Any, key: str) -> list[Any]:
 
 
 def _text(raw: Any, key: str) -> str:
-    """Give a string; types are sometimes a number (0: anything) in old files."""
+    """Return a string; in old files a type may be a number (0: anything)."""
     found = raw.get(key) if isinstance(raw, dict) else None
     return found if isinstance(found, str) else "*"

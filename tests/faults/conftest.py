@@ -1,4 +1,4 @@
-"""For all tests here: the mirror that misbehaves on request (images/standin/mirror), and an instance's folders."""
+"""Fixtures of these tests: the mirror that misbehaves on request (images/standin/mirror), and an instance's folders."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def mirror() -> Iterator[Mirror]:
-    """Give a mirror without files: `mirror.files["/a.safetensors"] = b"..."` adds one."""
+    """Start a mirror without files: `mirror.files["/a.safetensors"] = b"..."` adds one."""
     with Mirror() as found:
         yield found

@@ -1,4 +1,4 @@
-"""What the tests of fetching share: files to fetch, a fetch with its events, and what must hold after every one."""
+"""Helpers of the fetch tests: files to fetch, a fetch that records its events, and the invariants of every fetch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from gesso.manifest.schema import Model
 from gesso.models import receipts
-from gesso.models.download.journal import BLOCK
-from gesso.models.download.limits import Limits
 from gesso.models.faults import ContentError, LocalError, SourceError
 from gesso.models.fetch import Options, fetch
 from gesso.models.folder import Folder
+from gesso.models.net.limits import BLOCK, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +34,7 @@ SECOND = "/mirror/vae.safetensors"
 
 
 def safetensors(shapes: Mapping[str, list[int]], size: int = 0, seed: int = 1, *, data: bool = True) -> bytes:
-    """Give a safetensors file (or its head) of half floats; of `size` bytes, one more tensor taking up the rest."""
+    """Return a safetensors file (or its head) of half floats; one more tensor fills it up to `size` bytes."""
     at, table = 0, {}
     for name, shape in shapes.items():
         end = at + 2 * math.prod(shape)
@@ -50,38 +49,38 @@ def safetensors(shapes: Mapping[str, list[int]], size: int = 0, seed: int = 1, *
 
 
 def vae(size: int, channels: int = 4, seed: int = 1) -> bytes:
-    """Give a VAE's file."""
+    """Return a VAE's file."""
     return safetensors({"decoder.conv_in.weight": [8, channels, 3, 3]}, size, seed)
 
 
-SIX = vae(5 * BLOCK + 12_345)  # six blocks, the last one short
+LARGE = vae(5 * BLOCK + 12_345)  # six blocks, the last one short
 SMALL = vae(40_000)  # less than a block
-OTHER = vae(5 * BLOCK + 12_345, seed=2)  # as large as SIX, and another file
+OTHER = vae(5 * BLOCK + 12_345, seed=2)  # as large as SIX_BLOCKS, and another file
 
 
-def wanted(data: bytes, *sources: str, name: str = NAME, **more: Any) -> Model:
-    """Give the model whose bytes are `data`."""
+def model_of(data: bytes, *sources: str, name: str = NAME, **more: Any) -> Model:
+    """Return the model whose bytes are `data`."""
     entry = {
         "name": name, "sources": sources, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "kind": "vae",
-        "family": "sdxl", "tier": "required", "license": "MIT",
+        "family": "sdxl", "tier": "required", "license": "MIT", "size_confirmed": True,
     }  # fmt: skip
     return Model.model_validate(entry | more)
 
 
 def pickled(data: bytes, *sources: str, **more: Any) -> Model:
-    """Give the model whose bytes are `data`, whatever they are: nothing of a pickle is judged before its hash."""
-    return wanted(data, *sources, name="upscale_models/x.pth", kind="upscale_model", family="any",
+    """Return the model whose bytes are `data`, whatever they are: a pickle is only judged by its hash."""
+    return model_of(data, *sources, name="upscale_models/x.pth", kind="upscale_model", family="any",
                   allow_pickle="for the tests", **more)  # fmt: skip
 
 
 def options(stall: float = 10, **limits: Any) -> Options:
-    """Give options for tests: short waits between retries; `stall` long, unless a server is to stall."""
+    """Return options for tests: short waits between retries; a long `stall`, unless a server is to stall."""
     chosen: dict[str, Any] = {"retries": 2, "backoff": 0.02, "patience": 1.5} | limits
     return Options(connect=2 if stall > 2 else 1, stall=stall, limits=Limits(**chosen))
 
 
 class Bench:
-    """A models folder, and what happened there."""
+    """A models folder, and the events of its last fetch."""
 
     def __init__(self, root: Path) -> None:
         self.folder = Folder.at(root)
@@ -91,17 +90,17 @@ class Bench:
         self, model: Model, chosen: Options | None = None, *, env: Mapping[str, str] | None = None,
         stop: threading.Event | None = None,
     ) -> Outcome:  # fmt: skip
-        """Fetch one, and look that what must always hold does."""
+        """Fetch one model and check the invariants."""
         before = set(threading.enumerate())
         self.events.clear()
         try:
             [outcome] = fetch([model], self.folder, env=env or {}, on_event=self.events.append,
                               options=chosen or options(), stop=stop)  # fmt: skip
         finally:
-            self.never_wrong(model)
-            assert not [thread for thread in _more_than(before) if thread.is_alive()]
+            self.assert_never_wrong(model)
+            assert not [thread for thread in _new_threads(before) if thread.is_alive()]
         if outcome.state == "failed":
-            self._well_said(outcome)
+            self._check_message(outcome)
         return outcome
 
     def path(self, model: Model) -> Path:
@@ -111,13 +110,13 @@ class Bench:
         path = self.path(model)
         return path.read_bytes() if path.exists() else None
 
-    def never_wrong(self, model: Model) -> None:
-        """At the final path is nothing, or exactly the right bytes."""
+    def assert_never_wrong(self, model: Model) -> None:
+        """Check that at the final path is nothing, or exactly the right bytes."""
         found = self.bytes_of(model)
         assert found is None or hashlib.sha256(found).hexdigest() == model.sha256
 
     def leftovers(self) -> list[str]:
-        """Give all files that are neither models nor gesso's small records of them."""
+        """Return all files that are neither models nor gesso's small records of them."""
         found = [path for path in self.folder.root.rglob("*") if path.is_file() or path.is_symlink()]
         return sorted(
             str(path.relative_to(self.folder.root))
@@ -125,17 +124,17 @@ class Bench:
             if path.name.startswith(".") or path.is_relative_to(self.folder.quarantine)
         )
 
-    def fetched(self, outcome: Outcome, data: bytes) -> None:
-        """It is there, whole, with a receipt, and nothing else is."""
+    def assert_fetched(self, outcome: Outcome, data: bytes) -> None:
+        """Check that it is complete, with a receipt, and nothing else is left."""
         assert outcome.error is None, outcome.error
         assert outcome.state == "fetched"
         assert self.bytes_of(outcome.model) == data
-        assert receipts.holds(self.folder, outcome.model.name, outcome.model.sha256)
+        assert receipts.is_valid(self.folder, outcome.model.name, outcome.model.sha256)
         assert self.leftovers() == []
         assert self.events[-1].kind == "done"
 
-    def failed(self, outcome: Outcome, *whys: str) -> SourceError | ContentError | LocalError:
-        """It is not there, for one of these reasons."""
+    def assert_failed(self, outcome: Outcome, *whys: str) -> SourceError | ContentError | LocalError:
+        """Check that it is absent, for one of these reasons."""
         assert outcome.state == "failed"
         assert not self.path(outcome.model).exists()
         error = outcome.error
@@ -147,7 +146,7 @@ class Bench:
     def of(self, kind: str) -> list[Event]:
         return [event for event in self.events if event.kind == kind]
 
-    def _well_said(self, outcome: Outcome) -> None:
+    def _check_message(self, outcome: Outcome) -> None:
         error = outcome.error
         assert type(error) in {SourceError, ContentError, LocalError}
         assert isinstance(error, SourceError | ContentError | LocalError)
@@ -158,11 +157,12 @@ class Bench:
         assert error.exit_code == (5 if isinstance(error, ContentError) else 4)
 
 
-# What a person can do about each: one of these must be what the error says.
+# The next steps by reason: the error must name one of these.
 _LOOK = r"^look at (http\S+|the file's page on \S+)"
 _LATER = r"^try again later"
 _ANOTHER = r"^give the manifest another source"
 _AGAIN = r"^fetch it again"
+_OTHER = r"^the source has another file: correct the manifest"
 NEXT: dict[str, list[str]] = {
     "needs-token": [r"^set HF_TOKEN; see http\S+", r"^set CIVITAI_TOKEN; see the file's page on civitai", _ANOTHER],
     "bad-token": [r"^set (HF|CIVITAI)_TOKEN to a valid token"],
@@ -190,9 +190,9 @@ NEXT: dict[str, list[str]] = {
     "json": [r"^read what it says"],
     "lfs-pointer": [r"^fetch the file itself"],
     "pickle": [r"^use its \.safetensors"],
-    "stub": [_AGAIN, r"^fetch the rest"],
-    "truncated": [_AGAIN, r"^fetch the rest"],
-    "oversized": [_AGAIN, _ANOTHER, r"^give its size"],
+    "stub": [_AGAIN, r"^fetch the rest", _OTHER],
+    "truncated": [_AGAIN, r"^fetch the rest", _OTHER],
+    "oversized": [_AGAIN, _ANOTHER, r"^give its size", _OTHER],
     "malformed": [_AGAIN],
     "wrong-family": [r"^correct the manifest, or its sources"],
     "wrong-hash": [r"correct the manifest"],
@@ -203,8 +203,8 @@ NEXT: dict[str, list[str]] = {
 }
 
 
-def _more_than(before: set[threading.Thread]) -> list[threading.Thread]:
-    """Give the threads of a fetch that live on (a mirror's are its own affair)."""
+def _new_threads(before: set[threading.Thread]) -> list[threading.Thread]:
+    """Return the threads of a fetch that are still alive (not the mirror's)."""
     until = time.monotonic() + 5
     while True:
         more = [t for t in set(threading.enumerate()) - before if not _of_the_mirror(t)]

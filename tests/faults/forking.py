@@ -1,8 +1,8 @@
 """A process that forks fetches to be killed: it imports gesso once, so that a kill costs milliseconds.
 
-A program of its own, for a fork wants a process without threads. One line of JSON on stdin is one round: a list of
-jobs, each becoming a child; out come their process ids, and when all have ended how each did (as a number below zero
-the signal that killed it). What a child did is in its files: events, outcomes, bytes that it received.
+A separate program, because a fork requires a process without threads. One line of JSON on stdin is one round: a list
+of jobs, each run by a child. It prints their process ids, and when all have ended their exit codes (negative: the
+signal that killed it). A child's results are in its files: events, outcomes, received bytes.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 from gesso.manifest.schema import Model
 from gesso.models import content
 from gesso.models.download import hashing, journal, locks, model_download, transfer, unknown_length  # noqa: F401 - before the fork
-from gesso.models.download.limits import Limits
 from gesso.models.fetch import Options, fetch
 from gesso.models.folder import Folder
 from gesso.models.identify import header
 from gesso.models.net import http, source
+from gesso.models.net.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def child(job: dict[str, Any]) -> int:
-    """Fetch, as the job says."""
+    """Run the fetch of a job."""
     out = Path(job["out"])
     _count_received(out / "received")
     if block := job.get("block"):
@@ -58,7 +58,7 @@ def child(job: dict[str, Any]) -> int:
     outcomes = fetch(models, Folder.at(Path(job["root"])), env={}, on_event=on_event, options=Options(limits=limits))
     rows = [
         {"name": o.model.name, "state": o.state, "received": o.received, "why": getattr(o.error, "why", ""),
-         "said": str(o.error or o.note)}
+         "message": str(o.error or o.note)}
         for o in outcomes
     ]  # fmt: skip
     (out / "outcomes").write_text(json.dumps(rows), encoding="utf-8")
@@ -66,41 +66,41 @@ def child(job: dict[str, Any]) -> int:
 
 
 def _count_received(path: Path) -> None:
-    """Count what comes in where a kill cannot take it back: in a page that is shared with the disk."""
+    """Count received bytes where a kill cannot lose them: in a page shared with the disk."""
     path.write_bytes(bytes(8))
     with path.open("r+b") as file:
         page = mmap.mmap(file.fileno(), 8)
-    guard, read_into = threading.Lock(), http.Wire.read_into
+    guard, read_into = threading.Lock(), http.HttpConnection.read_into
 
-    def counting(self: http.Wire, view: memoryview) -> int:
+    def counting(self: http.HttpConnection, view: memoryview) -> int:
         count = read_into(self, view)
         with guard:
             struct.pack_into("<Q", page, 0, struct.unpack_from("<Q", page)[0] + count)
         return count
 
-    http.Wire.read_into = counting  # type: ignore[method-assign]
+    http.HttpConnection.read_into = counting  # type: ignore[method-assign]
 
 
 def _die_at(step: int, count: Path) -> None:
-    """Die before the step-th change to the disk; 0: never. `count` gets a byte for each that was begun."""
+    """Die before the step-th change to the disk; 0: never. `count` gets a line for each that was started."""
     guard, steps = threading.Lock(), 0
     counter = os.open(count, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     write, kill = os.write, os.kill
 
-    def before(name: str, true: Callable[..., Any], *args: Any, **more: Any) -> Any:
+    def before(name: str, original: Callable[..., Any], *args: Any, **more: Any) -> Any:
         nonlocal steps
         if name == "open" and not args[1] & os.O_CREAT:
-            return true(*args, **more)
-        with guard:  # kept while dying: no other thread does one thing more
+            return original(*args, **more)
+        with guard:  # held while dying: no other thread does anything more
             steps += 1
             if steps == step:
                 kill(os.getpid(), signal.SIGKILL)
             write(counter, f"{name}\n".encode())
-            return true(*args, **more)
+            return original(*args, **more)
 
     def trap(module: Any, name: str) -> None:
-        true = getattr(module, name)
-        setattr(module, name, lambda *args, **more: before(name, true, *args, **more))
+        original = getattr(module, name)
+        setattr(module, name, lambda *args, **more: before(name, original, *args, **more))
 
     for name in ("pwrite", "fsync", "ftruncate", "open", "mkdir", "rename", "replace", "unlink"):
         trap(os, name)

@@ -1,6 +1,6 @@
-"""A small instance to be damaged and healed: its folders, its record, every kind of damage; and heals to be killed.
+"""A small instance to damage and heal: its folders, its record, every kind of damage; and heals to kill.
 
-As a program it forks heals, one for each line on stdin: it imports gesso once, so that a kill costs milliseconds.
+As a program it forks a heal for each line on stdin: it imports gesso once, so that a kill costs milliseconds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gesso.runtime.gate import caddy
 from gesso.runtime.heal import quarantine, reports
 from gesso.runtime.heal.models import Models
 from gesso.runtime.heal.parts import Code, Processes, Python, Workspace
-from gesso.runtime.heal.runner import Healing, heal
+from gesso.runtime.heal.runner import HealRun, heal
 from gesso.runtime.layout import Layout, Record, Spare
 from gesso.runtime.prepare import workspace
 from gesso.runtime.services.supervisord import Program, Supervisor
@@ -44,7 +44,7 @@ ENV = {"GESSO_TOKEN": "a-token-of-the-tests-0"}
 
 
 def vae(channels: int, size: int, seed: int) -> bytes:
-    """Give a VAE's file: its latents have so many channels."""
+    """Return the file of a VAE whose latents have `channels` channels."""
     shape = [8, channels, 3, 3]
     end = 2 * 8 * channels * 9
     table: dict[str, Any] = {"decoder.conv_in.weight": {"dtype": "F16", "shape": shape, "data_offsets": [0, end]}}
@@ -61,20 +61,20 @@ MODELS = {
 
 
 def layout_at(root: Path) -> Layout:
-    """Give the folders of an instance below `root`."""
+    """Return the folders of an instance below `root`."""
     names = ("gesso", "comfyui", "venv", "workspace", "run", "logs")
     return Layout(**{name: root / name for name in names}, root=root)
 
 
 def wheel(name: str, version: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Give the files of a wheel, with the RECORD that vouches for them."""
+    """Return the files of a wheel, with their RECORD."""
     info = f"{name}-{version}.dist-info"
-    whole = {**files, f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()}
+    contents = {**files, f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()}
     rows = "".join(
         f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}\n"
-        for path, data in whole.items()
+        for path, data in contents.items()
     )
-    return {**whole, f"{info}/RECORD": f"{rows}{info}/RECORD,,\n".encode()}
+    return {**contents, f"{info}/RECORD": f"{rows}{info}/RECORD,,\n".encode()}
 
 
 def put(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -86,22 +86,22 @@ def put(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def build(root: Path, url: str) -> None:
-    """Make an instance at `root` whose models come from `url`, as an image makes it."""
+    """Build an instance at `root` as in an image; its models come from `url`."""
     layout = layout_at(root)
     site = layout.venv / "lib/python3.13/site-packages"
-    alchemy = wheel(
+    sqlalchemy = wheel(
         "sqlalchemy", PINS["sqlalchemy"], {"sqlalchemy/__init__.py": b"v = 2\n", "sqlalchemy/orm.py": b"o\n"}
     )
-    put(site, alchemy)
+    put(site, sqlalchemy)
     put(site, wheel("numpy", PINS["numpy"], {"numpy/__init__.py": b"n = 1\n"}))
-    # A Python that does nothing: SQLAlchemy then comes out of its wheel by our own hands, which takes milliseconds.
+    # A Python that does nothing: SQLAlchemy is then unpacked from its wheel without pip, which takes milliseconds.
     put(root / "usr/bin", {"python3": b"#!/bin/sh\nexit 1\n"})
     (root / "usr/bin/python3").chmod(0o755)
     (layout.venv / "bin").mkdir()
     (layout.venv / "bin/python").symlink_to(root / "usr/bin/python3")
     (layout.gesso / "wheels").mkdir(parents=True)
     with zipfile.ZipFile(layout.gesso / "wheels" / f"sqlalchemy-{PINS['sqlalchemy']}-py3-none-any.whl", "w") as archive:
-        for name, data in alchemy.items():
+        for name, data in sqlalchemy.items():
             archive.writestr(name, data)
     put(layout.venv, {"pyvenv.cfg": f"home = {root}/usr/bin\ninclude-system-site-packages = false\n".encode()})
     put(layout.comfyui, COMFYUI)
@@ -129,13 +129,13 @@ def build(root: Path, url: str) -> None:
     put(layout.models, MODELS)
     workspace.lay_out(layout, record_at(root), lambda _: None)
     caddy.configure(layout, ENV)
-    goods = Folder.at(layout.models)
+    models_folder = Folder.at(layout.models)
     for model in models_of(root):
-        receipts.write(goods, model.name, model.sha256, goods.path(model.name).stat())
+        receipts.write(models_folder, model.name, model.sha256, models_folder.path(model.name).stat())
 
 
 def record_at(root: Path) -> Record:
-    """Give the record of the instance at `root`."""
+    """Return the record of the instance at `root`."""
     raw = json.loads((root / "record.json").read_bytes())
     return Record(
         "sdxl", "A toy", True, (), PINS, {n: hashlib.sha256(c).hexdigest() for n, c in GRAPHS.items()}, raw,
@@ -144,12 +144,12 @@ def record_at(root: Path) -> Record:
 
 
 def models_of(root: Path) -> tuple[Model, ...]:
-    """Give its models."""
+    """Return its models."""
     return tuple(Model.model_validate(entry) for entry in json.loads((root / "record.json").read_bytes())["models"])
 
 
-class Quiet(Supervisor):
-    """A supervisor under which all runs."""
+class FakeSupervisor(Supervisor):
+    """A supervisor whose programs all run."""
 
     def __init__(self) -> None:
         object.__setattr__(self, "path", Path("/nowhere"))
@@ -157,51 +157,51 @@ class Quiet(Supervisor):
     def programs(self) -> dict[str, Program]:
         return {name: Program(name, "RUNNING", 7, 1) for name in ("agent", "gate", "comfyui")}
 
-    def end(self, name: str) -> None:
+    def terminate(self, name: str) -> None:
         pass
 
 
 @dataclass
-class Comfy:
-    """ComfyUI that answers, and remembers its restarts in a file."""
+class FakeService:
+    """A ComfyUI that is up, and counts its restarts in a file."""
 
     layout: Layout
 
-    def up(self) -> bool:
+    def is_up(self) -> bool:
         return True
 
-    def due(self) -> bool:
-        return self.layout.owed.exists()
+    def restart_pending(self) -> bool:
+        return self.layout.pending_restart.exists()
 
-    def owe(self) -> None:
-        self.layout.owed.touch()
+    def mark_restart_pending(self) -> None:
+        self.layout.pending_restart.touch()
 
-    def hold(self) -> None:
-        raise AssertionError("it serves")
+    def prevent_start(self) -> None:
+        raise AssertionError("it is up")
 
     def restart(self, _: Any) -> None:
         with (self.layout.run / "restarts").open("a", encoding="ascii") as file:
             file.write("x")
-        self.layout.owed.unlink()
+        self.layout.pending_restart.unlink()
 
-    def settle(self, _: Any, *, whole: bool) -> None:
-        assert whole
+    def wait_ready(self, _: Any, *, all_repaired: bool) -> None:
+        assert all_repaired
 
 
 def one_heal(root: Path, name: str) -> dict[str, Any]:
-    """Heal the instance at `root`, and give the report."""
+    """Heal the instance at `root`, and return the report."""
     layout, record = layout_at(root), record_at(root)
     journal = reports.Journal(layout.reports, name)
-    healing = Healing({"id": name})
+    heal_run = HealRun({"id": name})
     parts = (
         Python(layout, record, ENV),
         Code(layout, record, quarantine.folder(layout, name), port=9),
         Workspace(layout, record),
-        Processes(layout, record, ENV, Quiet(), port=9),
+        Processes(layout, record, ENV, FakeSupervisor(), port=9),
         Models(models_of(root), Folder.at(layout.models), ENV),
     )
-    heal(parts, Comfy(layout), journal.tell, healing)
-    found = healing.report()
+    heal(parts, FakeService(layout), journal.emit, heal_run)
+    found = heal_run.report()
     journal.end(found)
     return found
 
@@ -233,7 +233,7 @@ def _in_the_way(root: Path) -> None:
     (path / "mine.txt").write_text("mine", encoding="utf-8")
 
 
-# Each damages what it names: paths below the root that may be other files afterwards (a folder: all below it).
+# Name: how to damage it, and the path below the root that may be another file afterwards (a folder: all below it).
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "an older SQLAlchemy": (_old_sqlalchemy, "venv/lib/python3.13/site-packages"),
     "a file of SQLAlchemy edited": (
@@ -245,7 +245,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a file of a node pack edited": (
         lambda r: (layout_at(r).comfyui / "custom_nodes/tooling/__init__.py").write_bytes(b"evil\n"),
         "comfyui/custom_nodes/tooling"),
-    "a file too many in ComfyUI": (
+    "an extra file in ComfyUI": (
         lambda r: (layout_at(r).comfyui / "comfy/evil.py").write_bytes(b"evil\n"), "comfyui/comfy/evil.py"),
     "a file of ComfyUI cut off": (
         lambda r: (layout_at(r).comfyui / "server.py").write_bytes(b"x = 1\n"), "comfyui/server.py"),
@@ -268,7 +268,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "workspace/models/vae/three.safetensors"),
     "a model that rotted under a valid receipt": (_rotten, "workspace/models/vae/one.safetensors"),
     "the gate opened": (lambda r: (layout_at(r).run / "Caddyfile").write_text(":8188\n", encoding="ascii"), "run"),
-    "a folder of the workspace gone": (
+    "a folder of the workspace deleted": (
         lambda r: shutil.rmtree(layout_at(r).workspace / "input"), "workspace/input"),
 }  # fmt: skip
 FETCHED = {  # the model that each makes bad
@@ -279,13 +279,13 @@ FETCHED = {  # the model that each makes bad
 
 
 def good_files(root: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Give inode, mtime and content of every file of the instance but gesso's own records."""
+    """Return inode, mtime and content of every file of the instance except gesso's own records."""
     found = {}
     for part in ("gesso", "comfyui", "venv", "workspace", "run"):
         for path in (root / part).rglob("*"):
             name = path.relative_to(root).as_posix()
-            kept = name.startswith(("workspace/gesso/", "workspace/models/.gesso/"))
-            if path.is_file() and not path.is_symlink() and not kept and "ComfyUI/models" not in name:
+            internal = name.startswith(("workspace/gesso/", "workspace/models/.gesso/"))
+            if path.is_file() and not path.is_symlink() and not internal and "ComfyUI/models" not in name:
                 stat = path.stat()
                 found[name] = (stat.st_ino, stat.st_mtime_ns, hashlib.sha256(path.read_bytes()).digest())
     return found
@@ -303,8 +303,8 @@ def main() -> None:
             except BaseException:  # noqa: BLE001 - the parent must never go on in a child
                 Path(root, "trace").write_text(traceback.format_exc(), encoding="utf-8")
             os._exit(code)
-        print(pid, flush=True)  # noqa: T201 - the answer
-        sys.stdin.readline()  # until then it is not waited for, so that its id stays its own
+        print(pid, flush=True)  # noqa: T201 - the response
+        sys.stdin.readline()  # before that it is not reaped, so that its PID is not reused
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)  # noqa: T201
 
 

@@ -1,4 +1,4 @@
-"""A fetch, or a full check, in a process of its own that says how much memory it took at most, in kB."""
+"""Run a fetch, or a full check, in its own process and print its peak memory in kB."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import sys
 from pathlib import Path
 
 from gesso.manifest.schema import Model
-from gesso.models.download import concurrency, transfer
+from gesso.models.download import transfer
 from gesso.models.fetch import Options, fetch
 from gesso.models.folder import Folder
+from gesso.models.net import limits
 from gesso.models.verify import audit
 
 
 def main(what: str, root: str, listed: str) -> None:
-    """Do it, and print the figure."""
+    """Run it and print the peak."""
     models = [Model.model_validate(entry) for entry in json.loads(listed)]
     folder = Folder.at(Path(root))
     if what == "fetch":
-        vars(transfer)["FIRST"] = concurrency.MOST  # all connections from the start
+        vars(transfer)["FIRST"] = limits.MOST  # all connections from the start
         outcomes = fetch(models, folder, env={}, options=Options())
         assert all(outcome.state == "fetched" for outcome in outcomes), outcomes
     else:

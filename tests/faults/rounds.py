@@ -1,4 +1,4 @@
-"""Fetches in processes of their own, and what must hold after each, however it ended."""
+"""Run fetches in their own processes, and check the invariants after each, however it ended."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from gesso.models.folder import Folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mirror import Mirror, Record
+    from mirror import Record
 
     from gesso.manifest.schema import Model
 
 HERE = Path(__file__).resolve().parent
-PATIENCE = 120.0  # seconds after which a test is given up; none passes by waiting that long
-_PAGE = 4096  # the journal: a page, then a byte a block
+PATIENCE = 120.0  # seconds before a test fails; none passes by waiting that long
+_PAGE = 4096  # the journal: a page, then a byte for each block
 
 
 @dataclass
 class Child:
-    """One fetch in a process of its own."""
+    """One fetch in its own process."""
 
     pid: int
     out: Path
-    end: int | None = None  # exit code; below zero the signal that killed it
+    end: int | None = None  # exit code; negative: the signal that killed it
 
     @property
     def received(self) -> int:
-        """Bytes that it took from the network, also where it was killed."""
+        """Bytes that it received, also if it was killed."""
         with contextlib.suppress(FileNotFoundError):
             raw = (self.out / "received").read_bytes()
             return int(struct.unpack("<Q", raw)[0]) if len(raw) == 8 else 0
@@ -49,8 +49,8 @@ class Child:
     @property
     def events(self) -> list[dict[str, Any]]:
         with contextlib.suppress(FileNotFoundError):
-            whole = (self.out / "events").read_text(encoding="utf-8").split("\n")[:-1]
-            return [json.loads(line) for line in whole]
+            lines = (self.out / "events").read_text(encoding="utf-8").split("\n")[:-1]
+            return [json.loads(line) for line in lines]
         return []
 
     def has(self, kind: str) -> bool:
@@ -69,7 +69,7 @@ class Child:
 
 
 class Forks:
-    """The process that forks (see forking.py)."""
+    """The forking process (see forking.py)."""
 
     def __init__(self, scratch: Path) -> None:
         self._scratch, self._count = scratch, 0
@@ -87,11 +87,11 @@ class Forks:
             outs.append(self._scratch / str(self._count))
             outs[-1].mkdir()
             job["out"] = str(outs[-1])
-        self._say(json.dumps(jobs))
+        self._send(json.dumps(jobs))
         return [Child(pid, out) for pid, out in zip(self._line(), outs, strict=True)]
 
     def wait(self, children: list[Child]) -> None:
-        self._say("")
+        self._send("")
         for child, end in zip(children, self._line(), strict=True):
             child.end = end
 
@@ -100,7 +100,7 @@ class Forks:
         self.wait(children)
         return children
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
@@ -120,8 +120,8 @@ class Forks:
 
 
 @dataclass
-class Place:
-    """A models folder in which one model is to be, the bytes of which are known."""
+class Target:
+    """A models folder for one model, and the model's bytes."""
 
     root: Path
     model: Model
@@ -147,8 +147,8 @@ class Place:
     def job(self, **more: Any) -> dict[str, Any]:
         return {"root": str(self.root), "models": [self.model.model_dump(mode="json")], "block": self.block, **more}
 
-    def never_wrong(self) -> bool:
-        """At the final path is nothing, or exactly the right bytes; give which."""
+    def assert_never_wrong(self) -> bool:
+        """Check that at the final path is nothing, or exactly the right bytes; return whether it exists."""
         try:
             found = self.path.read_bytes()
         except FileNotFoundError:
@@ -157,7 +157,7 @@ class Place:
         return True
 
     def marked(self) -> set[int]:
-        """Give the blocks that the journal says are there, and see that they are."""
+        """Return the blocks that the journal marks, and check their bytes."""
         try:
             marks = self.journal.read_bytes()[_PAGE:]
             held = self.partial.read_bytes()
@@ -175,8 +175,8 @@ class Place:
     def bytes_of(self, blocks: set[int]) -> int:
         return sum(min((b + 1) * self.block, len(self.data)) - b * self.block for b in blocks)
 
-    def asked_again(self, requests: list[Record], had: set[int]) -> list[Record]:
-        """Give the requests for what was there before."""
+    def repeated_requests(self, requests: list[Record], had: set[int]) -> list[Record]:
+        """Return the requests for blocks that were complete before."""
         found = []
         for record in requests:
             if record.span is not None and record.status == 206:
@@ -185,14 +185,14 @@ class Place:
                     found.append(record)
         return found
 
-    def right(self) -> None:
-        """It is there, with a receipt, and nothing else is."""
-        assert self.never_wrong()
-        assert receipts.holds(self.folder, self.model.name, self.model.sha256)
+    def assert_complete(self) -> None:
+        """Check that it is complete, with a receipt, and nothing else is left."""
+        assert self.assert_never_wrong()
+        assert receipts.is_valid(self.folder, self.model.name, self.model.sha256)
         assert self.leftovers() == []
 
     def leftovers(self) -> list[str]:
-        """Give what is neither the model nor one of gesso's small records."""
+        """Return the files that are neither the model nor one of gesso's small records."""
         records = {self.folder.lock(self.model.name), self.folder.receipt(self.model.name), self.path}
         return sorted(
             str(path.relative_to(self.root))
@@ -205,17 +205,17 @@ class Place:
             path.rmdir() if path.is_dir() else path.unlink()
 
 
-def until(what: Any, mirror: Mirror | None = None) -> None:
-    """Wait until `what()` holds."""
-    late = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < late, "it never came"
+def wait_until(condition: Any) -> None:
+    """Wait until `condition()` is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never became true"
         time.sleep(0.005)
 
 
 @contextlib.contextmanager
-def forking(scratch: Path) -> Iterator[Forks]:
-    """Give a process that forks."""
+def start_forks(scratch: Path) -> Iterator[Forks]:
+    """Start the forking process."""
     forks = Forks(scratch)
     try:
         yield forks

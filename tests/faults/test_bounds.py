@@ -1,4 +1,4 @@
-"""What hostile headers cost: memory, time and bytes read stay small whatever a file says of itself."""
+"""Hostile headers: memory, time and bytes read stay small whatever a file's header claims."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ GGUF = {
         + b"".join(text(f"{n:0150}") + struct.pack("<I8QIQ", 8, *[1] * 8, 99, 0) for n in range(65_536))
     ),
 }
-# Reads the file in a process of its own, and says by how much that grew.
+# Reads the file in its own process, and prints by how many kB its memory grew.
 CHILD = """
 import os, re, sys
 from pathlib import Path
@@ -85,7 +85,7 @@ print(most() - before)
 
 
 def growth(file: Path, size: int) -> int:
-    """Give the bytes of memory that reading the file takes at most."""
+    """Return the bytes of memory that reading the file takes at most."""
     command = [sys.executable, "-c", CHILD, str(file), str(size)]
     return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout) << 10
 
@@ -114,7 +114,7 @@ def test_a_header_that_would_be_huge_is_refused_unread(count: int) -> None:
     assert reader.asked == [FIRST]
 
 
-def test_a_gguf_without_end_stops_at_the_limit() -> None:
+def test_an_endless_gguf_stops_at_the_limit() -> None:
     reader = Reader(gguf("x", {}, text("key") + struct.pack("<IIQ", 9, 8, 1 << 20)), 1 << 40)
     reader.data += struct.pack("<Q", 1000).ljust(1008, b"x") * 40_000
     with pytest.raises(HeaderError, match="longer than"):

@@ -1,4 +1,4 @@
-"""Constraints for pip and uv: other people's settings stay and go on to count."""
+"""Constraints for pip and uv: existing settings stay in effect."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gesso.runtime.foreign import constraint
-from gesso.runtime.foreign.constraint import Constraint, in_sessions, with_constraint
-from gesso.runtime.foreign.paths import Foreign, Python
+from gesso.runtime.foreign.constraint import Constraint, with_constraint, with_variables
+from gesso.runtime.foreign.paths import ForeignLayout, Python
 
 OURS = "/v/gesso-constraints.txt"
 TEXTS = [
@@ -22,9 +22,9 @@ TEXTS = [
 def _as_pip_reads_it(text: str, tmp_path: Path) -> dict[str, str]:
     config = tmp_path / "pip.conf"
     config.write_text(text)
-    words = [sys.executable, "-I", "-m", "pip", "config", "list"]
+    argv = [sys.executable, "-I", "-m", "pip", "config", "list"]
     done = subprocess.run(
-        words, env={"PIP_CONFIG_FILE": str(config), "HOME": "/nonexistent", "XDG_CONFIG_DIRS": "/nonexistent"},
+        argv, env={"PIP_CONFIG_FILE": str(config), "HOME": "/nonexistent", "XDG_CONFIG_DIRS": "/nonexistent"},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     rows = (line.partition("=") for line in done.stdout.splitlines())
@@ -32,7 +32,7 @@ def _as_pip_reads_it(text: str, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_pip_reads_ours_and_what_was_there(text: str, tmp_path: Path) -> None:
+def test_pip_reads_the_new_constraint_and_the_existing_settings(text: str, tmp_path: Path) -> None:
     before = _as_pip_reads_it(text, tmp_path)
     new = with_constraint(text, OURS)
     after = _as_pip_reads_it(new, tmp_path)
@@ -41,46 +41,46 @@ def test_pip_reads_ours_and_what_was_there(text: str, tmp_path: Path) -> None:
     assert {*before.pop("global.constraint", "").replace("\\n", " ").split()} <= {*named}
     assert after == before
     assert with_constraint(new, OURS) == new
-    assert constraint.others(new, OURS) == ("/a.txt" in text)
+    assert constraint.has_other_constraints(new, OURS) == ("/a.txt" in text)
 
 
-def test_later_sessions_know_it_but_for_what_somebody_set() -> None:
-    plain = in_sessions("A=1\n", OURS, for_pip=True)
+def test_later_sessions_get_the_variables_except_those_a_user_set() -> None:
+    plain = with_variables("A=1\n", OURS, for_pip=True)
     assert plain.startswith("A=1\n")
     assert f'PIP_CONSTRAINT="{OURS}"' in plain
     assert f'UV_CONSTRAINT="{OURS}"' in plain
-    assert in_sessions(plain, OURS, for_pip=True) == plain
-    assert "PIP_CONSTRAINT" not in in_sessions("", OURS, for_pip=False)
+    assert with_variables(plain, OURS, for_pip=True) == plain
+    assert "PIP_CONSTRAINT" not in with_variables("", OURS, for_pip=False)
     set_by_others = 'export UV_CONSTRAINT=/x\nPIP_CONSTRAINT="/y"\n'
-    assert in_sessions(set_by_others, OURS, for_pip=True) == set_by_others
+    assert with_variables(set_by_others, OURS, for_pip=True) == set_by_others
 
 
 @pytest.mark.parametrize("venv", [True, False])
-def test_they_are_written_once(tmp_path: Path, venv: bool) -> None:
+def test_the_files_are_written_once(tmp_path: Path, venv: bool) -> None:
     for name in ("venv", "etc"):
         (tmp_path / name).mkdir()
     python = Python(Path(), Path(), Path(), tmp_path / "venv", venv=venv, version="")
-    one = Constraint(Foreign(python=python), "2.0.58", tmp_path / "etc")
+    files = Constraint(ForeignLayout(python=python), "2.0.58", tmp_path / "etc")
     where = tmp_path / ("venv" if venv else "etc")
-    assert one.lacking() == [where / constraint.FILE, where / "pip.conf", tmp_path / "etc/environment"]
-    one.put()
-    assert one.lacking() == []
+    assert files.outdated() == [where / constraint.FILE, where / "pip.conf", tmp_path / "etc/environment"]
+    files.write()
+    assert files.outdated() == []
     assert (where / constraint.FILE).read_text().endswith("sqlalchemy==2.0.58\n")
     assert [path.name for path in where.iterdir() if path.name.startswith(".")] == []
 
 
-def test_settings_with_a_password_stay_their_owners(tmp_path: Path) -> None:
+def test_settings_with_a_password_keep_their_mode(tmp_path: Path) -> None:
     (tmp_path / "venv").mkdir()
     (tmp_path / "etc").mkdir()
     settings = tmp_path / "venv/pip.conf"
     settings.write_text("[global]\nindex-url = https://me:secret@x\n")
     settings.chmod(0o600)
     python = Python(Path(), Path(), Path(), tmp_path / "venv", venv=True, version="")
-    Constraint(Foreign(python=python), "2.0.58", tmp_path / "etc").put()
+    Constraint(ForeignLayout(python=python), "2.0.58", tmp_path / "etc").write()
     assert "me:secret@x" in settings.read_text()
     assert settings.stat().st_mode & 0o777 == 0o600
 
 
-def test_where_nothing_can_be_written_nothing_is_asked_for(tmp_path: Path) -> None:
+def test_files_that_cannot_be_written_are_not_outdated(tmp_path: Path) -> None:
     python = Python(Path(), Path(), Path(), tmp_path / "gone", venv=True, version="")
-    assert Constraint(Foreign(python=python), "2.0.58", tmp_path / "etc").lacking() == []
+    assert Constraint(ForeignLayout(python=python), "2.0.58", tmp_path / "etc").outdated() == []

@@ -1,4 +1,4 @@
-"""Our own disk: full, read-only, broken, or with something in the way. Typed errors, nothing wrong, nothing lost."""
+"""The local disk: full, read-only, broken, or with an obstacle in the path. Errors are typed, no file is wrong."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mirror import Mirror, behaviour
 from gesso.cli import main
 from gesso.models import quarantine, receipts
 from gesso.models.download import finalize, journal
-from gesso.models.download.journal import BLOCK
 from gesso.models.faults import LocalError
 from gesso.models.fetch import fetch
 from gesso.models.folder import Folder
+from gesso.models.net.limits import BLOCK
 
-from .fetching import NAME, OTHER, SIX, Bench, options, vae, wanted
-from .harms import HARMS, interrupted
-from .rounds import Place
+from .fetching import LARGE, NAME, OTHER, Bench, model_of, options, vae
+from .harms import DAMAGES, interrupted
+from .rounds import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,8 +37,8 @@ MB = 1_000_000
 
 @pytest.fixture
 def model(mirror: Mirror) -> Model:
-    mirror.files[FILE] = SIX
-    return wanted(SIX, mirror.url(FILE))
+    mirror.files[FILE] = LARGE
+    return model_of(LARGE, mirror.url(FILE))
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def bench(tmp_path: Path) -> Bench:
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """Mount a small filesystem of its own."""
+    """Mount a small separate filesystem."""
     mounted: list[Path] = []
 
     def make(given: str, path: Path | None = None) -> Path:
@@ -68,7 +68,7 @@ def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 
 
 def fill(disk: Path, leave: int) -> Path:
-    """Fill a disk until so much is left."""
+    """Fill a disk until `leave` bytes are free."""
     found = os.statvfs(disk)
     path = disk / "filler"
     with path.open("wb") as file:
@@ -82,7 +82,7 @@ def several(mirror: Mirror, *entries: tuple[str, int, str]) -> list[Model]:
     for seed, (name, size, tier) in enumerate(entries):
         data = vae(size, seed=seed)
         mirror.files[f"/{name}"] = data
-        found.append(wanted(data, mirror.url(f"/{name}"), name=f"vae/{name}.safetensors", tier=tier))
+        found.append(model_of(data, mirror.url(f"/{name}"), name=f"vae/{name}.safetensors", tier=tier))
     return found
 
 
@@ -92,7 +92,7 @@ def get(models: list[Model], bench: Bench) -> list[Outcome]:
 
 
 def failed(bench: Bench, model: Model, why: str) -> LocalError:
-    """Fetch it, and see that it fails for this reason of our own and says what to do."""
+    """Fetch it; check that it fails for this local reason and names the next step."""
     [outcome] = get([model], bench)
     error = outcome.error
     assert isinstance(error, LocalError), outcome
@@ -102,10 +102,10 @@ def failed(bench: Bench, model: Model, why: str) -> LocalError:
     return error
 
 
-# ── no room ──
+# ── no space ──
 
 
-def test_what_cannot_fit_is_said_before_the_first_byte(mirror: Mirror, mount: Callable[..., Path]) -> None:
+def test_missing_space_is_reported_before_the_first_byte(mirror: Mirror, mount: Callable[..., Path]) -> None:
     bench = Bench(mount("size=10m") / "models")
     models = several(mirror, ("a", 7 * MB, "required"), ("b", 8 * MB, "required"), ("c", MB, "optional"))
     with pytest.raises(LocalError, match=r"need 15\.0 MB more; 4\.7 MB of that do not fit") as caught:
@@ -116,7 +116,7 @@ def test_what_cannot_fit_is_said_before_the_first_byte(mirror: Mirror, mount: Ca
     assert list(bench.folder.root.rglob("*")) == []
 
 
-def test_the_command_says_so_too(
+def test_the_command_reports_it_too(
     mirror: Mirror, mount: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     disk = mount("size=10m")
@@ -125,13 +125,13 @@ def test_the_command_says_so_too(
     with pytest.raises(SystemExit) as caught:
         main.main(["fetch", "--record", str(disk / "build.json"), "--models", str(disk / "models"), "--json"])
     assert caught.value.code == 4
-    said = capsys.readouterr()
-    assert "12.0 MB" in said.err
-    assert "next: make room" in said.err
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert "12.0 MB" in output.err
+    assert "next: make room" in output.err
+    assert output.out == ""
 
 
-def test_optional_ones_are_left_out_and_said(mirror: Mirror, mount: Callable[..., Path]) -> None:
+def test_optional_models_are_skipped_and_reported(mirror: Mirror, mount: Callable[..., Path]) -> None:
     bench = Bench(mount("size=10m") / "models")
     models = several(
         mirror, ("o", 5 * MB, "optional"), ("r", 6 * MB, "required"), ("m", 3 * MB, "recommended"),
@@ -144,7 +144,7 @@ def test_optional_ones_are_left_out_and_said(mirror: Mirror, mount: Callable[...
     assert {record.path for record in mirror.requests} == {"/r", "/m"}
 
 
-def test_bad_files_that_are_kept_give_way_to_good_ones(mirror: Mirror, mount: Callable[..., Path]) -> None:
+def test_quarantined_files_are_deleted_for_good_ones(mirror: Mirror, mount: Callable[..., Path]) -> None:
     bench = Bench(mount("size=10m") / "models")
     [model] = several(mirror, ("a", 7 * MB, "required"))
     bench.path(model).parent.mkdir(parents=True)
@@ -155,7 +155,7 @@ def test_bad_files_that_are_kept_give_way_to_good_ones(mirror: Mirror, mount: Ca
     assert list(bench.folder.quarantine.iterdir()) == []
 
 
-def test_they_stay_where_there_is_room(mirror: Mirror, mount: Callable[..., Path]) -> None:
+def test_quarantined_files_stay_if_there_is_space(mirror: Mirror, mount: Callable[..., Path]) -> None:
     bench = Bench(mount("size=20m") / "models")
     [model] = several(mirror, ("a", 7 * MB, "required"))
     bench.path(model).parent.mkdir(parents=True)
@@ -164,7 +164,7 @@ def test_they_stay_where_there_is_room(mirror: Mirror, mount: Callable[..., Path
     assert len(list(bench.folder.quarantine.iterdir())) == 1
 
 
-def test_what_was_to_become_another_locks_file_gives_way(mirror: Mirror, mount: Callable[..., Path]) -> None:
+def test_another_locks_partial_file_is_deleted_for_space(mirror: Mirror, mount: Callable[..., Path]) -> None:
     bench = Bench(mount("size=10m") / "models")
     [model] = several(mirror, ("a", 7 * MB, "required"))
     sha = "ab" * 32
@@ -177,10 +177,8 @@ def test_what_was_to_become_another_locks_file_gives_way(mirror: Mirror, mount: 
     assert unlike.exists()
 
 
-def test_space_that_was_set_aside_needs_no_room_again(
-    mirror: Mirror, mount: Callable[..., Path], tmp_path: Path
-) -> None:
-    """A run that was killed has its space; that something else fills the disk meanwhile does not stop the next."""
+def test_allocated_space_is_not_counted_twice(mirror: Mirror, mount: Callable[..., Path], tmp_path: Path) -> None:
+    """A killed run has its space allocated; if something else fills the disk meanwhile, the next run still finishes."""
     disk = mount("size=10m")
     bench = Bench(disk / "models")
     [model] = several(mirror, ("a", 7 * MB, "required"))
@@ -195,7 +193,7 @@ def test_space_that_was_set_aside_needs_no_room_again(
     assert outcome.received == 7 * MB - BLOCK
 
 
-def test_what_fills_the_disk_meanwhile_finds_the_space_set_aside(mirror: Mirror, mount: Callable[..., Path]) -> None:
+def test_a_disk_that_is_filled_meanwhile_leaves_the_allocated_space(mirror: Mirror, mount: Callable[..., Path]) -> None:
     disk = mount("size=10m")
     bench = Bench(disk / "models")
     [model] = several(mirror, ("a", 7 * MB, "required"))
@@ -207,17 +205,17 @@ def test_what_fills_the_disk_meanwhile_finds_the_space_set_aside(mirror: Mirror,
     [outcome] = fetch([model], bench.folder, env={}, on_event=on_event, options=options())
     assert outcome.error is None
     assert outcome.state == "fetched"
-    bench.never_wrong(model)
-    # No receipt could be kept: then it is hashed again, and never fetched.
+    bench.assert_never_wrong(model)
+    # No receipt could be stored: then it is hashed again, and never fetched.
     (disk / "filler").unlink()
     assert bench.fetch(model).state == "there"
-    assert receipts.holds(bench.folder, model.name, model.sha256)
+    assert receipts.is_valid(bench.folder, model.name, model.sha256)
 
 
 def test_a_disk_that_fills_up_in_the_middle(
     mirror: Mirror, mount: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where space cannot be set aside: it stops with what there is, and goes on when there is room."""
+    """Where space cannot be allocated, it stops with the bytes it has, and continues once there is space."""
     monkeypatch.setattr(journal, "_fallocate", lambda *_: errno.EOPNOTSUPP)
     disk = mount("size=10m")
     bench = Bench(disk / "models")
@@ -234,10 +232,10 @@ def test_a_disk_that_fills_up_in_the_middle(
     assert outcome.error.why == "disk-full"
     assert outcome.error.next_step == "make room, then run this again: it goes on where it was"
     assert not bench.path(model).exists()
-    at = Place(bench.folder.root, model, vae(7 * MB, seed=0), BLOCK)
+    at = Target(bench.folder.root, model, vae(7 * MB, seed=0), BLOCK)
     had = at.marked()
     assert had
-    # Still no room: no byte is fetched.
+    # Still no space: no byte is fetched.
     mirror.clear_log()
     with pytest.raises(LocalError, match="do not fit"):
         get([model], bench)
@@ -246,10 +244,10 @@ def test_a_disk_that_fills_up_in_the_middle(
     [outcome] = get([model], bench)
     assert outcome.state == "fetched"
     assert outcome.received == len(at.data) - at.bytes_of(had)
-    at.right()
+    at.assert_complete()
 
 
-def test_a_disk_that_fills_up_before_the_space_is_set_aside_keeps_nothing(
+def test_a_disk_that_fills_up_before_allocation_keeps_nothing(
     mirror: Mirror, mount: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = mount("size=10m")
@@ -266,7 +264,7 @@ def test_a_disk_that_fills_up_before_the_space_is_set_aside_keeps_nothing(
     assert bench.leftovers() == []
 
 
-def test_no_inode_left(mirror: Mirror, mount: Callable[..., Path], model: Model) -> None:
+def test_no_free_inode(mirror: Mirror, mount: Callable[..., Path], model: Model) -> None:
     for inodes in range(3, 12):
         disk = mount(f"size=20m,nr_inodes={inodes}")
         bench = Bench(disk / "models")
@@ -276,10 +274,10 @@ def test_no_inode_left(mirror: Mirror, mount: Callable[..., Path], model: Model)
         assert isinstance(outcome.error, LocalError)
         assert outcome.error.why == "disk-full"
     assert inodes in range(5, 11)
-    assert bench.bytes_of(model) == SIX
+    assert bench.bytes_of(model) == LARGE
 
 
-# ── where nothing can be written ──
+# ── read-only folders ──
 
 
 def read_only(path: Path) -> None:
@@ -298,7 +296,7 @@ def test_a_read_only_folder_in_which_all_is_right(mirror: Mirror, mount: Callabl
     disk = mount("size=20m")
     bench = Bench(disk / "models")
     bench.path(model).parent.mkdir(parents=True)
-    bench.path(model).write_bytes(SIX)
+    bench.path(model).write_bytes(LARGE)
     read_only(disk)
     for _ in range(2):
         assert bench.fetch(model).note == "its sha256 is right"
@@ -319,13 +317,13 @@ def test_a_bad_file_in_a_read_only_folder(mirror: Mirror, mount: Callable[..., P
 
 
 def test_a_folder_that_becomes_read_only_meanwhile(mount: Callable[..., Path], mirror: Mirror, model: Model) -> None:
-    """A disk with errors is remounted so: what was there is gone on with."""
+    """A disk with errors is remounted read-only: a partial file is resumed afterwards."""
     disk = mount("size=20m")
     bench = Bench(disk / "models")
-    at = Place(bench.folder.root, model, SIX, BLOCK)
+    at = Target(bench.folder.root, model, LARGE, BLOCK)
     paths = at.partial, at.journal
-    partial = journal.Partial(*paths, sha256=model.sha256, size=len(SIX))
-    partial.write(0, memoryview(SIX)[:BLOCK])
+    partial = journal.Partial(*paths, sha256=model.sha256, size=len(LARGE))
+    partial.write(0, memoryview(LARGE)[:BLOCK])
     partial.mark(0)
     partial.close()
     read_only(disk)
@@ -333,11 +331,11 @@ def test_a_folder_that_becomes_read_only_meanwhile(mount: Callable[..., Path], m
     assert at.marked() == {0}
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     outcome = bench.fetch(model)
-    assert outcome.received == len(SIX) - BLOCK
-    at.right()
+    assert outcome.received == len(LARGE) - BLOCK
+    at.assert_complete()
 
 
-# ── something in the way ──
+# ── obstacles in the path ──
 
 
 def test_a_folder_of_the_models_name_stays_where_it_is(mirror: Mirror, bench: Bench, model: Model) -> None:
@@ -356,7 +354,7 @@ def test_a_file_where_the_folder_should_be(mirror: Mirror, bench: Bench, model: 
     assert mirror.requests == []
 
 
-def test_what_is_in_the_way_of_one_does_not_keep_the_others_from_coming(mirror: Mirror, bench: Bench) -> None:
+def test_an_obstacle_to_one_model_does_not_stop_the_others(mirror: Mirror, bench: Bench) -> None:
     models = several(mirror, ("a", MB, "required"), ("b", MB, "required"), ("c", MB, "optional"))
     (bench.path(models[0])).mkdir(parents=True)
     assert [outcome.state for outcome in get(models, bench)] == ["failed", "fetched", "fetched"]
@@ -368,7 +366,7 @@ def test_a_root_that_is_a_file(bench: Bench, model: Model) -> None:
     assert bench.folder.root.read_bytes() == b"precious"
 
 
-def test_a_folder_appears_in_the_way_meanwhile(bench: Bench, model: Model) -> None:
+def test_a_folder_appears_at_the_final_path_meanwhile(bench: Bench, model: Model) -> None:
     def on_event(event: Event) -> None:
         if event.kind == "started":
             bench.path(model).mkdir()
@@ -377,23 +375,23 @@ def test_a_folder_appears_in_the_way_meanwhile(bench: Bench, model: Model) -> No
     assert isinstance(outcome.error, LocalError)
     assert outcome.error.why == "in-the-way"
     bench.path(model).rmdir()
-    again = bench.fetch(model)
-    assert (again.state, again.received) == ("fetched", 0)  # all of it is kept
+    second = bench.fetch(model)
+    assert (second.state, second.received) == ("fetched", 0)  # all of it stays
 
 
 @pytest.mark.parametrize("leads", ["to the right file", "to another", "nowhere", "to itself"])
 def test_a_link_at_the_final_path(bench: Bench, model: Model, tmp_path: Path, leads: str) -> None:
-    """A good one is left as it is; else the link is moved, and what it leads to stays."""
+    """A link to a good file stays; otherwise the link is moved, and its target stays."""
     theirs = tmp_path / "theirs"
     link = bench.path(model)
     link.parent.mkdir(parents=True)
     link.symlink_to(theirs if leads != "to itself" else link)
     if leads != "nowhere":
-        theirs.write_bytes(SIX if leads == "to the right file" else OTHER)
+        theirs.write_bytes(LARGE if leads == "to the right file" else OTHER)
     before = theirs.read_bytes() if theirs.exists() else b""
     [outcome] = get([model], bench)
     assert outcome.error is None
-    assert link.read_bytes() == SIX
+    assert link.read_bytes() == LARGE
     assert (theirs.read_bytes() if theirs.exists() else b"") == before
     if leads == "to the right file":
         assert outcome.state == "there"
@@ -403,28 +401,28 @@ def test_a_link_at_the_final_path(bench: Bench, model: Model, tmp_path: Path, le
         assert not link.is_symlink()
         [kept] = bench.folder.quarantine.iterdir()
         assert kept.is_symlink()
-    assert receipts.holds(bench.folder, model.name, model.sha256)
+    assert receipts.is_valid(bench.folder, model.name, model.sha256)
 
 
-def test_a_good_link_is_trusted_until_what_it_leads_to_changes(bench: Bench, model: Model, tmp_path: Path) -> None:
+def test_a_good_link_is_trusted_until_its_target_changes(bench: Bench, model: Model, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
-    theirs.write_bytes(SIX)
+    theirs.write_bytes(LARGE)
     bench.path(model).parent.mkdir(parents=True)
     bench.path(model).symlink_to(theirs)
     assert bench.fetch(model).note == "its sha256 is right"
     assert bench.fetch(model).note == "its receipt is valid"
     theirs.write_bytes(OTHER)
     assert fetch([model], bench.folder, env={})[0].state == "fetched"
-    assert (bench.bytes_of(model), theirs.read_bytes()) == (SIX, OTHER)
+    assert (bench.bytes_of(model), theirs.read_bytes()) == (LARGE, OTHER)
 
 
 def test_a_folder_that_is_a_link(bench: Bench, model: Model, tmp_path: Path) -> None:
-    """People keep their models on another disk: it is fetched there, and the link stays."""
+    """A models folder on another disk: files are fetched there, and the link stays."""
     (tmp_path / "elsewhere").mkdir()
     bench.folder.root.mkdir()
     (bench.folder.root / "vae").symlink_to(tmp_path / "elsewhere")
-    bench.fetched(bench.fetch(model), SIX)
-    assert (tmp_path / "elsewhere" / Path(NAME).name).read_bytes() == SIX
+    bench.assert_fetched(bench.fetch(model), LARGE)
+    assert (tmp_path / "elsewhere" / Path(NAME).name).read_bytes() == LARGE
     assert (bench.folder.root / "vae").is_symlink()
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == [Path(NAME).name]
 
@@ -437,7 +435,7 @@ def test_a_folder_that_is_a_link_to_nowhere(bench: Bench, model: Model, tmp_path
 
 
 def test_a_folder_on_another_disk(mirror: Mirror, mount: Callable[..., Path], bench: Bench, model: Model) -> None:
-    """Its bad files cannot be moved to where the others are kept: they stay on their disk, hidden."""
+    """Its bad files cannot be moved to the quarantine: they stay on their disk, hidden."""
     disk = mount("size=20m", bench.folder.root / "vae")
     bench.path(model).write_bytes(b"bad")
     assert get([model], bench)[0].state == "fetched"
@@ -445,14 +443,12 @@ def test_a_folder_on_another_disk(mirror: Mirror, mount: Callable[..., Path], be
     assert kept.read_bytes() == b"bad"
     assert kept.name.startswith(".")
     assert not list(bench.folder.quarantine.iterdir())
-    bench.never_wrong(model)
-    assert receipts.holds(bench.folder, model.name, model.sha256)
+    bench.assert_never_wrong(model)
+    assert receipts.is_valid(bench.folder, model.name, model.sha256)
 
 
-def test_room_is_counted_on_the_disk_where_it_is_needed(
-    mirror: Mirror, mount: Callable[..., Path], bench: Bench
-) -> None:
-    """A full disk stops what goes there, and nothing that goes elsewhere."""
+def test_space_is_counted_on_the_right_disk(mirror: Mirror, mount: Callable[..., Path], bench: Bench) -> None:
+    """A full disk stops downloads to it, and no others."""
     mount("size=4m", bench.folder.root / "loras")
     models = several(mirror, ("a", 6 * MB, "required"))
     lora = several(mirror, ("l", 5 * MB, "optional"))[0].model_copy(update={"name": "loras/l.safetensors"})
@@ -460,18 +456,18 @@ def test_room_is_counted_on_the_disk_where_it_is_needed(
     assert [outcome.state for outcome in get([*models, lora], bench)] == ["fetched", "skipped"]
 
 
-def test_what_is_in_the_way_of_our_own_records(bench: Bench, model: Model) -> None:
+def test_obstacles_at_the_paths_of_our_own_records(bench: Bench, model: Model) -> None:
     bench.folder.state.parent.mkdir()
     bench.folder.state.write_bytes(b"precious")
     failed(bench, model, "in-the-way")
     assert bench.folder.state.read_bytes() == b"precious"
 
 
-# ── a disk that breaks ──
+# ── a broken disk ──
 
 
 class Broken:
-    """From the n-th call on a function of `os` gives an error; `only` that many times."""
+    """Make a function of `os` fail from the n-th call on; `only` that many times."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, at: int = 0, code: int = errno.EIO) -> None:
         self.calls, self._at, self._code, self._true = 0, at, code, getattr(os, name)
@@ -490,7 +486,7 @@ class Broken:
      ("fsync", 0), ("replace", 0), ("ftruncate", 0), ("ftruncate", 1), ("pread", 0), ("pread", 7), ("fstat", 0)],
 )  # fmt: skip
 def test_input_and_output_errors(mirror: Mirror, bench: Bench, model: Model, name: str, at: int) -> None:
-    """Each says that it is the disk; nothing is visible; and when the disk is well again it ends well."""
+    """Each error names the disk; nothing is visible; and once the disk works again, the fetch finishes."""
     with pytest.MonkeyPatch.context() as broken:
         Broken(broken, name, at)
         [outcome] = fetch([model], bench.folder, env={}, options=options())
@@ -500,28 +496,28 @@ def test_input_and_output_errors(mirror: Mirror, bench: Bench, model: Model, nam
     assert "check the disk" in outcome.error.next_step
     assert NAME in outcome.error.message
     assert not bench.path(model).exists()
-    bench.fetched(bench.fetch(model), SIX)
+    bench.assert_fetched(bench.fetch(model), LARGE)
 
 
 def test_what_could_not_be_synced_is_never_trusted_again(mirror: Mirror, bench: Bench, model: Model) -> None:
-    """After a failed fsync the kernel gives bytes back that the disk has not, and the next fsync succeeds."""
+    """After a failed fsync the kernel returns bytes that the disk does not have, and the next fsync succeeds."""
     with pytest.MonkeyPatch.context() as broken:
         Broken(broken, "fsync")
         failed(bench, model, "io-error")
     assert bench.leftovers() == []
     outcome = bench.fetch(model)
-    assert outcome.received == len(SIX)
-    bench.fetched(outcome, SIX)
+    assert outcome.received == len(LARGE)
+    bench.assert_fetched(outcome, LARGE)
 
 
 def test_a_folder_that_cannot_be_synced_is_no_failure(
     bench: Bench, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Broken(monkeypatch, "fsync", 1, errno.EINVAL)
-    bench.fetched(bench.fetch(model), SIX)
+    bench.assert_fetched(bench.fetch(model), LARGE)
 
 
-def test_a_broken_disk_that_is_asked_for_its_room(
+def test_a_broken_disk_whose_free_space_is_read(
     bench: Bench, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     Broken(monkeypatch, "statvfs")
@@ -531,9 +527,9 @@ def test_a_broken_disk_that_is_asked_for_its_room(
 
 
 def test_a_bad_file_that_cannot_be_read(mirror: Mirror, bench: Bench, model: Model) -> None:
-    """It is put aside and fetched again: a moved file does not need to be read."""
+    """It is quarantined and fetched again: a moved file does not need to be read."""
     bench.path(model).parent.mkdir(parents=True)
-    bench.path(model).write_bytes(SIX)
+    bench.path(model).write_bytes(LARGE)
     true = os.preadv
 
     def preadv(handle: int, buffers: list[Any], offset: int) -> int:
@@ -547,10 +543,10 @@ def test_a_bad_file_that_cannot_be_read(mirror: Mirror, bench: Bench, model: Mod
     assert outcome.state == "fetched"
     [kept] = bench.folder.quarantine.iterdir()
     assert ".unreadable." in kept.name
-    assert bench.bytes_of(model) == SIX
+    assert bench.bytes_of(model) == LARGE
 
 
-def test_a_quarantine_that_is_full_of_folders_is_no_trouble(bench: Bench, model: Model) -> None:
+def test_folders_in_the_quarantine_do_not_matter(bench: Bench, model: Model) -> None:
     (bench.folder.quarantine / "theirs").mkdir(parents=True)
     bench.path(model).parent.mkdir(parents=True)
     bench.path(model).write_bytes(b"bad")
@@ -559,45 +555,41 @@ def test_a_quarantine_that_is_full_of_folders_is_no_trouble(bench: Bench, model:
     assert (bench.folder.quarantine / "theirs").is_dir()
 
 
-# ── a journal that is torn, lies, or is not ours ──
+# ── a journal that is torn, wrong, or of another file ──
 
 
 _KEPT = {"nothing"}
 
 
-@pytest.mark.parametrize("harm", HARMS)
-def test_whatever_has_become_of_what_an_earlier_run_left_it_ends_right(
-    mirror: Mirror, bench: Bench, model: Model, harm: str
-) -> None:
-    at = Place(bench.folder.root, model, SIX, BLOCK)
+@pytest.mark.parametrize("harm", DAMAGES)
+def test_any_damage_to_a_partial_file_is_recovered_from(mirror: Mirror, bench: Bench, model: Model, harm: str) -> None:
+    at = Target(bench.folder.root, model, LARGE, BLOCK)
     interrupted(at)
-    HARMS[harm](at)
+    DAMAGES[harm](at)
     outcome = bench.fetch(model)
-    bench.fetched(outcome, SIX)
-    assert outcome.received <= 2 * len(SIX)
+    bench.assert_fetched(outcome, LARGE)
+    assert outcome.received <= 2 * len(LARGE)
     if harm in _KEPT:
-        assert outcome.received == len(SIX) - 3 * BLOCK
-    at.right()
+        assert outcome.received == len(LARGE) - 3 * BLOCK
+    at.assert_complete()
 
 
-def test_what_a_killed_run_left_is_taken_away_when_the_file_is_right(
-    mirror: Mirror, bench: Bench, model: Model
-) -> None:
-    at = Place(bench.folder.root, model, SIX, BLOCK)
+def test_leftovers_of_a_killed_run_are_removed_if_the_file_is_right(mirror: Mirror, bench: Bench, model: Model) -> None:
+    at = Target(bench.folder.root, model, LARGE, BLOCK)
     interrupted(at)
-    at.path.write_bytes(SIX)
+    at.path.write_bytes(LARGE)
     assert bench.fetch(model).state == "there"
     assert mirror.requests == []
-    at.right()
+    at.assert_complete()
 
 
 def test_a_folder_cannot_be_quarantined_by_the_last_step(bench: Bench, model: Model) -> None:
-    at = Place(bench.folder.root, model, SIX, BLOCK)
+    at = Target(bench.folder.root, model, LARGE, BLOCK)
     interrupted(at, (0, 1, 2, 3, 4, 5))
     at.path.mkdir()
     handle = os.open(at.partial, os.O_RDWR)
     with pytest.raises(OSError, match=r".") as caught:
-        finalize.put_in_place(Folder.at(bench.folder.root), model, at.partial, handle)
+        finalize.finalize(Folder.at(bench.folder.root), model, at.partial, handle)
     os.close(handle)
     assert caught.value.errno == errno.EISDIR
     assert at.partial.exists()

@@ -1,7 +1,7 @@
-"""Fetching from a server that misbehaves: at the final path is nothing, or exactly the right bytes.
+"""Fetch from a server that misbehaves: at the final path is nothing, or exactly the right bytes.
 
-The tables below have every behaviour that the mirror knows. What a fault ends with is the error's `why`; where it ends
-well all the same (another way was found to the same bytes) there is none.
+The tables below have every behaviour of the mirror. A fault ends with the error's `why`; if the fetch still succeeds
+(another way led to the same bytes) there is none.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ from mirror import BEHAVIOURS, Mirror, behaviour, names
 
 from gesso.models import receipts
 from gesso.models.download import unknown_length
-from gesso.models.download.journal import BLOCK, Partial
+from gesso.models.download.journal import Partial
 from gesso.models.download.model_download import Stopped
 from gesso.models.faults import ContentError, LocalError, SourceError
 from gesso.models.fetch import fetch
 from gesso.models.folder import Folder
+from gesso.models.net.limits import BLOCK
 from gesso.models.verify import check
 
 from .fetching import (
+    LARGE,
     NAME,
     OTHER,
     PATH,
     SECOND,
-    SIX,
     SMALL,
     Bench,
+    model_of,
     options,
     pickled,
     safetensors,
     sockets_to,
     vae,
-    wanted,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ OTHERS = {"/other": OTHER, "/other-small": vae(40_000, seed=2)}
 
 @dataclass(frozen=True)
 class Case:
-    """What a fault ends with: any of `whys` (none: it comes all the same); `small`: the same for less than a block."""
+    """How a fault ends: any of `whys` (none: the fetch succeeds); `small`: the same for a file below one block."""
 
     whys: tuple[str, ...] = ()
     small: tuple[str, ...] | None = None
@@ -69,29 +70,29 @@ def ends(*whys: str, small: tuple[str, ...] | None = None, stalls: bool = False,
     return Case(whys, small, params, stalls)
 
 
-COMES = ends()
-# Parameters that make a slow server bearable; all of these must simply work.
-ODD: dict[str, dict[str, Any]] = {
+SUCCEEDS = ends()
+# Parameters that make a slow server bearable; all of these must succeed.
+QUIRK_PARAMETERS: dict[str, dict[str, Any]] = {
     "slow": {"rate": 4_000_000},
     "late": {"seconds": 0.1},
     "pause": {"at": 30_000, "seconds": 0.2},
-    "shorter-range": {"most": 200_000},
+    "shorter-range": {"limit": 200_000},
 }
-PASSING: dict[str, Case] = {
-    **dict.fromkeys(names("passing"), COMES),
+TRANSIENT: dict[str, Case] = {
+    **dict.fromkeys(names("transient"), SUCCEEDS),
     "stall-once": ends(stalls=True),
-    # What a page shows is not a hiccup: somebody has to look at it. Asked again, it comes.
+    # A page is not a transient fault: a person has to read it. The next fetch succeeds.
     "login-page-once": ends("html"),
 }
 FAULTS: dict[str, Case] = {
-    # Something else than the file, in order of transport.
+    # Other content than the file, with a correct transport.
     "login-page": ends("html"),
     "login-page-as-binary": ends("html"),
     "login-page-same-size": ends("html"),
     "login-page-same-size-as-binary": ends("html"),
     "json-error": ends("json"),
     "lfs-pointer": ends("lfs-pointer"),
-    "stub": ends("truncated", small=("oversized",)),  # "stub" where less than a hundredth is here: see the incident
+    "stub": ends("truncated", small=("oversized",)),  # "stub" if less than a hundredth is present: see the incident
     "empty": ends("stub"),
     "204": ends("refused-request"),
     "pickle": ends("pickle"),
@@ -101,7 +102,7 @@ FAULTS: dict[str, Case] = {
     "other-file": ends("wrong-hash"),
     "flip": ends("wrong-hash"),
     "flip-other-etag": ends("wrong-hash"),
-    # Refusals.
+    # Error statuses.
     "400": ends("refused-request"),
     "401": ends("needs-token"),
     "403": ends("forbidden"),
@@ -119,33 +120,33 @@ FAULTS: dict[str, Case] = {
     "404-repo": ends("not-found"),
     "404-revision": ends("not-found"),
     "404-entry": ends("not-found"),
-    # Answers to ranges that do not fit the question: asked for in one piece, they serve.
-    "range-answered-whole": COMES,
-    "range-answered-200": ends("truncated", small=()),  # of a small file the part is the whole
-    "range-wrong-start": COMES,
-    "range-other-part": COMES,
-    "range-lies": ends("malformed"),  # the header begins a byte too late
-    "range-wrong-last": COMES,
-    "range-wrong-total": ends("oversized", small=()),  # the last byte of a small file has a total that cannot be
-    "range-no-header": COMES,
-    "range-nonsense": COMES,
-    "range-other-unit": COMES,
-    "range-longer": COMES,
-    "range-longer-chunked": COMES,
-    "range-multipart": COMES,
-    "206-unasked": COMES,  # we always ask for a part
-    "206-unasked-part": COMES,
+    # Wrong responses to ranges: as one stream they work.
+    "range-answered-whole": SUCCEEDS,
+    "range-answered-200": ends("truncated", small=()),  # of a small file the part is the whole file
+    "range-wrong-start": SUCCEEDS,
+    "range-other-part": SUCCEEDS,
+    "range-lies": ends("malformed"),  # the header starts a byte too late
+    "range-wrong-last": SUCCEEDS,
+    "range-wrong-total": ends("oversized", small=()),  # the last byte of a small file has an impossible total
+    "range-no-header": SUCCEEDS,
+    "range-nonsense": SUCCEEDS,
+    "range-other-unit": SUCCEEDS,
+    "range-longer": SUCCEEDS,
+    "range-longer-chunked": SUCCEEDS,
+    "range-multipart": SUCCEEDS,
+    "206-unrequested": SUCCEEDS,  # the client always requests a part
+    "206-unrequested-part": SUCCEEDS,
     # A file that changes: an entity tag can change while the bytes stay.
-    "etag-changes": COMES,
-    "modified-changes": COMES,
-    "replaced": ends("malformed", small=()),  # asked for in one piece: the new file, and it is garbage
+    "etag-changes": SUCCEEDS,
+    "modified-changes": SUCCEEDS,
+    "replaced": ends("malformed", small=()),  # as one stream: the new file, which is garbage
     "replaced-longer": ends("oversized", small=()),
     "replaced-shorter": ends("truncated", small=()),
-    # Nothing tells but the hash; asked for once more, it is the new file from its first byte.
+    # Only the hash shows it; requested once more, it is the new file from its first byte.
     "replaced-no-etag": ends("malformed", "wrong-hash", small=()),
     "replaced-silently": ends("malformed", "wrong-hash", small=()),
     "gzip": ends("encoded"),
-    "gzip-only-said": ends("encoded"),
+    "gzip-header-only": ends("encoded"),
     # Broken connections.
     "cut": ends("cut-off"),
     "cut-reset": ends("cut-off"),
@@ -153,11 +154,11 @@ FAULTS: dict[str, Case] = {
     "stall-before-status": ends("stalled", stalls=True),
     "close-before-status": ends("cut-off"),
     "reset-before-status": ends("cut-off"),
-    "trickle": ends("stalled", stalls=True, rate=20),  # faster than any timeout of a socket
+    "trickle": ends("stalled", stalls=True, rate=20),  # faster than any socket timeout
     "trickle-head": ends("stalled", stalls=True, rate=20),
-    "refuse": ends("unreachable", "cut-off", connections=50),  # as the kernel has it
+    "refuse": ends("unreachable", "cut-off", connections=50),  # depends on the kernel
     # Broken lengths.
-    "length-missing": COMES,
+    "length-missing": SUCCEEDS,
     "length-low": ends("truncated"),
     "length-high": ends("oversized", small=("cut-off", "oversized")),
     "length-high-stall": ends("oversized", small=("stalled",), stalls=True),
@@ -166,12 +167,12 @@ FAULTS: dict[str, Case] = {
     "length-zero": ends("stub"),
     "length-huge": ends("bad-answer"),
     "length-twice": ends("bad-answer"),
-    "endless": ends("oversized", small=()),  # the part that was asked for is in it, and no more is read
+    "endless": ends("oversized", small=()),  # the requested part is in it, and no more is read
     "endless-chunked": ends("oversized", small=()),
     "bad-chunks": ends("cut-off"),
     "bad-chunks-negative": ends("cut-off"),
     "bad-chunks-huge": ends("oversized", "cut-off", small=()),  # one endless chunk
-    "chunks-unended": COMES,  # every byte is here, only the goodbye is not
+    "chunks-unended": SUCCEEDS,  # every byte arrived, only the last chunk is missing
     # Broken HTTP.
     "not-http": ends("not-http"),
     "no-status-line": ends("not-http"),
@@ -180,25 +181,25 @@ FAULTS: dict[str, Case] = {
     "status-http9": ends("not-http"),
     "huge-header": ends("not-http"),
     "thousands-of-headers": ends("not-http"),
-    # Redirects that lead nowhere good.
+    # Invalid redirects.
     "redirect-loop": ends("bad-redirect"),
     "redirect-endless": ends("bad-redirect"),
     "redirect-nowhere": ends("bad-redirect"),
     "redirect-empty": ends("bad-redirect"),
-    "redirect-downgrade": ends("bad-redirect"),  # from plain http it is a loop; from https see below
+    "redirect-downgrade": ends("bad-redirect"),  # with plain http it is a loop; for https see below
     "redirect-to-private": ends("private-address"),
     "redirect-to-metadata": ends("private-address"),
     "redirect-to-mapped": ends("private-address"),
     "redirect-to-decimal": ends("private-address"),
     "redirect-to-userinfo": ends("private-address"),
-    "redirect-to-ipv6-loopback": ends("unreachable"),  # it is this machine; nobody is at home
+    "redirect-to-ipv6-loopback": ends("unreachable"),  # it is this machine, and no server listens
     "redirect-to-dead-https": ends("unreachable"),
     "redirect-to-file": ends("insecure"),
     "redirect-to-ftp": ends("insecure"),
     "redirect-to-data": ends("insecure"),
 }
-ONCE: dict[str, dict[str, Any]] = {"refuse": {"connections": 1}}  # or the next source would be refused as well
-# Where one bad answer is followed by good ones, the same source gives the file in the same run.
+ONCE: dict[str, dict[str, Any]] = {"refuse": {"connections": 1}}  # or the next source would be refused, too
+# After one bad response followed by good ones, the same source delivers the file in the same run.
 RECOVERS = {
     "cut-off", "stalled", "unreachable", "rate-limited", "server-error", "wrong-hash", "bad-range", "changed",
 }  # fmt: skip
@@ -209,15 +210,15 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path / "models")
 
 
-def stocked(mirror: Mirror, data: bytes = SIX) -> Mirror:
+def add_files(mirror: Mirror, data: bytes = LARGE) -> Mirror:
     mirror.files |= {PATH: data, SECOND: data, **OTHERS}
     return mirror
 
 
-def act(mirror: Mirror, name: str, case: Case, data: bytes = SIX, **more: Any) -> None:
+def act(mirror: Mirror, name: str, case: Case, data: bytes = LARGE, **more: Any) -> None:
     params = case.params
     if name == "other-file":
-        params = {"path": "/other" if data is SIX else "/other-small"}
+        params = {"path": "/other" if data is LARGE else "/other-small"}
     mirror.behave(PATH, behaviour(name, **params | more))
 
 
@@ -226,27 +227,27 @@ def chosen(case: Case, retries: int = 1) -> Any:
 
 
 def test_the_tables_have_every_behaviour() -> None:
-    assert set(FAULTS) | set(PASSING) | set(names("odd")) == set(BEHAVIOURS)
-    assert set(PASSING) == set(names("passing"))
+    assert set(FAULTS) | set(TRANSIENT) | set(names("quirk")) == set(BEHAVIOURS)
+    assert set(TRANSIENT) == set(names("transient"))
     assert set(FAULTS) == set(names("fault"))
     assert sum(bool(case.whys) for case in FAULTS.values()) >= 45
 
 
-SIZES = [pytest.param(SIX, id="six-blocks"), pytest.param(SMALL, id="small")]
+SIZES = [pytest.param(LARGE, id="six-blocks"), pytest.param(SMALL, id="small")]
 
 
-# ── no false alarm ──
+# ── no false positives ──
 
 
 @pytest.mark.parametrize("data", SIZES)
-@pytest.mark.parametrize("name", names("odd"))
-def test_what_is_odd_and_legal_simply_works(mirror: Mirror, bench: Bench, name: str, data: bytes) -> None:
-    stocked(mirror, data).behave(PATH, behaviour(name, **ODD.get(name, {})))
-    outcome = bench.fetch(wanted(data, mirror.url(PATH)))
-    bench.fetched(outcome, data)
+@pytest.mark.parametrize("name", names("quirk"))
+def test_quirks_work_without_a_retry(mirror: Mirror, bench: Bench, name: str, data: bytes) -> None:
+    add_files(mirror, data).behave(PATH, behaviour(name, **QUIRK_PARAMETERS.get(name, {})))
+    outcome = bench.fetch(model_of(data, mirror.url(PATH)))
+    bench.assert_fetched(outcome, data)
     assert not bench.of("switched")
     assert not bench.of("quarantined")
-    assert name == "crowded" or not bench.of("retrying")
+    assert name == "connection-limit" or not bench.of("retrying")
     assert sockets_to(mirror.port) == 0
     assert outcome.received == len(data)
     before = bench.path(outcome.model).stat()
@@ -254,31 +255,31 @@ def test_what_is_odd_and_legal_simply_works(mirror: Mirror, bench: Bench, name: 
     assert bench.path(outcome.model).stat() == before
 
 
-# ── each fault ──
+# ── every fault ──
 
 
 @pytest.mark.parametrize("data", SIZES)
 @pytest.mark.parametrize("name", FAULTS)
 def test_alone(mirror: Mirror, bench: Bench, name: str, data: bytes) -> None:
     case = FAULTS[name]
-    act(stocked(mirror, data), name, case, data)
-    outcome = bench.fetch(wanted(data, mirror.url(PATH)), chosen(case, retries=0))
-    whys = case.whys if data is SIX or case.small is None else case.small
+    act(add_files(mirror, data), name, case, data)
+    outcome = bench.fetch(model_of(data, mirror.url(PATH)), chosen(case, retries=0))
+    whys = case.whys if data is LARGE or case.small is None else case.small
     if whys:
-        error = bench.failed(outcome, *whys)
+        error = bench.assert_failed(outcome, *whys)
         assert f"127.0.0.1:{mirror.port}: " in error.message
     else:
-        bench.fetched(outcome, data)
+        bench.assert_fetched(outcome, data)
     assert sockets_to(mirror.port) == 0
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_with_a_healthy_second_source(mirror: Mirror, bench: Bench, name: str) -> None:
     case = FAULTS[name]
-    act(stocked(mirror), name, case, SIX, **ONCE.get(name, {}))
+    act(add_files(mirror), name, case, LARGE, **ONCE.get(name, {}))
     second = mirror.url(SECOND, host="localhost")
-    outcome = bench.fetch(wanted(SIX, mirror.url(PATH), second), chosen(case))
-    bench.fetched(outcome, SIX)
+    outcome = bench.fetch(model_of(LARGE, mirror.url(PATH), second), chosen(case))
+    bench.assert_fetched(outcome, LARGE)
     if case.whys:
         [switched] = bench.of("switched")
         assert switched.source == outcome.source == f"localhost:{mirror.port}"
@@ -290,39 +291,39 @@ def test_with_a_healthy_second_source(mirror: Mirror, bench: Bench, name: str) -
 
 
 @pytest.mark.parametrize("name", [name for name in FAULTS if FAULTS[name].whys])
-def test_a_fault_that_passes(mirror: Mirror, bench: Bench, name: str) -> None:
+def test_transient_faults(mirror: Mirror, bench: Bench, name: str) -> None:
     case = FAULTS[name]
-    act(stocked(mirror), name, case, SIX, times=1, **ONCE.get(name, {}))
-    model = wanted(SIX, mirror.url(PATH))
+    act(add_files(mirror), name, case, LARGE, times=1, **ONCE.get(name, {}))
+    model = model_of(LARGE, mirror.url(PATH))
     outcome = bench.fetch(model, chosen(case, retries=2))
     if outcome.state == "failed":
         assert not RECOVERS & set(case.whys) or name.endswith("-for-ever")
-        bench.failed(outcome, *case.whys)
+        bench.assert_failed(outcome, *case.whys)
         outcome = bench.fetch(model)
-    bench.fetched(outcome, SIX)
+    bench.assert_fetched(outcome, LARGE)
 
 
 @pytest.mark.parametrize("data", SIZES)
-@pytest.mark.parametrize("name", PASSING)
-def test_what_passes_by_itself(mirror: Mirror, bench: Bench, name: str, data: bytes) -> None:
-    case = PASSING[name]
-    act(stocked(mirror, data), name, case, data)
-    model = wanted(data, mirror.url(PATH))
+@pytest.mark.parametrize("name", TRANSIENT)
+def test_a_fault_that_occurs_once(mirror: Mirror, bench: Bench, name: str, data: bytes) -> None:
+    case = TRANSIENT[name]
+    act(add_files(mirror, data), name, case, data)
+    model = model_of(data, mirror.url(PATH))
     outcome = bench.fetch(model, chosen(case, retries=2))
     if case.whys:
-        bench.failed(outcome, *case.whys)
+        bench.assert_failed(outcome, *case.whys)
         outcome = bench.fetch(model)
-    bench.fetched(outcome, data)
+    bench.assert_fetched(outcome, data)
 
 
 @pytest.mark.parametrize("name", ["429-for-ever", "503-for-ever", "404", "410", "403-gated", "login-page", "pickle"])
-def test_what_cannot_help_is_not_tried(mirror: Mirror, bench: Bench, name: str) -> None:
-    act(stocked(mirror), name, FAULTS[name])
-    bench.failed(bench.fetch(wanted(SIX, mirror.url(PATH))), *FAULTS[name].whys)
+def test_hopeless_retries_are_not_made(mirror: Mirror, bench: Bench, name: str) -> None:
+    act(add_files(mirror), name, FAULTS[name])
+    bench.assert_failed(bench.fetch(model_of(LARGE, mirror.url(PATH))), *FAULTS[name].whys)
     assert len(mirror.requests) == 1
 
 
-# ── faults in the middle ──
+# ── faults in the middle of a file ──
 
 
 MIDDLE = {
@@ -337,52 +338,54 @@ MIDDLE = {
 
 @pytest.mark.parametrize("name", MIDDLE)
 def test_in_the_middle_then_a_mirror(mirror: Mirror, bench: Bench, name: str) -> None:
-    """The first block is good; what comes later is not, and the mirror makes it right."""
+    """The first block is good; later ones are not, and the second source delivers them."""
     case = MIDDLE[name]
-    act(stocked(mirror), name, case, not_first=True)
-    model = wanted(SIX, mirror.url(PATH), mirror.url(SECOND, host="localhost"))
-    bench.fetched(bench.fetch(model, chosen(case)), SIX)
+    act(add_files(mirror), name, case, not_first=True)
+    model = model_of(LARGE, mirror.url(PATH), mirror.url(SECOND, host="localhost"))
+    bench.assert_fetched(bench.fetch(model, chosen(case)), LARGE)
 
 
 @pytest.mark.parametrize("name", MIDDLE)
 def test_in_the_middle_and_then_never_again(mirror: Mirror, bench: Bench, name: str) -> None:
     case = MIDDLE[name]
-    act(stocked(mirror), name, case, not_first=True, times=2)
-    model = wanted(SIX, mirror.url(PATH))
-    for _ in range(2):  # where it gives up at once, each run meets one of the two
+    act(add_files(mirror), name, case, not_first=True, times=2)
+    model = model_of(LARGE, mirror.url(PATH))
+    for _ in range(2):  # if it gives up at once, each run meets one of the two
         outcome = bench.fetch(model, chosen(case, retries=2))
         if outcome.state == "fetched":
             break
         assert not RECOVERS & set(case.whys)
     else:
         outcome = bench.fetch(model)
-    bench.fetched(outcome, SIX)
+    bench.assert_fetched(outcome, LARGE)
 
 
 def test_wrong_bytes_of_one_source_are_not_mixed_into_the_next(mirror: Mirror, bench: Bench) -> None:
-    """The primary gives flipped bytes and then dies; the mirror gives the rest, then everything."""
-    model = wanted(SIX, stocked(mirror).url(PATH), mirror.url(SECOND, host="localhost"))
+    """The first source delivers flipped bytes and then fails; the second delivers the rest, then everything."""
+    model = model_of(LARGE, add_files(mirror).url(PATH), mirror.url(SECOND, host="localhost"))
     mirror.behave(PATH, behaviour("flip", at=200_000), behaviour("404", after=3))
     outcome = bench.fetch(model, options(connections=1))
-    bench.fetched(outcome, SIX)
+    bench.assert_fetched(outcome, LARGE)
     served = sum(record.sent for record in mirror.requests if record.path == SECOND)
-    assert served <= 2 * len(SIX)  # what was missing, and once everything
+    assert served <= 2 * len(LARGE)  # the missing bytes, and once the whole file
 
 
 def test_an_unmeasured_part_is_watched_too(mirror: Mirror, bench: Bench) -> None:
-    stocked(mirror).behave(PATH, behaviour("no-ranges-chunked"), behaviour("trickle", rate=20))
-    bench.failed(bench.fetch(wanted(SIX, mirror.url(PATH), size=None), options(STALL, retries=0)), "stalled")
+    add_files(mirror).behave(PATH, behaviour("no-ranges-chunked"), behaviour("trickle", rate=20))
+    bench.assert_failed(bench.fetch(model_of(LARGE, mirror.url(PATH), size=None), options(STALL, retries=0)), "stalled")
 
 
-def test_interim_answers_without_end(mirror: Mirror, bench: Bench) -> None:
-    stocked(mirror).behave(PATH, behaviour("not-http", text="HTTP/1.1 103 Early Hints\r\n\r\n" * 20_000))
-    bench.failed(bench.fetch(wanted(SIX, mirror.url(PATH))), "not-http")
+def test_endless_interim_responses(mirror: Mirror, bench: Bench) -> None:
+    add_files(mirror).behave(PATH, behaviour("not-http", text="HTTP/1.1 103 Early Hints\r\n\r\n" * 20_000))
+    bench.assert_failed(bench.fetch(model_of(LARGE, mirror.url(PATH))), "not-http")
 
 
-def test_a_redirect_to_what_is_no_address(mirror: Mirror, bench: Bench) -> None:
+def test_a_redirect_to_an_invalid_url(mirror: Mirror, bench: Bench) -> None:
     for to in ("http://[::1/x", "https://[nonsense]/x", "https://host:port/x", "https://host:99999/", "//", "https://"):
-        stocked(mirror).behave(PATH, behaviour("redirect", to=to))
-        bench.failed(bench.fetch(wanted(SIX, mirror.url(PATH))), "bad-redirect", "insecure", "private-address")
+        add_files(mirror).behave(PATH, behaviour("redirect", to=to))
+        bench.assert_failed(
+            bench.fetch(model_of(LARGE, mirror.url(PATH))), "bad-redirect", "insecure", "private-address"
+        )
 
 
 @pytest.mark.parametrize(
@@ -404,14 +407,14 @@ def test_a_redirect_to_what_is_no_address(mirror: Mirror, bench: Bench) -> None:
         "FILE:///etc/passwd",
     ],
 )
-def test_a_redirect_leads_to_no_address_that_was_not_meant(mirror: Mirror, bench: Bench, to: str) -> None:
-    stocked(mirror).behave(PATH, behaviour("redirect", to=to.format(port=mirror.port)))
-    outcome = bench.fetch(wanted(SIX, mirror.url(PATH)))
-    bench.failed(outcome, "private-address", "insecure", "bad-redirect")
+def test_a_redirect_cannot_reach_private_addresses(mirror: Mirror, bench: Bench, to: str) -> None:
+    add_files(mirror).behave(PATH, behaviour("redirect", to=to.format(port=mirror.port)))
+    outcome = bench.fetch(model_of(LARGE, mirror.url(PATH)))
+    bench.assert_failed(outcome, "private-address", "insecure", "bad-redirect")
     assert len(mirror.requests) == 1
 
 
-# ── a size that nobody has locked ──
+# ── unknown sizes ──
 
 
 @pytest.mark.parametrize("data", SIZES)
@@ -419,8 +422,8 @@ def test_a_redirect_leads_to_no_address_that_was_not_meant(mirror: Mirror, bench
     "name", ["healthy", "no-ranges", "no-ranges-chunked", "http10", "chunked", "total-star", "hub"]
 )
 def test_an_unknown_size(mirror: Mirror, bench: Bench, name: str, data: bytes) -> None:
-    stocked(mirror, data).behave(PATH, behaviour(name))
-    bench.fetched(bench.fetch(wanted(data, mirror.url(PATH), size=None)), data)
+    add_files(mirror, data).behave(PATH, behaviour(name))
+    bench.assert_fetched(bench.fetch(model_of(data, mirror.url(PATH), size=None)), data)
 
 
 @pytest.mark.parametrize("lengths", ["", "no-ranges-chunked"])
@@ -428,33 +431,33 @@ def test_an_unknown_size(mirror: Mirror, bench: Bench, name: str, data: bytes) -
 def test_an_unknown_size_and_a_bad_first_source(
     mirror: Mirror, bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, lengths: str
 ) -> None:
-    """Whatever size the first one had: the second's is another."""
+    """Whatever size the first source reported, the second's is different."""
     monkeypatch.setattr(unknown_length, "MOST", 8 << 20)
-    stocked(mirror)
+    add_files(mirror)
     more = {"path": "/other"} if name == "other-file" else {}
     mirror.behave(PATH, *([behaviour(lengths)] if lengths else []), behaviour(name, **more))
-    model = wanted(SIX, mirror.url(PATH), mirror.url(SECOND), size=None)
-    bench.fetched(bench.fetch(model), SIX)
+    model = model_of(LARGE, mirror.url(PATH), mirror.url(SECOND), size=None)
+    bench.assert_fetched(bench.fetch(model), LARGE)
 
 
 def test_an_unknown_size_a_shorter_file_then_the_right_one(mirror: Mirror, bench: Bench) -> None:
-    stocked(mirror).files[PATH] = vae(3 * BLOCK)
-    bench.fetched(bench.fetch(wanted(SIX, mirror.url(PATH), mirror.url(SECOND), size=None)), SIX)
+    add_files(mirror).files[PATH] = vae(3 * BLOCK)
+    bench.assert_fetched(bench.fetch(model_of(LARGE, mirror.url(PATH), mirror.url(SECOND), size=None)), LARGE)
 
 
 def test_an_unknown_size_a_part_then_a_stream_then_parts(mirror: Mirror, bench: Bench) -> None:
-    stocked(mirror).files |= {"/third": SIX}
+    add_files(mirror).files |= {"/third": LARGE}
     mirror.behave(PATH, behaviour("404", not_first=True))
     mirror.behave(SECOND, behaviour("no-ranges-chunked"), behaviour("flip"))
-    model = wanted(SIX, mirror.url(PATH), mirror.url(SECOND), mirror.url("/third"), size=None)
-    bench.fetched(bench.fetch(model), SIX)
+    model = model_of(LARGE, mirror.url(PATH), mirror.url(SECOND), mirror.url("/third"), size=None)
+    bench.assert_fetched(bench.fetch(model), LARGE)
 
 
-# ── what other runs left ──
+# ── partial files of other runs ──
 
 
 def left_over(bench: Bench, model: Model, data: bytes, *blocks: int) -> None:
-    """Leave a partial file with these blocks of `data`, and a journal that says so."""
+    """Leave a partial file with these blocks of `data`, and a journal that marks them."""
     assert model.size is not None
     paths = (at(model.name, model.sha256) for at in (bench.folder.partial, bench.folder.journal))
     partial = Partial(*paths, sha256=model.sha256, size=model.size)
@@ -467,16 +470,16 @@ def left_over(bench: Bench, model: Model, data: bytes, *blocks: int) -> None:
 
 @pytest.mark.parametrize("blocks", [(0,), (3,), (0, 1, 2), (1, 5), (0, 1, 2, 3, 4, 5)], ids=str)
 @pytest.mark.parametrize("name", ["healthy", "no-ranges", "total-star"])
-def test_a_partial_file_of_right_bytes_is_gone_on_with(
+def test_a_partial_file_of_right_bytes_is_resumed(
     mirror: Mirror, bench: Bench, name: str, blocks: tuple[int, ...]
 ) -> None:
-    stocked(mirror).behave(PATH, behaviour(name))
-    model = wanted(SIX, mirror.url(PATH))
-    left_over(bench, model, SIX, *blocks)
-    bench.fetched(bench.fetch(model), SIX)
-    here = sum(min(BLOCK, len(SIX) - block * BLOCK) for block in blocks)
+    add_files(mirror).behave(PATH, behaviour(name))
+    model = model_of(LARGE, mirror.url(PATH))
+    left_over(bench, model, LARGE, *blocks)
+    bench.assert_fetched(bench.fetch(model), LARGE)
+    here = sum(min(BLOCK, len(LARGE) - block * BLOCK) for block in blocks)
     if name != "no-ranges":
-        assert sum(record.sent for record in mirror.requests) == len(SIX) - here
+        assert sum(record.sent for record in mirror.requests) == len(LARGE) - here
     if len(blocks) == 6:
         assert mirror.requests == []
 
@@ -484,36 +487,36 @@ def test_a_partial_file_of_right_bytes_is_gone_on_with(
 @pytest.mark.parametrize("blocks", [(0,), (3,), (0, 1, 2), (1, 5), (0, 1, 2, 3, 4, 5)], ids=str)
 @pytest.mark.parametrize("name", ["healthy", "no-ranges", "hub"])
 @pytest.mark.parametrize(
-    "bad", [OTHER, bytes(len(SIX)), b"<!DOCTYPE html>".ljust(len(SIX))], ids=["other", "0", "html"]
+    "bad", [OTHER, bytes(len(LARGE)), b"<!DOCTYPE html>".ljust(len(LARGE))], ids=["other", "0", "html"]
 )
-def test_a_partial_file_of_wrong_bytes_is_started_over_once(
+def test_a_partial_file_of_wrong_bytes_is_restarted_once(
     mirror: Mirror, bench: Bench, bad: bytes, name: str, blocks: tuple[int, ...]
 ) -> None:
-    stocked(mirror).behave(PATH, behaviour(name))
-    model = wanted(SIX, mirror.url(PATH))
+    add_files(mirror).behave(PATH, behaviour(name))
+    model = model_of(LARGE, mirror.url(PATH))
     left_over(bench, model, bad, *blocks)
-    bench.fetched(bench.fetch(model), SIX)
+    bench.assert_fetched(bench.fetch(model), LARGE)
     assert len(bench.of("retrying")) <= 1
-    assert sum(record.sent for record in mirror.requests) <= 2 * len(SIX)
+    assert sum(record.sent for record in mirror.requests) <= 2 * len(LARGE)
 
 
 def test_a_partial_file_that_is_bad_and_a_source_that_is_too(mirror: Mirror, bench: Bench) -> None:
-    """A bad source must not cost the good bytes that are here."""
-    stocked(mirror).behave(PATH, behaviour("login-page"))
-    model = wanted(SIX, mirror.url(PATH))
-    left_over(bench, model, SIX, 0, 1, 2)
-    bench.failed(bench.fetch(model), "html")
+    """A bad source must not cost the good bytes of the partial file."""
+    add_files(mirror).behave(PATH, behaviour("login-page"))
+    model = model_of(LARGE, mirror.url(PATH))
+    left_over(bench, model, LARGE, 0, 1, 2)
+    bench.assert_failed(bench.fetch(model), "html")
     mirror.reset()
-    bench.fetched(bench.fetch(model), SIX)
-    assert sum(record.sent for record in mirror.requests) == len(SIX) - 3 * BLOCK
+    bench.assert_fetched(bench.fetch(model), LARGE)
+    assert sum(record.sent for record in mirror.requests) == len(LARGE) - 3 * BLOCK
 
 
-def test_a_journal_without_sense(mirror: Mirror, bench: Bench) -> None:
-    model = wanted(SIX, stocked(mirror).url(PATH))
+def test_an_invalid_journal(mirror: Mirror, bench: Bench) -> None:
+    model = model_of(LARGE, add_files(mirror).url(PATH))
     for text in (b"", b"garbage", b"\1" * 5000, b"{}"):
         left_over(bench, model, OTHER, 0, 1)
         bench.folder.journal(model.name, model.sha256).write_bytes(text)
-        bench.fetched(bench.fetch(model), SIX)
+        bench.assert_fetched(bench.fetch(model), LARGE)
         bench.path(model).unlink()
 
 
@@ -521,18 +524,18 @@ def test_a_journal_without_sense(mirror: Mirror, bench: Bench) -> None:
 
 
 def missing_of(bench: Bench, model: Model) -> int:
-    """Give how many bytes the journal says are missing."""
+    """Return how many bytes the journal marks as missing."""
     flags = bench.folder.journal(model.name, model.sha256).read_bytes()[4096:]
     assert len(flags) == 6
-    return sum(min(BLOCK, len(SIX) - at * BLOCK) for at, flag in enumerate(flags) if not flag)
+    return sum(min(BLOCK, len(LARGE) - at * BLOCK) for at, flag in enumerate(flags) if not flag)
 
 
 @pytest.mark.parametrize("name", ["slow", "no-ranges"])
-def test_stopped_and_gone_on_with(mirror: Mirror, bench: Bench, name: str) -> None:
+def test_stopped_and_resumed(mirror: Mirror, bench: Bench, name: str) -> None:
     stop = threading.Event()
     rules = [behaviour("slow", rate=BLOCK * 2)] + ([behaviour("no-ranges")] if name == "no-ranges" else [])
-    stocked(mirror).behave(PATH, *rules)
-    model = wanted(SIX, mirror.url(PATH))
+    add_files(mirror).behave(PATH, *rules)
+    model = model_of(LARGE, mirror.url(PATH))
     watcher = Watching(bench, lambda event: stop.set() if event.done >= 2 * BLOCK else None)
     with pytest.raises(Stopped):
         watcher.fetch(model, options(connections=1), stop=stop)
@@ -541,12 +544,12 @@ def test_stopped_and_gone_on_with(mirror: Mirror, bench: Bench, name: str) -> No
     missing = missing_of(bench, model)
     assert missing <= 4 * BLOCK
     mirror.reset()
-    bench.fetched(bench.fetch(model), SIX)
+    bench.assert_fetched(bench.fetch(model), LARGE)
     assert sum(record.sent for record in mirror.requests) == missing
 
 
 class Watching(Bench):
-    """A bench that does something at every event."""
+    """A bench that acts on every event."""
 
     def __init__(self, bench: Bench, then: Callable[[Event], None]) -> None:
         super().__init__(bench.folder.root)
@@ -564,58 +567,58 @@ class _Heard(list["Event"]):
 
 
 @pytest.mark.parametrize("name", ["404", "cut", "reset-before-status", "503-for-ever", "gzip"])
-def test_a_run_that_failed_in_the_middle_is_gone_on_with(mirror: Mirror, bench: Bench, name: str) -> None:
-    stocked(mirror).behave(PATH, behaviour(name, after=3))
-    model = wanted(SIX, mirror.url(PATH))
-    bench.failed(bench.fetch(model, options(connections=1)), *FAULTS[name].whys)
+def test_a_run_that_failed_in_the_middle_is_resumed(mirror: Mirror, bench: Bench, name: str) -> None:
+    add_files(mirror).behave(PATH, behaviour(name, after=3))
+    model = model_of(LARGE, mirror.url(PATH))
+    bench.assert_failed(bench.fetch(model, options(connections=1)), *FAULTS[name].whys)
     missing = missing_of(bench, model)
     assert 0 < missing <= 3 * BLOCK + BLOCK
     mirror.reset()
-    bench.fetched(bench.fetch(model), SIX)
+    bench.assert_fetched(bench.fetch(model), LARGE)
     assert sum(record.sent for record in mirror.requests) == missing
 
 
-def test_a_fetch_that_is_done_is_never_touched_again(mirror: Mirror, bench: Bench) -> None:
-    model = wanted(SIX, stocked(mirror).url(PATH))
-    bench.fetched(bench.fetch(model), SIX)
+def test_a_finished_fetch_is_never_touched_again(mirror: Mirror, bench: Bench) -> None:
+    model = model_of(LARGE, add_files(mirror).url(PATH))
+    bench.assert_fetched(bench.fetch(model), LARGE)
     before = bench.path(model).stat()
     mirror.behave("*", "404")
     mirror.clear_log()
     assert bench.fetch(model).state == "there"
-    receipts.forget(bench.folder, model.name)  # then it is hashed, and still not touched
+    receipts.delete(bench.folder, model.name)  # then it is hashed, and still not fetched
     assert bench.fetch(model).state == "there"
-    assert receipts.holds(bench.folder, model.name, model.sha256)
+    assert receipts.is_valid(bench.folder, model.name, model.sha256)
     after = bench.path(model).stat()
     assert (after.st_ino, after.st_mtime_ns, after.st_size) == (before.st_ino, before.st_mtime_ns, before.st_size)
     assert mirror.requests == []
 
 
 def test_an_address_that_expires_in_mid_fetch_is_resolved_again(mirror: Mirror, bench: Bench) -> None:
-    stocked(mirror).behave(PATH, behaviour("expiring", uses=2))
-    bench.fetched(bench.fetch(wanted(SIX, mirror.url(PATH))), SIX)
-    asked = [record for record in mirror.requests if record.path == PATH]
-    assert len(asked) >= 3
+    add_files(mirror).behave(PATH, behaviour("expiring", uses=2))
+    bench.assert_fetched(bench.fetch(model_of(LARGE, mirror.url(PATH))), LARGE)
+    requests = [record for record in mirror.requests if record.path == PATH]
+    assert len(requests) >= 3
     assert any(record.status == 403 for record in mirror.requests)
     assert not bench.of("retrying")
 
 
-# ── who may see a token ──
+# ── who receives a token ──
 
 
 TOKENS = {"HF_TOKEN": "hf_veryverysecret", "CIVITAI_TOKEN": "civ_veryverysecret"}
 
 
 def never_told(bench: Bench, outcome: Any) -> None:
-    """No token in any event, message or file."""
-    said = repr(bench.events) + repr(outcome) + str(outcome.error)
-    said += "".join(str(path) for path in bench.folder.root.rglob("*"))
-    said += "".join(p.read_text() for p in bench.folder.state.rglob("*") if p.is_file() and p.stat().st_size < 1 << 16)
-    assert "veryverysecret" not in said
-    assert "Bearer" not in said
+    """Check that no event, message or file contains the token."""
+    text = repr(bench.events) + repr(outcome) + str(outcome.error)
+    text += "".join(str(path) for path in bench.folder.root.rglob("*"))
+    text += "".join(p.read_text() for p in bench.folder.state.rglob("*") if p.is_file() and p.stat().st_size < 1 << 16)
+    assert "veryverysecret" not in text
+    assert "Bearer" not in text
 
 
 def authorizations(mirror: Mirror) -> dict[str, set[str]]:
-    """Give what came with requests for each kind of path, by the host that was asked."""
+    """Return the authorizations of requests for each kind of path, by host."""
     found: dict[str, set[str]] = {}
     for record in mirror.requests:
         found.setdefault(record.headers["host"], set()).add(record.headers.get("authorization", ""))
@@ -623,18 +626,18 @@ def authorizations(mirror: Mirror) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("name", ["healthy", "401", "403", "redirect-elsewhere", "expiring", "login-page", "cut"])
-def test_a_token_goes_to_nobody_it_does_not_belong_to(mirror: Mirror, bench: Bench, name: str) -> None:
-    stocked(mirror).behave(PATH, behaviour(name))
-    never_told(bench, bench.fetch(wanted(SIX, mirror.url(PATH)), env=TOKENS))
+def test_a_token_is_only_sent_to_its_own_host(mirror: Mirror, bench: Bench, name: str) -> None:
+    add_files(mirror).behave(PATH, behaviour(name))
+    never_told(bench, bench.fetch(model_of(LARGE, mirror.url(PATH)), env=TOKENS))
     assert all(seen == {""} for seen in authorizations(mirror).values())
 
 
 @pytest.mark.parametrize("name", ["redirect-elsewhere", "redirect-elsewhere-307", "expiring", "hub"])
 def test_a_token_is_dropped_on_the_way_to_another_host(mirror: Mirror, bench: Bench, name: str) -> None:
-    stocked(mirror).behave(PATH, behaviour(name))
-    model = wanted(SIX, f"https://huggingface.co{PATH}")
+    add_files(mirror).behave(PATH, behaviour(name))
+    model = model_of(LARGE, f"https://huggingface.co{PATH}")
     outcome = bench.fetch(model, env=TOKENS | {"HF_ENDPOINT": mirror.url("")})
-    bench.fetched(outcome, SIX)
+    bench.assert_fetched(outcome, LARGE)
     assert outcome.source == "huggingface.co"
     never_told(bench, outcome)
     assert authorizations(mirror) == {
@@ -644,87 +647,87 @@ def test_a_token_is_dropped_on_the_way_to_another_host(mirror: Mirror, bench: Be
 
 
 def test_a_token_is_dropped_on_the_way_to_another_port(mirror: Mirror, bench: Bench) -> None:
-    with Mirror({PATH: SIX}) as other:
-        stocked(mirror).behave(PATH, behaviour("redirect", to=other.url(PATH)))
-        model = wanted(SIX, f"https://huggingface.co{PATH}")
-        bench.fetched(bench.fetch(model, env=TOKENS | {"HF_ENDPOINT": mirror.url("")}), SIX)
+    with Mirror({PATH: LARGE}) as other:
+        add_files(mirror).behave(PATH, behaviour("redirect", to=other.url(PATH)))
+        model = model_of(LARGE, f"https://huggingface.co{PATH}")
+        bench.assert_fetched(bench.fetch(model, env=TOKENS | {"HF_ENDPOINT": mirror.url("")}), LARGE)
         assert authorizations(other) == {f"127.0.0.1:{other.port}": {""}}
 
 
 def test_a_token_stays_on_the_way_to_the_same_origin(mirror: Mirror, bench: Bench) -> None:
-    stocked(mirror).behave(PATH, behaviour("redirect-chain"))
-    model = wanted(SIX, f"https://huggingface.co{PATH}")
-    bench.fetched(bench.fetch(model, env=TOKENS | {"HF_ENDPOINT": mirror.url("")}), SIX)
+    add_files(mirror).behave(PATH, behaviour("redirect-chain"))
+    model = model_of(LARGE, f"https://huggingface.co{PATH}")
+    bench.assert_fetched(bench.fetch(model, env=TOKENS | {"HF_ENDPOINT": mirror.url("")}), LARGE)
     assert authorizations(mirror) == {f"127.0.0.1:{mirror.port}": {f"Bearer {TOKENS['HF_TOKEN']}"}}
 
 
 # ── Hugging Face ──
 
 
-def hugging(mirror: Mirror, bench: Bench, token: str = "", data: bytes = SIX, **front: Any) -> Any:
-    """Fetch from a front like Hugging Face's."""
+def hugging(mirror: Mirror, bench: Bench, token: str = "", data: bytes = LARGE, **front: Any) -> Any:
+    """Fetch from a mirror like Hugging Face."""
     mirror.hub("acme/models", {"vae.safetensors": data}, **front)
     env = {"HF_ENDPOINT": mirror.url("")} | ({"HF_TOKEN": token} if token else {})
-    return bench.fetch(wanted(SIX, f"https://huggingface.co{PATH}"), env=env)
+    return bench.fetch(model_of(LARGE, f"https://huggingface.co{PATH}"), env=env)
 
 
 def test_a_gated_file(mirror: Mirror, bench: Bench) -> None:
-    error = bench.failed(hugging(mirror, bench, gated=True), "gated", "needs-token")
+    error = bench.assert_failed(hugging(mirror, bench, gated=True), "gated", "needs-token")
     assert f"accept the licence at {mirror.url('/acme/models')}, then set HF_TOKEN" in error.next_step
-    error = bench.failed(hugging(mirror, bench, "no-licence", gated=True), "gated")
+    error = bench.assert_failed(hugging(mirror, bench, "no-licence", gated=True), "gated")
     assert error.next_step == f"accept the licence at {mirror.url('/acme/models')}"
-    bench.failed(hugging(mirror, bench, "bad", gated=True), "gated", "bad-token")
+    bench.assert_failed(hugging(mirror, bench, "bad", gated=True), "gated", "bad-token")
     outcome = hugging(mirror, bench, "good", gated=True)
-    bench.fetched(outcome, SIX)
+    bench.assert_fetched(outcome, LARGE)
 
 
 def test_a_token_that_is_not_accepted(mirror: Mirror, bench: Bench) -> None:
-    stocked(mirror).behave(PATH, "401")
-    model = wanted(SIX, f"https://huggingface.co{PATH}")
+    add_files(mirror).behave(PATH, "401")
+    model = model_of(LARGE, f"https://huggingface.co{PATH}")
     outcome = bench.fetch(model, env=TOKENS | {"HF_ENDPOINT": mirror.url("")})
-    error = bench.failed(outcome, "bad-token")
+    error = bench.assert_failed(outcome, "bad-token")
     assert "HF_TOKEN" in error.message
     never_told(bench, outcome)
 
 
 def test_a_login_for_which_there_is_no_token(mirror: Mirror, bench: Bench) -> None:
-    stocked(mirror).behave(SECOND, "401")
-    error = bench.failed(bench.fetch(wanted(SIX, mirror.url(SECOND)), env=TOKENS), "needs-token")
+    add_files(mirror).behave(SECOND, "401")
+    error = bench.assert_failed(bench.fetch(model_of(LARGE, mirror.url(SECOND)), env=TOKENS), "needs-token")
     assert "another source" in error.next_step
 
 
 @pytest.mark.parametrize("lfs", [True, False])
-def test_it_comes_from_a_front_like_hugging_faces(mirror: Mirror, bench: Bench, *, lfs: bool) -> None:
-    bench.fetched(hugging(mirror, bench, lfs=lfs), SIX)
+def test_it_is_fetched_from_a_mirror_like_hugging_face(mirror: Mirror, bench: Bench, *, lfs: bool) -> None:
+    bench.assert_fetched(hugging(mirror, bench, lfs=lfs), LARGE)
 
 
 @pytest.mark.parametrize("limits", [{"uses": 2}, {"seconds": 0.05}])
 def test_its_addresses_expire(mirror: Mirror, bench: Bench, limits: dict[str, Any]) -> None:
-    """After 50 ms an address is old; every new one is good for a while, so it comes in the end."""
+    """Each URL expires after 50 ms; every new one works for a while, so the fetch finishes."""
     mirror.behave("/cdn/*", behaviour("late", seconds=0.02))
-    bench.fetched(hugging(mirror, bench, **limits), SIX)
+    bench.assert_fetched(hugging(mirror, bench, **limits), LARGE)
 
 
 def test_another_file_is_known_by_its_announced_hash_before_its_body(mirror: Mirror, bench: Bench) -> None:
-    error = bench.failed(hugging(mirror, bench, data=OTHER), "wrong-hash")
+    error = bench.assert_failed(hugging(mirror, bench, data=OTHER), "wrong-hash")
     assert hashlib.sha256(OTHER).hexdigest() in error.message
     assert sum(record.sent for record in mirror.requests) <= BLOCK
 
 
-def test_an_announced_hash_that_lies(mirror: Mirror, bench: Bench) -> None:
-    bench.failed(hugging(mirror, bench, linked={"X-Linked-ETag": f'"{"0" * 64}"'}), "wrong-hash")
+def test_a_wrong_announced_hash(mirror: Mirror, bench: Bench) -> None:
+    bench.assert_failed(hugging(mirror, bench, linked={"X-Linked-ETag": f'"{"0" * 64}"'}), "wrong-hash")
 
 
-@pytest.mark.parametrize("said", ["", '"short"', '"' + "g" * 64 + '"', '"' + "0" * 63 + '"'])
-def test_an_announced_hash_that_is_none(mirror: Mirror, bench: Bench, said: str) -> None:
-    bench.fetched(hugging(mirror, bench, linked={"X-Linked-ETag": said}), SIX)
+@pytest.mark.parametrize("text", ["", '"short"', '"' + "g" * 64 + '"', '"' + "0" * 63 + '"'])
+def test_an_invalid_announced_hash(mirror: Mirror, bench: Bench, text: str) -> None:
+    bench.assert_fetched(hugging(mirror, bench, linked={"X-Linked-ETag": text}), LARGE)
 
 
-def test_an_endpoint_that_is_no_address(bench: Bench) -> None:
+def test_an_endpoint_that_is_no_url(bench: Bench) -> None:
     for endpoint in ("http://[::1", "http://127.0.0.1:port", "ftp://127.0.0.1", "nonsense", "http://10.0.0.1"):
-        model = wanted(SIX, f"https://huggingface.co{PATH}")
+        model = model_of(LARGE, f"https://huggingface.co{PATH}")
         outcome = bench.fetch(model, env=TOKENS | {"HF_ENDPOINT": endpoint})
-        bench.failed(outcome, "insecure")
+        bench.assert_failed(outcome, "insecure")
         never_told(bench, outcome)
 
 
@@ -744,7 +747,7 @@ SDXL = {
 
 @pytest.fixture(scope="module")
 def juggernaut(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a checkpoint of which 710 KB are less than a hundredth."""
+    """Return a checkpoint of which 710 KB are less than a hundredth."""
     path = tmp_path_factory.mktemp("incident") / "juggernaut"
     with path.open("wb") as file:
         file.write(safetensors(SDXL, 80_000_000, data=False))
@@ -754,7 +757,7 @@ def juggernaut(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("bad", ["garbage", "header", "page", "zeros"])
 def test_the_incident(mirror: Mirror, bench: Bench, juggernaut: Path, bad: str) -> None:
-    """A 710 KB stub is in place already: it is found at every level, put aside, fetched again, and right at the end."""
+    """A 710 KB stub is in place: every level finds it, it is quarantined and fetched again, and right in the end."""
     mirror.files[PATH] = juggernaut
     with juggernaut.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -764,7 +767,7 @@ def test_the_incident(mirror: Mirror, bench: Bench, juggernaut: Path, bad: str) 
         "garbage": bytes(range(7, 249, 11)) * (STUB // 22), "header": start, "page": b"<html>".ljust(STUB),
         "zeros": bytes(STUB),
     }[bad]  # fmt: skip
-    model = wanted(b"", mirror.url(PATH), name=JUGGERNAUT, kind="checkpoint", sha256=digest, size=80_000_000)
+    model = model_of(b"", mirror.url(PATH), name=JUGGERNAUT, kind="checkpoint", sha256=digest, size=80_000_000)
     path = bench.path(model)
     path.parent.mkdir(parents=True)
     path.write_bytes(stub)
@@ -773,7 +776,7 @@ def test_the_incident(mirror: Mirror, bench: Bench, juggernaut: Path, bad: str) 
         verdict = check(model, bench.folder, level)
         assert verdict.bad, level
         assert verdict.status == ("html" if bad == "page" else "stub")
-    # A receipt that somebody wrote for other bytes makes it no better.
+    # A receipt written for other bytes does not make it valid.
     receipt = bench.folder.receipt(model.name)
     receipt.parent.mkdir(parents=True, exist_ok=True)
     receipt.write_text(json.dumps({"format": 1, "sha256": digest, "size": 80_000_000}))
@@ -784,15 +787,15 @@ def test_the_incident(mirror: Mirror, bench: Bench, juggernaut: Path, bad: str) 
     [kept] = bench.folder.quarantine.iterdir()
     assert kept.read_bytes() == stub
     assert check(model, bench.folder, "full").ok
-    assert receipts.holds(bench.folder, model.name, digest)
+    assert receipts.is_valid(bench.folder, model.name, digest)
 
 
 def test_the_incident_and_no_source(mirror: Mirror, bench: Bench) -> None:
-    """Better nothing than a stub."""
-    model = wanted(SIX, mirror.url(PATH))
+    """No file is better than a stub."""
+    model = model_of(LARGE, mirror.url(PATH))
     bench.path(model).parent.mkdir(parents=True)
-    bench.path(model).write_bytes(SIX[: len(SIX) // 2])
-    bench.failed(bench.fetch(model), "not-found")
+    bench.path(model).write_bytes(LARGE[: len(LARGE) // 2])
+    bench.assert_failed(bench.fetch(model), "not-found")
     assert len(list(bench.folder.quarantine.iterdir())) == 1
 
 
@@ -804,9 +807,9 @@ def test_a_vae_of_the_wrong_channels_is_refused_before_its_body(mirror: Mirror, 
         file.write(head)
         file.truncate(167_000_000)
     mirror.files[PATH] = path
-    model = wanted(b"", mirror.url(PATH), sha256="0" * 64, size=167_000_000)
+    model = model_of(b"", mirror.url(PATH), sha256="0" * 64, size=167_000_000)
     assert model.name == "vae/sdxl_vae_fp16.safetensors"
-    error = bench.failed(bench.fetch(model), "wrong-family")
+    error = bench.assert_failed(bench.fetch(model), "wrong-family")
     assert "4 latent channels" in error.message
     assert "16" in error.message
     assert len(mirror.requests) <= 2
@@ -814,20 +817,20 @@ def test_a_vae_of_the_wrong_channels_is_refused_before_its_body(mirror: Mirror, 
     assert bench.leftovers() == []
 
 
-# ── files of other kinds and sizes ──
+# ── other kinds and sizes of files ──
 
 
 @pytest.mark.parametrize("size", [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
 @pytest.mark.parametrize("name", ["healthy", "no-ranges", "no-ranges-chunked", "http10", "total-star", "flip"])
 def test_sizes(mirror: Mirror, bench: Bench, size: int, name: str) -> None:
-    data = b"\x80" + os.urandom(size - 1)  # a pickle; some others begin as a server's message does
+    data = b"\x80" + os.urandom(size - 1)  # a pickle; some others start like an error message of a server
     mirror.files[PATH] = data
     mirror.behave(PATH, name)
     outcome = bench.fetch(pickled(data, mirror.url(PATH)))
     if name == "flip":
-        bench.failed(outcome, "wrong-hash")
+        bench.assert_failed(outcome, "wrong-hash")
     else:
-        bench.fetched(outcome, data)
+        bench.assert_fetched(outcome, data)
 
 
 def test_several_at_once_and_one_that_fails(mirror: Mirror, bench: Bench) -> None:
@@ -837,7 +840,7 @@ def test_several_at_once_and_one_that_fails(mirror: Mirror, bench: Bench) -> Non
     for number in range(5):
         data = vae(BLOCK + 1000 * number, seed=number)
         mirror.files[f"/{number}"] = data
-        models.append(wanted(data, mirror.url(f"/{number}"), name=f"vae/{number}.safetensors"))
+        models.append(model_of(data, mirror.url(f"/{number}"), name=f"vae/{number}.safetensors"))
     mirror.behave("/2", "404")
     found = fetch(models, bench.folder, env={}, on_event=bench.events.append, options=options())
     assert [outcome.state for outcome in found] == ["fetched", "fetched", "failed", "fetched", "fetched"]
@@ -846,9 +849,11 @@ def test_several_at_once_and_one_that_fails(mirror: Mirror, bench: Bench) -> Non
 
 
 def test_no_source_at_all_names_each(mirror: Mirror, bench: Bench) -> None:
-    stocked(mirror).behave(PATH, "503")
+    add_files(mirror).behave(PATH, "503")
     mirror.behave(SECOND, "401-gated")
-    error = bench.failed(bench.fetch(wanted(SIX, mirror.url(PATH), mirror.url(SECOND, host="localhost"))), "gated")
+    error = bench.assert_failed(
+        bench.fetch(model_of(LARGE, mirror.url(PATH), mirror.url(SECOND, host="localhost"))), "gated"
+    )
     assert "none of 2 sources" in error.message
     assert "HTTP 503" in error.message
     assert "HTTP 401" in error.message
@@ -856,14 +861,16 @@ def test_no_source_at_all_names_each(mirror: Mirror, bench: Bench) -> None:
 
 
 def test_wrong_bytes_everywhere_are_an_error_of_content(mirror: Mirror, bench: Bench) -> None:
-    stocked(mirror).behave("*", "flip")
-    error = bench.failed(bench.fetch(wanted(SIX, mirror.url(PATH), mirror.url(SECOND, host="localhost"))), "wrong-hash")
+    add_files(mirror).behave("*", "flip")
+    error = bench.assert_failed(
+        bench.fetch(model_of(LARGE, mirror.url(PATH), mirror.url(SECOND, host="localhost"))), "wrong-hash"
+    )
     assert isinstance(error, ContentError)
 
 
-def test_this_machine_cannot_take_it(mirror: Mirror, bench: Bench) -> None:
-    """A file where a folder should be: no other source would help, so none is asked."""
-    model = wanted(SIX, stocked(mirror).url(PATH), mirror.url(SECOND))
+def test_local_errors_stop_the_fetch(mirror: Mirror, bench: Bench) -> None:
+    """A file at a folder's path: no other source would help, so none is requested."""
+    model = model_of(LARGE, add_files(mirror).url(PATH), mirror.url(SECOND))
     bench.folder.root.mkdir()
     (bench.folder.root / "vae").write_bytes(b"")
     outcome = bench.fetch(model)
@@ -877,7 +884,7 @@ def test_this_machine_cannot_take_it(mirror: Mirror, bench: Bench) -> None:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a certificate authority, and a certificate for this machine."""
+    """Create a certificate authority, and a certificate for this machine."""
     folder = tmp_path_factory.mktemp("tls")
     (folder / "san").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
@@ -894,17 +901,17 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def over_tls(authority: Path) -> Mirror:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority / "cert.pem", authority / "key.pem")
-    return Mirror({PATH: SIX, SECOND: SIX}, tls=context)
+    return Mirror({PATH: LARGE, SECOND: LARGE}, tls=context)
 
 
-def test_a_company_s_own_certificates(authority: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_private_certificate_authority(authority: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     with over_tls(authority) as mirror:
-        model = wanted(SIX, mirror.url(PATH))
+        model = model_of(LARGE, mirror.url(PATH))
         monkeypatch.setenv("SSL_CERT_FILE", str(authority / "cert.pem"))
-        error = bench.failed(bench.fetch(model), "tls")
+        error = bench.assert_failed(bench.fetch(model), "tls")
         assert isinstance(error, SourceError)
         monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
-        bench.fetched(bench.fetch(model), SIX)
+        bench.assert_fetched(bench.fetch(model), LARGE)
         assert sockets_to(mirror.port) == 0
 
 
@@ -916,20 +923,20 @@ def test_over_tls(authority: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
     with over_tls(authority) as mirror:
         mirror.behave(PATH, name)
         chosen = options(1 if name == "stall-once" else 10)
-        bench.fetched(bench.fetch(wanted(SIX, mirror.url(PATH)), chosen), SIX)
+        bench.assert_fetched(bench.fetch(model_of(LARGE, mirror.url(PATH)), chosen), LARGE)
 
 
 def test_from_https_nothing_leads_to_http(authority: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
     with over_tls(authority) as mirror:
         mirror.behave(PATH, "redirect-downgrade")
-        bench.failed(bench.fetch(wanted(SIX, mirror.url(PATH))), "insecure")
+        bench.assert_failed(bench.fetch(model_of(LARGE, mirror.url(PATH))), "insecure")
 
 
-def test_what_is_no_tls(mirror: Mirror, bench: Bench) -> None:
-    plain = stocked(mirror).url(PATH).replace("http://", "https://")
+def test_a_server_without_tls(mirror: Mirror, bench: Bench) -> None:
+    plain = add_files(mirror).url(PATH).replace("http://", "https://")
     chosen = replace(options(retries=0), connect=0.5)
-    bench.failed(bench.fetch(wanted(SIX, plain), chosen), "tls", "unreachable")
+    bench.assert_failed(bench.fetch(model_of(LARGE, plain), chosen), "tls", "unreachable")
 
 
 def test_the_folder_of_a_bench_is_a_models_folder(bench: Bench) -> None:
@@ -937,10 +944,8 @@ def test_the_folder_of_a_bench_is_a_models_folder(bench: Bench) -> None:
     assert bench.folder.path(NAME).name == "sdxl_vae_fp16.safetensors"
 
 
-def test_no_model_of_a_lower_tier_is_asked_for_before_the_required_ones_have_come(
-    mirror: Mirror, tmp_path: Path
-) -> None:
-    """And within a tier the smallest come first: what Krita waits for gets the whole line."""
+def test_required_models_are_fetched_before_lower_tiers(mirror: Mirror, tmp_path: Path) -> None:
+    """Within a tier the smallest come first: they get the full bandwidth, so that Krita waits less."""
     sizes = {"optional": (1, 2), "recommended": (1,), "required": (3, 2, 4)}
     models = []
     for tier, blocks in sizes.items():
@@ -948,7 +953,7 @@ def test_no_model_of_a_lower_tier_is_asked_for_before_the_required_ones_have_com
             name = f"/{tier}-{count}.safetensors"
             data = vae(count * BLOCK, seed=count)
             mirror.files[name] = data
-            models.append(wanted(data, mirror.url(name), name=f"vae{name}", tier=tier))
+            models.append(model_of(data, mirror.url(name), name=f"vae{name}", tier=tier))
     mirror.behave("*", behaviour("slow", rate=20_000_000))
     events: list[Event] = []
     outcomes = fetch(models, Folder.at(tmp_path), env={}, options=replace(options(), files=2), on_event=events.append)

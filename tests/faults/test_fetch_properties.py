@@ -1,6 +1,6 @@
-"""Servers that nobody thought of: whatever one does, a fetch ends, with the right bytes or with a documented error.
+"""Property tests with arbitrary servers: every fetch ends, with the right bytes or with a documented error.
 
-By default a modest number of examples; GESSO_EXAMPLES=50 in the environment makes it 50 times as many, for a night.
+By default with few examples; GESSO_EXAMPLES=50 in the environment runs 50 times as many, for a night.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mirror import Mirror, behaviour
 
-from gesso.models.download.journal import BLOCK
+from gesso.models.net.limits import BLOCK
 
-from .fetching import NAME, Bench, options, pickled, sockets_to, vae, wanted
+from .fetching import NAME, Bench, model_of, options, pickled, sockets_to, vae
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,12 +38,12 @@ _ORDINARY: dict[str, Any] = {
 
 
 def examples(number: int) -> settings:
-    phases = list(Phase) if TIMES > 1 else [Phase.explicit, Phase.generate]  # to make it short takes long
+    phases = list(Phase) if TIMES > 1 else [Phase.explicit, Phase.generate]  # shrinking takes long
     return settings(max_examples=number * TIMES, phases=phases, **_ORDINARY)
 
 
 def ends_well(model: Model, data: bytes, ports: Sequence[int], chosen: Any, times: int = 1) -> list[str]:
-    """Fetch `times` times into one folder, each within bounds; the bench looks at the invariants. Gives the states."""
+    """Fetch `times` times into one folder, each within bounds; the bench checks the invariants. Return the states."""
     states: list[str] = []
     raised: list[BaseException] = []
 
@@ -55,7 +55,7 @@ def ends_well(model: Model, data: bytes, ports: Sequence[int], chosen: Any, time
                     outcome = bench.fetch(model, chosen)
                     states.append(outcome.state)
                     if outcome.state == "fetched":
-                        bench.fetched(outcome, data)
+                        bench.assert_fetched(outcome, data)
         except BaseException as error:  # noqa: BLE001 - it is raised in the test's own thread
             raised.append(error)
 
@@ -78,14 +78,14 @@ OFFSETS = st.floats(0, 0.99) | st.integers(0, 7 * BLOCK)
 STATUSES = ["400", "401", "403", "404", "410", "416", "429", "500", "503", "429-once-seconds", "401-gated", "404-entry"]
 WORKING = [
     "healthy", "no-ranges", "no-ranges-chunked", "chunked", "weak-etag", "no-etag", "http10", "close", "total-star",
-    "redirect", "redirect-elsewhere", "expiring", "early-hints", "folded-headers", "redirect-chain", "crowded",
+    "redirect", "redirect-elsewhere", "expiring", "early-hints", "folded-headers", "redirect-chain", "connection-limit",
 ]  # fmt: skip
 LYING = [
     "login-page", "json-error", "lfs-pointer", "stub", "empty", "204", "pickle", "pickle-same-size", "header-only",
     "range-answered-whole", "range-answered-200", "range-wrong-start", "range-other-part", "range-lies",
     "range-wrong-last", "range-wrong-total", "range-no-header", "range-nonsense", "range-longer",
-    "range-longer-chunked", "range-multipart", "206-unasked", "etag-changes", "replaced", "replaced-longer",
-    "replaced-shorter", "replaced-no-etag", "replaced-silently", "gzip", "gzip-only-said", "length-missing",
+    "range-longer-chunked", "range-multipart", "206-unrequested", "etag-changes", "replaced", "replaced-longer",
+    "replaced-shorter", "replaced-no-etag", "replaced-silently", "gzip", "gzip-header-only", "length-missing",
     "length-low", "length-high", "length-zero", "length-negative", "length-twice", "endless-chunked", "bad-chunks",
     "bad-chunks-negative", "bad-chunks-huge", "chunks-unended", "not-http", "status-999", "huge-header",
     "redirect-loop", "redirect-nowhere", "redirect-to-private", "redirect-to-file",
@@ -103,14 +103,14 @@ def one(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     if kind == "flip":
         return "flip", {"at": draw(st.lists(st.integers(0, 7 * BLOCK), min_size=1, max_size=3))}
     if kind == "short":
-        return "shorter-range", {"most": draw(st.integers(60_000, 2 * BLOCK))}
+        return "shorter-range", {"limit": draw(st.integers(60_000, 2 * BLOCK))}
     names = {"working": WORKING, "lying": LYING, "status": STATUSES, "stall": ["stall-before-status"]}[kind]
     return draw(st.sampled_from(names)), {}
 
 
 @st.composite
 def rule(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
-    """Draw a behaviour, and which requests it is for; one that stalls is not for all of them."""
+    """Draw a behaviour and its scope; one that stalls does not apply to all requests."""
     name, params = draw(one())
     scope: dict[str, Any] = {"after": draw(st.integers(0, 5)), "times": draw(st.integers(1, 3) | st.none())}
     if "stall" in name or params.get("ending") == "stall" or (scope["times"] is None and draw(st.booleans())):
@@ -125,7 +125,7 @@ def rule(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     size=st.sampled_from(SIZES), seed=st.integers(0, 3), judged=st.booleans(), locked=st.booleans(),
     programs=st.lists(st.lists(rule(), max_size=4), min_size=1, max_size=2), connections=st.integers(1, 6),
 )  # fmt: skip
-def test_any_program_of_a_server(
+def test_any_sequence_of_behaviours(
     size: int, seed: int, judged: bool, locked: bool, programs: list[list[Any]], connections: int
 ) -> None:
     judged = judged and size >= 40_000
@@ -138,17 +138,17 @@ def test_any_program_of_a_server(
             mirror.files[path] = data
             mirror.behave(path, *(behaviour(name, **params) for name, params in program))
             sources.append(mirror.url(path, host=hosts[number]))
-        make = wanted if judged else pickled
+        make = model_of if judged else pickled
         model = make(data, *sources).model_copy(update={} if locked else {"size": None})
         chosen = options(0.3, retries=1, patience=0.1, backoff=0.01, connections=connections)
         ends_well(model, data, [mirror.port], chosen, times=2)
-        # And once the server is well, so is the file.
+        # And once the server works, the file is fetched.
         mirror.reset()
         states = ends_well(model, data, [mirror.port], options())
         assert states == ["fetched"]
 
 
-# ── stopped at any moment, and gone on with ──
+# ── stopped at any moment, and resumed ──
 
 
 @examples(8)
@@ -163,7 +163,7 @@ def test_stopped_at_any_moment(moments: list[float], rate: int, ranges: bool) ->
     with Mirror({"/x": data}) as mirror, tempfile.TemporaryDirectory() as folder:
         rules = [behaviour("slow", rate=rate)] + ([] if ranges else [behaviour("no-ranges")])
         mirror.behave("/x", *rules)
-        bench, model = Bench(Path(folder) / "models"), wanted(data, mirror.url("/x"))
+        bench, model = Bench(Path(folder) / "models"), model_of(data, mirror.url("/x"))
         for moment in moments:
             stop = threading.Event()
             timer = threading.Timer(moment, stop.set)
@@ -178,7 +178,7 @@ def test_stopped_at_any_moment(moments: list[float], rate: int, ranges: bool) ->
             assert sum(record.sent for record in mirror.requests) <= len(data)
 
 
-# ── whatever was left in the partial file and its journal ──
+# ── any partial file and journal ──
 
 
 @examples(40)
@@ -187,13 +187,13 @@ def test_stopped_at_any_moment(moments: list[float], rate: int, ranges: bool) ->
     flags=st.lists(st.sampled_from([0, 1, 2, 255]), min_size=2, max_size=4) | st.none(),
     head=st.sampled_from(["right", "other", "garbage", "none"]), name=st.sampled_from(["healthy", "no-ranges"]),
 )  # fmt: skip
-def test_anything_left_behind(partial: bytes | None, flags: list[int] | None, head: str, name: str) -> None:
+def test_any_leftovers(partial: bytes | None, flags: list[int] | None, head: str, name: str) -> None:
     import json
 
     data = vae(3 * BLOCK, seed=7)
     with Mirror({"/x": data}) as mirror, tempfile.TemporaryDirectory() as folder:
         mirror.behave("/x", name)
-        bench, model = Bench(Path(folder) / "models"), wanted(data, mirror.url("/x"))
+        bench, model = Bench(Path(folder) / "models"), model_of(data, mirror.url("/x"))
         paths = [at(model.name, model.sha256) for at in (bench.folder.partial, bench.folder.journal)]
         paths[0].parent.mkdir(parents=True)
         if partial is not None:
@@ -203,14 +203,14 @@ def test_anything_left_behind(partial: bytes | None, flags: list[int] | None, he
             about = {"format": 1, "sha256": model.sha256, "size": size, "block": BLOCK}
             start = {"garbage": b"\xff" * 4096, "none": b""}.get(head, json.dumps(about).encode().ljust(4096))
             paths[1].write_bytes(start + bytes(flags))
-        bench.fetched(bench.fetch(model), data)
+        bench.assert_fetched(bench.fetch(model), data)
 
 
 # ── bytes that are hardly HTTP ──
 
 
 class Raw:
-    """A server that says these bytes, one after the other, whatever it is asked, and then closes or waits."""
+    """A server that sends these bytes, one after the other, whatever the request, and then closes or waits."""
 
     def __init__(self, answers: Sequence[bytes], *, keep: bool) -> None:
         self._answers, self._keep = answers, keep
@@ -253,12 +253,12 @@ class Raw:
     def _serve(self, sock: socket.socket) -> None:
         with sock, contextlib.suppress(OSError):
             while True:
-                asked = b""
-                while b"\r\n\r\n" not in asked:
+                received = b""
+                while b"\r\n\r\n" not in received:
                     more = sock.recv(65536)
                     if not more:
                         return
-                    asked += more
+                    received += more
                 with self._guard:
                     answer = self._answers[min(self._given, len(self._answers) - 1)]
                     self._given += 1
@@ -301,15 +301,15 @@ BODIES = [
 
 @st.composite
 def answer(draw: st.DrawFn) -> bytes:
-    """Draw an answer: put together out of parts that go together, or do not, and perhaps hurt."""
+    """Draw a response: assembled from parts that may or may not match, and perhaps damaged."""
     kind = draw(st.sampled_from(["part", "redirect", "refusal", "free"]))
     if kind == "part":
         lines = [FIRST[0], HEADERS[0], HEADERS[8], *draw(st.lists(st.sampled_from(HEADERS), max_size=2))]
     elif kind == "redirect":
         lines = [FIRST[3], draw(st.sampled_from([line for line in HEADERS if line.startswith(b"Location")]))]
     elif kind == "refusal":
-        told = [line for line in HEADERS if line.startswith((b"Retry-After", b"X-Error"))]
-        lines = [draw(st.sampled_from(FIRST[6:13])), draw(st.sampled_from(told)), HEADERS[0]]
+        header_lines = [line for line in HEADERS if line.startswith((b"Retry-After", b"X-Error"))]
+        lines = [draw(st.sampled_from(FIRST[6:13])), draw(st.sampled_from(header_lines)), HEADERS[0]]
     else:
         lines = [draw(st.sampled_from(FIRST)), *draw(st.lists(st.sampled_from(HEADERS), max_size=6))]
     raw = b"\r\n".join([*lines, b"", draw(st.sampled_from(BODIES) | st.just(RAW))])
@@ -340,8 +340,8 @@ def test_bytes_that_are_hardly_http(answers: list[bytes], locked: bool, keep: bo
         ends_well(model, RAW, [server.port], chosen)
 
 
-def test_the_servers_that_are_drawn_can_be_healthy() -> None:
-    """Else the properties above would prove nothing."""
+def test_the_drawn_servers_can_work() -> None:
+    """Otherwise the properties above would prove nothing."""
     good = b"\r\n".join([FIRST[0], HEADERS[0], HEADERS[8], b"", RAW])
     with Raw([good], keep=True) as server:
         model = pickled(RAW, f"http://127.0.0.1:{server.port}/x")

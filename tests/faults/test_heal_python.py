@@ -1,4 +1,4 @@
-"""ComfyUI's Python: what differs is found to the file, and put right by a real pip, from an index that is a folder."""
+"""ComfyUI's Python: differences are found per file, and repaired by a real pip, from an index that is a folder."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ def _digest(content: bytes) -> str:
 
 
 def make_wheel(folder: Path, name: str, version: str, files: dict[str, bytes]) -> Path:
-    """Make a wheel as builders do; the same bytes from the same files."""
+    """Build a wheel; the same files give the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     spelled = name.replace("-", "_")
     info = f"{spelled}-{version}.dist-info"
-    whole = {
+    contents = {
         **files,
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    rows = [f"{path},{_digest(content)},{len(content)}" for path, content in whole.items()]
-    whole[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,", ""]).encode()
+    rows = [f"{path},{_digest(content)},{len(content)}" for path, content in contents.items()]
+    contents[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,", ""]).encode()
     path = folder / f"{spelled}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
-        for entry, content in whole.items():
+        for entry, content in contents.items():
             archive.writestr(zipfile.ZipInfo(entry), content)
     return path
 
@@ -77,9 +77,9 @@ def env(index: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> dict[st
 
 @pytest.fixture
 def site(layout: Layout, index: Path) -> Path:
-    """An environment as it was built: the locked distributions, a pip, and the Python that runs these tests."""
+    """A newly built environment: the locked distributions, a pip, and the Python that runs these tests."""
     (layout.root).mkdir()
-    for name in ("bin", "lib", "include"):  # but not share: Debian keeps a pip there
+    for name in ("bin", "lib", "include"):  # but not share: Debian has a pip there
         (layout.root / "usr").mkdir(exist_ok=True)
         (layout.root / "usr" / name).symlink_to(Path(sys.base_prefix) / name)
     folder = layout.venv / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
@@ -117,15 +117,15 @@ def heal(
     layout: Layout, record: Callable[..., Record], found: Callable[[], list[python.Finding]], env: dict[str, str]
 ) -> Callable[[], list[str]]:
     def run() -> list[str]:
-        said: list[str] = []
-        python.repair(layout, record(pins=PINS), found(), env, said.append)
-        return said
+        lines: list[str] = []
+        python.repair(layout, record(pins=PINS), found(), env, lines.append)
+        return lines
 
     return run
 
 
 def _others(folder: Path, *spoiled: str) -> dict[str, tuple[int, int]]:
-    """Tell, by inode and time, what was touched beside the distributions that were spoiled, and bytecode."""
+    """Return inode and time of every file except those of damaged distributions, and bytecode."""
     return {
         str(path): (path.stat().st_ino, path.stat().st_mtime_ns)
         for path in folder.rglob("*")
@@ -136,13 +136,13 @@ def _others(folder: Path, *spoiled: str) -> dict[str, tuple[int, int]]:
 
 
 def test_as_locked(layout: Layout, site: Path, record: Callable[..., Record]) -> None:
-    told: list[tuple[int, int]] = []
-    assert python.examine(layout, record(pins=PINS), lambda done, total: told.append((done, total))) == []
-    assert told[-1][0] == told[-1][1] > 3 << 20
+    progress: list[tuple[int, int]] = []
+    assert python.examine(layout, record(pins=PINS), lambda done, total: progress.append((done, total))) == []
+    assert progress[-1][0] == progress[-1][1] > 3 << 20
     assert python.unlocked(layout, record(pins=PINS)) == []
 
 
-def test_what_is_not_locked_is_a_note(
+def test_an_additional_package_is_a_note(
     layout: Layout, site: Path, index: Path, record: Callable[..., Record], found: Callable[[], list[python.Finding]]
 ) -> None:
     wheel = make_wheel(index, "Mine.Own", "3", {"mine.py": b"m\n", "mine.pth": b"import mine\n"})
@@ -193,15 +193,15 @@ def test_a_distribution(
     (finding,) = found()
     assert finding == python.Finding(name, text, PINS[name], broken=False, offline=False, files=files)
     others = _others(site, name.replace("-", "_"), "Six")
-    said = heal()
-    assert said[0] == f"{name} {PINS[name]}: is not in the image a second time; asking the package index"
-    assert said[1] == f"{name} {PINS[name]}: installed again"
+    lines = heal()
+    assert lines[0] == f"{name} {PINS[name]}: the image holds no copy; using the package index"
+    assert lines[1] == f"{name} {PINS[name]}: reinstalled"
     assert found() == []
     assert _others(site, name.replace("-", "_"), "Six") == others
     assert (site / "shared/common.py").read_bytes() in {b"of torch\n", b"of the hub\n"}
 
 
-def test_a_file_of_two_distributions_may_be_that_of_either(
+def test_a_file_of_two_distributions_may_be_either_version(
     site: Path, found: Callable[[], list[python.Finding]]
 ) -> None:
     for content in (b"of torch\n", b"of the hub\n"):
@@ -259,7 +259,7 @@ def test_nothing_is_written_through_a_link(
     assert (layout.state / "replaced/python" / name).readlink() == outside
 
 
-def test_what_needs_the_network_does_not_keep_back_what_does_not(
+def test_offline_repairs_succeed_without_a_network(
     site: Path, found: Callable[[], list[python.Finding]], heal: Callable[[], list[str]], env: dict[str, str]
 ) -> None:
     for name in ("sqlalchemy/__init__.py", "six.py", "torch/__init__.py"):
@@ -269,25 +269,25 @@ def test_what_needs_the_network_does_not_keep_back_what_does_not(
     env |= {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_FIND_LINKS": ""}
     with pytest.raises(FetchError) as raised:
         heal()
-    assert raised.value.message == "six, torch: the package index does not answer: Connection refused"
+    assert raised.value.message == "six, torch: the package index is unreachable: Connection refused"
     assert "PIP_INDEX_URL" in raised.value.next_step
     assert [finding.name for finding in found()] == ["six", "torch"]
     assert (site / "six.py").read_bytes() == b"bad"
 
 
-def test_another_file_than_the_locked_one_is_not_taken(
+def test_a_file_that_does_not_match_the_lock_is_rejected(
     site: Path, index: Path, heal: Callable[[], list[str]], found: Callable[[], list[python.Finding]]
 ) -> None:
     make_wheel(index, "six", "1.17", {"six.py": b"evil\n"})
     for name in ("six.py", "torch/__init__.py"):
         (site / name).write_bytes(b"bad")
-    with pytest.raises(VerifyError, match=r"six 1\.17: what the package index gave is not what is locked"):
+    with pytest.raises(VerifyError, match=r"six 1\.17: the package index serves a file that does not match the lock"):
         heal()
     assert (site / "six.py").read_bytes() == b"bad"
-    assert [finding.name for finding in found()] == ["six"]  # torch was put right all the same
+    assert [finding.name for finding in found()] == ["six"]  # torch was repaired nevertheless
 
 
-def test_an_index_that_does_not_have_it(site: Path, index: Path, heal: Callable[[], list[str]]) -> None:
+def test_an_index_without_the_package(site: Path, index: Path, heal: Callable[[], list[str]]) -> None:
     (index / "six-1.17-py3-none-any.whl").unlink()
     shutil.rmtree(site / "six-1.17.dist-info")
     with pytest.raises(FetchError, match=r"six 1\.17: the package index does not have it"):
@@ -296,11 +296,11 @@ def test_an_index_that_does_not_have_it(site: Path, index: Path, heal: Callable[
 
 
 @pytest.mark.parametrize("lost", ["requirements.txt", "constraints.txt"])
-def test_an_image_that_lost_a_list(layout: Layout, site: Path, heal: Callable[[], list[str]], lost: str) -> None:
+def test_an_image_without_a_lock_file(layout: Layout, site: Path, heal: Callable[[], list[str]], lost: str) -> None:
     (site / "six.py").unlink()
     (layout.gesso / lost).unlink()
     if lost == "constraints.txt":
-        assert heal()[-1].endswith("installed again")
+        assert heal()[-1].endswith("reinstalled")
         return
     with pytest.raises(CheckError, match=r"requirements\.txt: cannot be read"):
         heal()
@@ -312,7 +312,7 @@ def test_no_pip_at_all(
     (site / "pip").unlink()
     for name in ("six.py", "sqlalchemy/__init__.py"):
         (site / name).unlink()
-    with pytest.raises(CheckError, match=r"pip does not work in .*, and there is no other") as raised:
+    with pytest.raises(CheckError, match=r"pip does not work in .*, and no other pip was found") as raised:
         heal()
     assert raised.value.next_step == "start a fresh instance of this image"
     assert [finding.name for finding in found()] == ["six"]
@@ -321,17 +321,17 @@ def test_no_pip_at_all(
 def test_debians_pip_where_the_environments_is_broken(
     layout: Layout, site: Path, heal: Callable[[], list[str]]
 ) -> None:
-    """Debian keeps the wheel that new environments get their pip from; pip runs out of it."""
-    kept = layout.root / "usr/share/python-wheels/pip-1-py3-none-any.whl"
-    kept.parent.mkdir(parents=True)
+    """Debian has a wheel from which new environments get their pip; pip can run from it."""
+    wheel = layout.root / "usr/share/python-wheels/pip-1-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True)
     real = (site / "pip").resolve()
-    with zipfile.ZipFile(kept, "w") as archive:
+    with zipfile.ZipFile(wheel, "w") as archive:
         for path in sorted(real.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 archive.write(path, f"pip/{path.relative_to(real)}")
     (site / "pip").unlink()
     (site / "six.py").unlink()
-    assert heal()[-1] == "six 1.17: installed again"
+    assert heal()[-1] == "six 1.17: reinstalled"
 
 
 # --- what shadows the locked Python
@@ -340,12 +340,12 @@ def test_debians_pip_where_the_environments_is_broken(
 @pytest.mark.parametrize(
     ("damage", "name", "text"),
     [
-        ("echo import evil >evil.pth", "evil.pth", "is a .pth file that no distribution brought"),
+        ("echo import evil >evil.pth", "evil.pth", "is a .pth file that belongs to no distribution"),
         ("touch sitecustomize.py", "sitecustomize.py", "is code that Python runs at every start"),
         ("mkdir usercustomize", "usercustomize", "is code that Python runs at every start"),
         ("mkdir six; touch six/__init__.py", "six", "would be imported instead of six.py"),
         ("touch six.abi3.so", "six.abi3.so", "would be imported instead of six.py"),
-        ("mkdir ./~ix-1.17.dist-info", "~ix-1.17.dist-info", "is what a pip that was killed left behind"),
+        ("mkdir ./~ix-1.17.dist-info", "~ix-1.17.dist-info", "is a leftover of an interrupted pip"),
     ],
 )  # fmt: skip
 def test_a_shadow(
@@ -380,16 +380,16 @@ def test_no_shadow(site: Path, found: Callable[[], list[python.Finding]], harmle
 @pytest.mark.parametrize(
     ("damage", "text"),
     [
-        ("sed -i s/false/true/ pyvenv.cfg", "pyvenv.cfg lets in packages from outside of the environment"),
-        ("sed -i /^include/d pyvenv.cfg", "pyvenv.cfg lets in packages from outside of the environment"),
-        ("sed -i 's|^home.*|home = /elsewhere|' pyvenv.cfg", "pyvenv.cfg says that Python is in /elsewhere, not in "),
-        ("rm pyvenv.cfg", "pyvenv.cfg says that Python is in no place, not in "),
-        ("rm bin/python", "bin/python is missing or leads nowhere"),
-        ("rm bin/python3", "bin/python is missing or leads nowhere"),
-        ("rm bin/python; mkdir bin/python; touch bin/python/a", "bin/python is missing or leads nowhere"),
-        ("ln -sf /bin/true bin/python", "bin/python leads to "),
-        ("ln -sf /bin/true bin/python3", "bin/python leads to "),
-        (f"ln -sf {sys.base_prefix}/bin/python3-config bin/python3", "bin/python leads to "),  # beside Python
+        ("sed -i s/false/true/ pyvenv.cfg", "pyvenv.cfg allows packages from outside the environment"),
+        ("sed -i /^include/d pyvenv.cfg", "pyvenv.cfg allows packages from outside the environment"),
+        ("sed -i 's|^home.*|home = /elsewhere|' pyvenv.cfg", "pyvenv.cfg names /elsewhere as the home of Python, not "),
+        ("rm pyvenv.cfg", "pyvenv.cfg names nothing as the home of Python, not "),
+        ("rm bin/python", "bin/python is missing or a broken link"),
+        ("rm bin/python3", "bin/python is missing or a broken link"),
+        ("rm bin/python; mkdir bin/python; touch bin/python/a", "bin/python is missing or a broken link"),
+        ("ln -sf /bin/true bin/python", "bin/python links to "),
+        ("ln -sf /bin/true bin/python3", "bin/python links to "),
+        (f"ln -sf {sys.base_prefix}/bin/python3-config bin/python3", "bin/python links to "),  # beside Python
     ],
 )
 def test_the_environment_itself(
@@ -426,7 +426,7 @@ def _wheel(path: Path, **files: bytes) -> Path:
 
 
 @pytest.mark.parametrize("name", ["../out.py", "/out.py", "x-1.data/scripts/run", "a/../../out.py"])
-def test_a_wheel_that_is_more_than_packages_is_not_unpacked(tmp_path: Path, name: str) -> None:
+def test_a_wheel_with_other_files_than_packages_is_not_unpacked(tmp_path: Path, name: str) -> None:
     site = tmp_path / "a/site"
     site.mkdir(parents=True)
     wheel = _wheel(tmp_path / "x.whl", **{"x.py": b"", name: b"", "x-1.dist-info/RECORD": b""})
@@ -435,7 +435,7 @@ def test_a_wheel_that_is_more_than_packages_is_not_unpacked(tmp_path: Path, name
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"\0" * 99, None])
-def test_no_wheel_is_not_unpacked(tmp_path: Path, content: bytes | None) -> None:
+def test_an_invalid_wheel_is_not_unpacked(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "x.whl"
     if content is not None:
         path.write_bytes(content)
@@ -443,8 +443,8 @@ def test_no_wheel_is_not_unpacked(tmp_path: Path, content: bytes | None) -> None
     assert not wheels.unpack(_wheel(tmp_path / "y.whl", **{"x.py": b""}), tmp_path)
 
 
-def test_a_damaged_wheel_is_found_out(layout: Layout, site: Path, record: Callable[..., Record]) -> None:
-    """Its own check sum catches it, before anything is touched."""
+def test_a_damaged_wheel_is_rejected(layout: Layout, site: Path, record: Callable[..., Record]) -> None:
+    """Its checksum fails before anything is touched."""
     wheel = layout.gesso / "wheels/sqlalchemy-2.0.58-py3-none-any.whl"
     data = wheel.read_bytes().replace(b"raise SystemExit", b"raise XystemExit", 1)
     wheel.write_bytes(data)
@@ -470,18 +470,18 @@ def test_executable_files_stay_so(tmp_path: Path) -> None:
 # --- hashing
 
 
-def test_progress_grows_to_the_whole(tmp_path: Path) -> None:
+def test_progress_grows_to_the_total(tmp_path: Path) -> None:
     sizes = {f"f{n}": n << 20 for n in range(1, 12)}
     for name, size in sizes.items():
         (tmp_path / name).write_bytes(bytes(size))
     owned = {name: (hashing.Row(name, _digest(bytes(size)), size),) for name, size in sizes.items()}
-    told: list[tuple[int, int]] = []
-    assert hashing.damaged(tmp_path, owned, lambda done, total: told.append((done, total))) == {}
+    progress: list[tuple[int, int]] = []
+    assert hashing.damaged(tmp_path, owned, lambda done, total: progress.append((done, total))) == {}
     total = sum(sizes.values())
-    assert told == sorted(told)
-    assert len(told) > 2
-    assert told[-1] == (total, total)
-    assert all(whole == total for _, whole in told)
+    assert progress == sorted(progress)
+    assert len(progress) > 2
+    assert progress[-1] == (total, total)
+    assert all(reported_total == total for _, reported_total in progress)
 
 
 @pytest.mark.parametrize("kind", ["sha384", "sha512"])

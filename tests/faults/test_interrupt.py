@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM of `gesso fetch` as a person runs it: it ends at once, says so, and goes on where it was."""
+"""Ctrl-C and SIGTERM of `gesso fetch` as a command: it ends at once, reports it, and the next run resumes."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ from mirror import Mirror, behaviour
 from gesso.models.download import journal
 from gesso.models.download.model_download import Stopped
 from gesso.models.fetch import fetch
+from gesso.models.net import limits
 
-from .fetching import NAME, vae, wanted
-from .rounds import PATIENCE, Place
+from .fetching import NAME, model_of, vae
+from .rounds import PATIENCE, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = journal.BLOCK
-DATA = vae(64 * BLOCK + 1000)  # at the rates below the whole takes long, and a block does not
+BLOCK = limits.BLOCK
+DATA = vae(64 * BLOCK + 1000)  # at the rates below the whole file takes long, and a block does not
 FILE = "/vae.safetensors"
-# It must end long before anything that it waits for does: a stall (30 s and more), a Retry-After (50 s).
+# It must end long before any of its timeouts: a stall (30 s and more), a Retry-After (50 s).
 SOON = 25.0
 
 
 class Running:
-    """`gesso fetch` in a process of its own."""
+    """`gesso fetch` in its own process."""
 
-    def __init__(self, at: Place, *more: str) -> None:
+    def __init__(self, at: Target, *more: str) -> None:
         record = at.root.parent / "build.json"
         record.write_text(json.dumps({"models": [at.model.model_dump(mode="json")]}), encoding="utf-8")
         self.at, self._more = at, more
@@ -74,19 +75,19 @@ class Running:
             time.sleep(0.01)
 
     def end(self, number: int) -> int:
-        """Send a signal and give how it ended."""
+        """Send a signal and return the exit code."""
         self.process.send_signal(number)
         return self.process.wait(SOON)
 
 
 @pytest.fixture
-def at(mirror: Mirror, tmp_path: Path) -> Place:
+def at(mirror: Mirror, tmp_path: Path) -> Target:
     mirror.files[FILE] = DATA
-    return Place(tmp_path / "models", wanted(DATA, mirror.url(FILE)), DATA, BLOCK)
+    return Target(tmp_path / "models", model_of(DATA, mirror.url(FILE)), DATA, BLOCK)
 
 
 @pytest.fixture
-def start(at: Place) -> Iterator[Callable[..., Running]]:
+def start(at: Target) -> Iterator[Callable[..., Running]]:
     running: list[Running] = []
 
     def make(*more: str) -> Running:
@@ -102,12 +103,12 @@ def start(at: Place) -> Iterator[Callable[..., Running]]:
 
 def interrupted(running: Running) -> None:
     assert running.end(signal.SIGINT) == 130
-    assert "gesso: interrupted; what was finished is kept" in running.err
+    assert "gesso: interrupted; finished work is kept" in running.err
     assert "Traceback" not in running.err
-    assert not running.at.never_wrong()
+    assert not running.at.assert_never_wrong()
 
 
-def goes_on(at: Place, mirror: Mirror, start: Callable[..., Running]) -> None:
+def goes_on(at: Target, mirror: Mirror, start: Callable[..., Running]) -> None:
     """Run it again, undisturbed."""
     had = at.marked()
     mirror.forget()
@@ -116,8 +117,8 @@ def goes_on(at: Place, mirror: Mirror, start: Callable[..., Running]) -> None:
     assert running.process.wait(PATIENCE) == 0, running.err
     [row] = json.loads(running.out)["models"]
     assert row["received"] == len(DATA) - at.bytes_of(had)
-    assert at.asked_again(mirror.requests, had) == []
-    at.right()
+    assert at.repeated_requests(mirror.requests, had) == []
+    at.assert_complete()
 
 
 def events(running: Running) -> list[dict[str, Any]]:
@@ -125,7 +126,7 @@ def events(running: Running) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("more", [[], ["--json"], ["--events"]], ids=["plain", "json", "events"])
-def test_in_the_middle(mirror: Mirror, at: Place, start: Callable[..., Running], more: list[str]) -> None:
+def test_in_the_middle(mirror: Mirror, at: Target, start: Callable[..., Running], more: list[str]) -> None:
     mirror.behave(FILE, behaviour("slow", rate=800_000))
     running = start(*more)
     running.until(at.marked)
@@ -134,14 +135,14 @@ def test_in_the_middle(mirror: Mirror, at: Place, start: Callable[..., Running],
     if more == ["--json"]:
         assert running.out == ""
     if more == ["--events"]:
-        assert events(running)[0]["kind"] == "planned"  # each line is whole
+        assert events(running)[0]["kind"] == "planned"  # each line is complete
     goes_on(at, mirror, start)
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("stall", {"at": 1000, "not_first": True}),  # some connections are up, and give nothing more
+        ("stall", {"at": 1000, "not_first": True}),  # some connections are open, and receive nothing more
         ("stall", {"at": 0}),
         ("stall-before-status", {}),
         ("trickle", {}),
@@ -151,7 +152,7 @@ def test_in_the_middle(mirror: Mirror, at: Place, start: Callable[..., Running],
     ids=["stalled", "stalled at once", "no answer", "trickle", "before a retry", "before a retry, in the middle"],
 )
 def test_while_it_waits_for_a_source(
-    mirror: Mirror, at: Place, start: Callable[..., Running], name: str, options: dict[str, Any]
+    mirror: Mirror, at: Target, start: Callable[..., Running], name: str, options: dict[str, Any]
 ) -> None:
     mirror.behave(FILE, behaviour(name, **options))
     running = start()
@@ -160,7 +161,7 @@ def test_while_it_waits_for_a_source(
     goes_on(at, mirror, start)
 
 
-def test_while_another_process_is_at_it(mirror: Mirror, at: Place, start: Callable[..., Running]) -> None:
+def test_while_another_process_holds_the_lock(mirror: Mirror, at: Target, start: Callable[..., Running]) -> None:
     path = at.folder.lock(NAME)
     path.parent.mkdir(parents=True)
     with FileLock(path):
@@ -171,18 +172,18 @@ def test_while_another_process_is_at_it(mirror: Mirror, at: Place, start: Callab
     goes_on(at, mirror, start)
 
 
-def test_while_a_pipe_gives_nothing_to_what_is_there(at: Place, mirror: Mirror, start: Callable[..., Running]) -> None:
-    """A pipe at the final path: to wait for its bytes would never end."""
+def test_while_it_reads_a_pipe(at: Target, mirror: Mirror, start: Callable[..., Running]) -> None:
+    """A pipe at the final path: waiting for its bytes would never end."""
     at.path.parent.mkdir(parents=True)
     os.mkfifo(at.path)
     running = start()
     assert running.process.wait(PATIENCE) == 0, running.err
-    assert at.never_wrong()
+    assert at.assert_never_wrong()
     assert ".unreadable." in next(at.folder.quarantine.iterdir()).name
 
 
-def hole(at: Place) -> int:
-    """Put a file there that takes longer to hash than anybody would wait, and no space; give its size."""
+def hole(at: Target) -> int:
+    """Create a sparse file that takes too long to hash; return its size."""
     size = 12_000_000_000
     at.model = at.model.model_copy(update={"size": size, "allow_pickle": "for the tests", "name": "vae/big.pt"})
     at.path.parent.mkdir(parents=True)
@@ -192,7 +193,7 @@ def hole(at: Place) -> int:
     return size
 
 
-def test_while_what_is_there_is_hashed(at: Place, mirror: Mirror, start: Callable[..., Running]) -> None:
+def test_while_an_existing_file_is_hashed(at: Target, mirror: Mirror, start: Callable[..., Running]) -> None:
     size = hole(at)
     running = start("--events")
     running.until(lambda: any(event["kind"] == "checking" for event in events(running)))
@@ -202,7 +203,7 @@ def test_while_what_is_there_is_hashed(at: Place, mirror: Mirror, start: Callabl
     assert mirror.requests == []
 
 
-def test_a_page_or_a_program_stops_it_there_too(at: Place, mirror: Mirror) -> None:
+def test_a_page_or_a_program_stops_it_there_too(at: Target, mirror: Mirror) -> None:
     size, stop = hole(at), threading.Event()
     with pytest.raises(Stopped):
         fetch([at.model], at.folder, env={}, on_event=lambda _: stop.set(), stop=stop)
@@ -210,7 +211,7 @@ def test_a_page_or_a_program_stops_it_there_too(at: Place, mirror: Mirror) -> No
     assert mirror.requests == []
 
 
-def test_while_what_an_earlier_run_left_is_hashed(at: Place, mirror: Mirror, start: Callable[..., Running]) -> None:
+def test_while_a_partial_file_is_hashed(at: Target, mirror: Mirror, start: Callable[..., Running]) -> None:
     size = 12_000_000_000
     at.model = at.model.model_copy(update={"size": size, "allow_pickle": "for the tests", "name": "vae/big.pt"})
     at.partial.parent.mkdir(parents=True)
@@ -229,19 +230,19 @@ def test_while_what_an_earlier_run_left_is_hashed(at: Place, mirror: Mirror, sta
     assert mirror.requests == []
 
 
-def test_twice(mirror: Mirror, at: Place, start: Callable[..., Running]) -> None:
-    """People press it again when it does not end at once. The second may meet the interpreter as it ends."""
+def test_twice(mirror: Mirror, at: Target, start: Callable[..., Running]) -> None:
+    """A second Ctrl-C, if it does not end at once, may arrive while the interpreter exits."""
     mirror.behave(FILE, behaviour("slow", rate=800_000))
     running = start()
     running.until(at.marked)
     running.process.send_signal(signal.SIGINT)
     assert running.end(signal.SIGINT) in {130, -signal.SIGINT}
-    assert not at.never_wrong()
+    assert not at.assert_never_wrong()
     goes_on(at, mirror, start)
 
 
-def test_sigterm(mirror: Mirror, at: Place, start: Callable[..., Running]) -> None:
-    """What a supervisor or an engine sends: it is a kill like any other."""
+def test_sigterm(mirror: Mirror, at: Target, start: Callable[..., Running]) -> None:
+    """The signal of a supervisor or an engine: it ends the process like any kill."""
     mirror.behave(FILE, behaviour("slow", rate=800_000))
     running = start()
     running.until(at.marked)
@@ -251,7 +252,7 @@ def test_sigterm(mirror: Mirror, at: Place, start: Callable[..., Running]) -> No
     goes_on(at, mirror, start)
 
 
-def test_verify(at: Place, mirror: Mirror) -> None:
+def test_verify(at: Target, mirror: Mirror) -> None:
     hole(at)
     record = at.root.parent / "build.json"
     record.write_text(json.dumps({"models": [at.model.model_dump(mode="json")]}), encoding="utf-8")
@@ -279,7 +280,7 @@ def test_verify(at: Place, mirror: Mirror) -> None:
 
 
 def _holds(pid: int, path: Path) -> bool:
-    """Tell whether a process has a file open."""
+    """Return whether a process has a file open."""
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:
             if entry.readlink() == path:

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: what is visible is right or absent, what was marked is never asked for again, and it ends."""
+"""kill -9 at any moment: visible files are right, marked blocks are never requested again, the next run finishes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from mirror import Mirror, behaviour
 
-from .fetching import vae, wanted
-from .harms import HARMS
-from .rounds import Child, Forks, Place, forking
+from .fetching import model_of, vae
+from .harms import DAMAGES
+from .rounds import Child, Forks, Target, start_forks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,43 +21,43 @@ if TYPE_CHECKING:
 
 KILLS = int(os.environ.get("GESSO_KILLS", "200"))
 SEED = int(os.environ.get("GESSO_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
-BLOCK = 64 << 10  # smaller than the real one, so that more can happen in a short time
+BLOCK = 64 << 10  # smaller than the real one, so that more happens in a short time
 CONNECTIONS = 4
 FILE = "/vae.safetensors"
 
 
 @pytest.fixture(scope="module")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with forking(tmp_path_factory.mktemp("forks")) as found:
+    with start_forks(tmp_path_factory.mktemp("forks")) as found:
         yield found
 
 
-def place(mirror: Mirror, root: Path, size: int, seed: int = 1, block: int = BLOCK) -> Place:
+def place(mirror: Mirror, root: Path, size: int, seed: int = 1, block: int = BLOCK) -> Target:
     data = vae(size, seed=seed)
     mirror.files[FILE] = data
-    return Place(root, wanted(data, mirror.url(FILE)), data, block)
+    return Target(root, model_of(data, mirror.url(FILE)), data, block)
 
 
-def after_a_kill(at: Place, mirror: Mirror, child: Child, had: set[int]) -> set[int]:
-    """Check what must hold after every end of a run that began with the blocks `had`; give those there now."""
-    there = at.never_wrong()
-    assert at.asked_again(mirror.requests, had) == []
-    if there:
+def after_a_kill(at: Target, mirror: Mirror, child: Child, had: set[int]) -> set[int]:
+    """Check the invariants after a run that started with the blocks `had`; return the blocks that are complete now."""
+    exists = at.assert_never_wrong()
+    assert at.repeated_requests(mirror.requests, had) == []
+    if exists:
         assert child.received <= len(at.data) - at.bytes_of(had) + BLOCK
         return set()
     now = at.marked()
     assert now >= had
-    # What was received and is not there was in flight: at most one block of each connection, and the first one's.
+    # Received bytes that are not stored were in flight: at most one block of each connection, and the first one's.
     assert child.received - at.bytes_of(now - had) <= (CONNECTIONS + 1) * at.block
     return now
 
 
 def test_killed_at_random_moments(forks: Forks, mirror: Mirror, tmp_path: Path) -> None:
-    """A run takes about a fifth of a second and is killed at a random moment of it, over and over."""
+    """A run takes about a fifth of a second and is killed at a random moment, repeatedly."""
     chance = random.Random(SEED)
     print(f"GESSO_SEED={SEED}")  # noqa: T201 - shown where it fails
     mirror.behave(FILE, behaviour("slow", rate=6_000_000))
-    kills, whole, had = 0, 0, set[int]()
+    kills, completed, had = 0, 0, set[int]()
     at = place(mirror, tmp_path / "models", 3_000_000)
     while kills < KILLS:
         mirror.clear_log()
@@ -69,18 +69,18 @@ def test_killed_at_random_moments(forks: Forks, mirror: Mirror, tmp_path: Path) 
         kills += child.end != 0
         had = after_a_kill(at, mirror, child, had)
         if child.end == 0:
-            at.right()
+            at.assert_complete()
             assert child.outcome["state"] in {"fetched", "there"}
-            whole += 1
+            completed += 1
             at.clear()
             had = set()
-            at = place(mirror, tmp_path / "models", chance.randrange(1_000_000, 3_000_000), seed=whole)
+            at = place(mirror, tmp_path / "models", chance.randrange(1_000_000, 3_000_000), seed=completed)
     mirror.forget()
     mirror.clear_log()
     [child] = forks.run(at.job())
     assert child.end == 0
     after_a_kill(at, mirror, child, had)
-    at.right()
+    at.assert_complete()
     at.clear()
 
 
@@ -97,22 +97,22 @@ def test_killed_before_each_change_to_the_disk(forks: Forks, mirror: Mirror, tmp
             assert step == len(done) + 1
             break
         assert child.end == -signal.SIGKILL
-        whole = at.never_wrong()
+        completed = at.assert_never_wrong()
         mirror.clear_log()
-        [again] = forks.run(at.job(connections=2))
-        assert again.end == 0
-        after_a_kill(at, mirror, again, had)
-        assert again.received <= (0 if whole else len(at.data) - at.bytes_of(had))
-        at.right()
+        [second] = forks.run(at.job(connections=2))
+        assert second.end == 0
+        after_a_kill(at, mirror, second, had)
+        assert second.received <= (0 if completed else len(at.data) - at.bytes_of(had))
+        at.assert_complete()
         at.clear()
-    # What was to be interrupted has been there, in this order.
+    # The interrupted run made these changes, in this order.
     order = [name for name in done if name in {"fsync", "replace", "unlink"}]
     assert order[:5] == ["fsync", "replace", "fsync", "replace", "unlink"], done
     assert done.count("pwrite") >= 2 * 6
 
 
 def test_killed_twice_in_the_recovery(forks: Forks, mirror: Mirror, tmp_path: Path) -> None:
-    """A recovery that is killed is recovered from."""
+    """A killed recovery is recovered from."""
     at = place(mirror, tmp_path / "models", 5 * BLOCK + 1000)
     chance = random.Random(SEED)
     for _ in range(10):
@@ -124,7 +124,7 @@ def test_killed_twice_in_the_recovery(forks: Forks, mirror: Mirror, tmp_path: Pa
             had = after_a_kill(at, mirror, child, had)
         [child] = forks.run(at.job())
         assert child.end == 0
-        at.right()
+        at.assert_complete()
         at.clear()
 
 
@@ -140,8 +140,8 @@ def test_with_the_real_size_of_a_block(forks: Forks, mirror: Mirror, tmp_path: P
             time.sleep(0.002)
         child.kill()
         forks.wait(children)
-        assert at.asked_again(mirror.requests, had) == []
-        if at.never_wrong():
+        assert at.repeated_requests(mirror.requests, had) == []
+        if at.assert_never_wrong():
             break
         now = at.marked()
         assert child.received - at.bytes_of(now - had) <= 3 * at.block
@@ -149,10 +149,10 @@ def test_with_the_real_size_of_a_block(forks: Forks, mirror: Mirror, tmp_path: P
     mirror.forget()
     [child] = forks.run(at.job())
     assert child.end == 0
-    at.right()
+    at.assert_complete()
 
 
-# ── everything at once ──
+# ── everything combined ──
 
 SOAK = int(os.environ.get("GESSO_SOAK", "20"))
 MIRRORS = [
@@ -163,31 +163,31 @@ MIRRORS = [
 BAD = b"<html>no</html>"
 
 
-def _harm(at: Place, chance: random.Random) -> None:
+def _harm(at: Target, chance: random.Random) -> None:
     if at.partial.exists() and at.journal.exists() and at.partial.stat().st_size == len(at.data):
-        HARMS[chance.choice(list(HARMS))](at)
+        DAMAGES[chance.choice(list(DAMAGES))](at)
 
 
-def _put_bad(at: Place, _: random.Random) -> None:
+def _put_bad(at: Target, _: random.Random) -> None:
     at.path.parent.mkdir(parents=True, exist_ok=True)
     at.path.write_bytes(BAD)
 
 
-def _take_away(at: Place, _: random.Random) -> None:
+def _take_away(at: Target, _: random.Random) -> None:
     at.path.unlink(missing_ok=True)
 
 
-def _spoil(at: Place, chance: random.Random) -> None:
+def _spoil(at: Target, chance: random.Random) -> None:
     if at.path.exists():
         with at.path.open("r+b") as file:
             file.seek(chance.randrange(len(at.data)))
             file.write(b"spoilt")
 
 
-def test_whatever_comes_together(forks: Forks, mirror: Mirror, tmp_path: Path) -> None:
-    """Kills, two processes, mirrors that change their manners, torn journals, files spoilt: never wrong, always right.
+def test_everything_combined(forks: Forks, mirror: Mirror, tmp_path: Path) -> None:
+    """Kills, two processes, changing mirrors, torn journals, damaged files: never wrong, in the end right.
 
-    What the fetch makes visible is right; what the test has put there may still be there.
+    The files that a fetch makes visible are right; those that the test has written may still exist.
     """
     chance = random.Random(SEED)
     print(f"GESSO_SEED={SEED}")  # noqa: T201 - shown where it fails
@@ -196,7 +196,7 @@ def test_whatever_comes_together(forks: Forks, mirror: Mirror, tmp_path: Path) -
         names = [f"/{number}/{n}.safetensors" for n in range(chance.randrange(1, 4))]
         for name in names:
             mirror.files[name] = data
-        at = Place(tmp_path / str(number), wanted(data, *map(mirror.url, names)), data, BLOCK)
+        at = Target(tmp_path / str(number), model_of(data, *map(mirror.url, names)), data, BLOCK)
         for _ in range(chance.randrange(2, 6)):
             chance.choice([_harm, _harm, _put_bad, _take_away, _spoil, lambda *_: None])(at, chance)
             ours = at.path.read_bytes() if at.path.exists() else None
@@ -216,6 +216,6 @@ def test_whatever_comes_together(forks: Forks, mirror: Mirror, tmp_path: Path) -
         mirror.forget()
         [child] = forks.run(at.job())
         assert child.end == 0, child.outcome
-        assert at.never_wrong()
+        assert at.assert_never_wrong()
         assert [path.name for path in at.path.parent.iterdir()] == [at.path.name]
         at.clear()

@@ -1,4 +1,4 @@
-"""Memory stays where it is, however large the files are: 150 MB at most."""
+"""Memory stays constant, however large the files are: 150 MB at most."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .fetching import vae, wanted
+from .fetching import model_of, vae
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from gesso.manifest.schema import Model
 
 HERE = Path(__file__).resolve().parent
-MOST = 150_000  # kB, in all
-NOISE = 20_000  # kB between two runs of the same
+MOST = 150_000  # kB, in total
+NOISE = 20_000  # kB between two equal runs
 BIG = int(os.environ.get("GESSO_BIG_MB", "1500"))
 SMALL = 200
 
 
 @pytest.fixture
 def scratch(tmp_path: Path) -> Iterator[Path]:
-    """Give a folder that is not kept: gigabytes go into it."""
+    """Return a folder that is removed afterwards: it takes gigabytes."""
     yield tmp_path
     shutil.rmtree(tmp_path)
 
 
-def stocked(mirror: Mirror, scratch: Path, megabytes: int, files: int) -> list[Model]:
-    """Put files on the mirror that are as large as they say and take no space: their header, then a hole."""
+def serve_files(mirror: Mirror, scratch: Path, megabytes: int, files: int) -> list[Model]:
+    """Put sparse files on the mirror: their header, then a hole of the full size."""
     found = []
     for number in range(files):
         head = vae(1 << 20, seed=number)[: 64 << 10]
@@ -57,7 +57,7 @@ def stocked(mirror: Mirror, scratch: Path, megabytes: int, files: int) -> list[M
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         mirror.files[f"/{path.name}"] = path
         url = mirror.url(f"/{path.name}")
-        found.append(wanted(b"", url, name=f"vae/{path.name}.safetensors", size=size, sha256=sha256))
+        found.append(model_of(b"", url, name=f"vae/{path.name}.safetensors", size=size, sha256=sha256))
     return found
 
 
@@ -76,7 +76,7 @@ def test_memory_is_the_same_whatever_the_size(mirror: Mirror, scratch: Path, fil
     for megabytes in (SMALL, BIG if files == 1 else BIG // 2):
         if shutil.disk_usage(scratch).free < 2 * megabytes * 1_000_000:
             pytest.skip(f"{megabytes} MB are not free here, so this was not tested")
-        models = stocked(mirror, scratch, megabytes, files)
+        models = serve_files(mirror, scratch, megabytes, files)
         root = scratch / "models"
         for what in ("fetch", "verify"):
             found[what, megabytes] = peak(what, root, models)

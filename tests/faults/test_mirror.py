@@ -1,4 +1,4 @@
-"""The mirror itself: that it is an honest server when healthy, and that each fault is the one that its name says."""
+"""The mirror: it is a correct server by default, and each behaviour is the one that its name says."""
 
 from __future__ import annotations
 
@@ -34,43 +34,43 @@ DATA = HEADER + bytes(index * 7 % 251 for index in range(5000 - len(HEADER)))
 PATIENCE = 30.0  # seconds; no test passes by waiting that long
 
 
-class Answer:
-    """What http.client makes of an answer."""
+class Response:
+    """A response as http.client reads it."""
 
-    def __init__(self, answer: http.client.HTTPResponse, body: bytes) -> None:
-        self.status, self.headers, self.body = answer.status, answer.headers, body
+    def __init__(self, response: http.client.HTTPResponse, body: bytes) -> None:
+        self.status, self.headers, self.body = response.status, response.headers, body
 
 
-def ask(
+def request(
     url: str, headers: Mapping[str, str] | None = None, *, method: str = "GET", body: bytes | None = None
-) -> Answer:
-    """Ask once, follow nothing."""
+) -> Response:
+    """Send one request, without following redirects."""
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=PATIENCE)
     try:
         target = f"{parts.path}?{parts.query}" if parts.query else parts.path
         connection.request(method, target, body=body, headers=headers or {})
-        with connection.getresponse() as answer:
-            return Answer(answer, answer.read())
+        with connection.getresponse() as response:
+            return Response(response, response.read())
     finally:
         connection.close()
 
 
-def part(mirror: Mirror, wanted: str, **headers: str) -> Answer:
-    return ask(mirror.url(PATH), {"Range": f"bytes={wanted}", **headers})
+def part(mirror: Mirror, range_: str, **headers: str) -> Response:
+    return request(mirror.url(PATH), {"Range": f"bytes={range_}", **headers})
 
 
-def follow(url: str, headers: Mapping[str, str] | None = None, *, most: int = 10) -> Answer:
+def follow(url: str, headers: Mapping[str, str] | None = None, *, most: int = 10) -> Response:
     for _ in range(most):
-        answer = ask(url, headers)
-        if answer.status not in {301, 302, 303, 307, 308}:
-            return answer
-        url = urllib.parse.urljoin(url, answer.headers["Location"])
+        response = request(url, headers)
+        if response.status not in {301, 302, 303, 307, 308}:
+            return response
+        url = urllib.parse.urljoin(url, response.headers["Location"])
     raise AssertionError("too many redirects")
 
 
 def everything(mirror: Mirror, request: str | None = None) -> bytes:
-    """Read what comes over the wire until the end of the connection, also where that is a reset."""
+    """Read all bytes until the end of the connection, also if it is a reset."""
     path = urllib.parse.quote(PATH)
     found = b""
     try:
@@ -84,8 +84,8 @@ def everything(mirror: Mirror, request: str | None = None) -> bytes:
 
 
 @pytest.fixture(params=["in memory", "on disk"])
-def stocked(request: pytest.FixtureRequest, mirror: Mirror, tmp_path: Path) -> Mirror:
-    """Give a mirror with one file."""
+def serving(request: pytest.FixtureRequest, mirror: Mirror, tmp_path: Path) -> Mirror:
+    """Return a mirror with one file."""
     (tmp_path / "file").write_bytes(DATA)
     mirror.files[PATH] = DATA if request.param == "in memory" else tmp_path / "file"
     return mirror
@@ -94,23 +94,23 @@ def stocked(request: pytest.FixtureRequest, mirror: Mirror, tmp_path: Path) -> M
 # -- healthy -----------------------------------------------------------------------------------------------------
 
 
-def test_a_whole_file(stocked: Mirror) -> None:
-    answer = ask(stocked.url(PATH))
-    assert (answer.status, answer.body) == (200, DATA)
-    assert answer.headers["Accept-Ranges"] == "bytes"
-    assert answer.headers["Content-Length"] == "5000"
-    assert answer.headers["ETag"].startswith('"')
-    assert answer.headers["Last-Modified"].endswith("GMT")
+def test_a_whole_file(serving: Mirror) -> None:
+    response = request(serving.url(PATH))
+    assert (response.status, response.body) == (200, DATA)
+    assert response.headers["Accept-Ranges"] == "bytes"
+    assert response.headers["Content-Length"] == "5000"
+    assert response.headers["ETag"].startswith('"')
+    assert response.headers["Last-Modified"].endswith("GMT")
 
 
-def test_head_says_the_same_and_sends_nothing(stocked: Mirror) -> None:
-    got, head = ask(stocked.url(PATH)), ask(stocked.url(PATH), method="HEAD")
+def test_head_has_the_same_headers_and_no_body(serving: Mirror) -> None:
+    got, head = request(serving.url(PATH)), request(serving.url(PATH), method="HEAD")
     assert head.headers.items() == got.headers.items()
-    assert [record.sent for record in stocked.requests] == [5000, 0]
+    assert [record.sent for record in serving.requests] == [5000, 0]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "first", "last"),
+    ("range_", "first", "last"),
     [
         ("0-0", 0, 0),
         ("10-19", 10, 19),
@@ -120,33 +120,33 @@ def test_head_says_the_same_and_sends_nothing(stocked: Mirror) -> None:
         ("-9999", 0, 4999),
     ],
 )
-def test_ranges(stocked: Mirror, wanted: str, first: int, last: int) -> None:
-    answer = part(stocked, wanted)
-    assert (answer.status, answer.body) == (206, DATA[first : last + 1])
-    assert answer.headers["Content-Range"] == f"bytes {first}-{last}/5000"
-    (record,) = stocked.requests
-    assert (record.range, record.span) == (f"bytes={wanted}", (first, last - first + 1))
+def test_ranges(serving: Mirror, range_: str, first: int, last: int) -> None:
+    response = part(serving, range_)
+    assert (response.status, response.body) == (206, DATA[first : last + 1])
+    assert response.headers["Content-Range"] == f"bytes {first}-{last}/5000"
+    (record,) = serving.requests
+    assert (record.range, record.span) == (f"bytes={range_}", (first, last - first + 1))
     assert record.sent == last - first + 1
 
 
-@pytest.mark.parametrize("wanted", ["5000-", "9999-10000", "-0"])
-def test_ranges_that_cannot_be(stocked: Mirror, wanted: str) -> None:
-    answer = part(stocked, wanted)
-    assert (answer.status, answer.headers["Content-Range"]) == (416, "bytes */5000")
+@pytest.mark.parametrize("range_", ["5000-", "9999-10000", "-0"])
+def test_unsatisfiable_ranges(serving: Mirror, range_: str) -> None:
+    response = part(serving, range_)
+    assert (response.status, response.headers["Content-Range"]) == (416, "bytes */5000")
 
 
-@pytest.mark.parametrize("wanted", ["9-3", "0-1,5-6", "x-", "-"])
-def test_ranges_that_are_ignored(stocked: Mirror, wanted: str) -> None:
-    assert (answer := part(stocked, wanted)).status == 200
-    assert answer.body == DATA
+@pytest.mark.parametrize("range_", ["9-3", "0-1,5-6", "x-", "-"])
+def test_ranges_that_are_ignored(serving: Mirror, range_: str) -> None:
+    assert (response := part(serving, range_)).status == 200
+    assert response.body == DATA
 
 
-def test_conditions(stocked: Mirror) -> None:
-    whole = ask(stocked.url(PATH))
-    etag, modified = whole.headers["ETag"], whole.headers["Last-Modified"]
+def test_conditions(serving: Mirror) -> None:
+    response = request(serving.url(PATH))
+    etag, modified = response.headers["ETag"], response.headers["Last-Modified"]
     old = "Sat, 01 Jan 2000 00:00:00 GMT"
     found = [
-        part(stocked, "0-9", **{name: value}).status
+        part(serving, "0-9", **{name: value}).status
         for name, value in [
             ("If-Range", etag), ("If-Range", '"other"'), ("If-Range", modified), ("If-Range", old),
             ("If-Match", etag), ("If-Match", "*"), ("If-Match", '"other"'),
@@ -157,19 +157,19 @@ def test_conditions(stocked: Mirror) -> None:
     assert found == [206, 200, 206, 200, 206, 206, 412, 206, 412, 304, 206, 304]
 
 
-def test_a_connection_is_kept(stocked: Mirror) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", stocked.port, timeout=PATIENCE)
+def test_a_connection_is_kept(serving: Mirror) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=PATIENCE)
     for _ in range(3):
         connection.request("GET", urllib.parse.quote(PATH))
         assert connection.getresponse().read() == DATA
     connection.close()
-    assert len({(record.port, record.connection) for record in stocked.requests}) == 1
-    assert stocked.peak == 1
+    assert len({(record.port, record.connection) for record in serving.requests}) == 1
+    assert serving.peak == 1
 
 
-def test_what_is_not_there(stocked: Mirror) -> None:
-    assert ask(stocked.url("/other")).status == 404
-    assert ask(stocked.url(PATH), method="DELETE").status == 405
+def test_missing_files_and_other_methods(serving: Mirror) -> None:
+    assert request(serving.url("/other")).status == 404
+    assert request(serving.url(PATH), method="DELETE").status == 405
 
 
 def test_nothing_outside_the_root(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_nothing_outside_the_root(tmp_path: Path) -> None:
     (tmp_path / "root" / "sub").mkdir(parents=True)
     (tmp_path / "root" / "sub" / "file").write_bytes(DATA)
     with Mirror(root=tmp_path / "root") as mirror:
-        assert ask(mirror.url("/sub/file")).body == DATA
+        assert request(mirror.url("/sub/file")).body == DATA
         outside = [
             "/../secret",
             "/%2e%2e/secret",
@@ -208,20 +208,20 @@ def test_it_stops_at_once_with_stalled_clients() -> None:
         sock.close()
 
 
-# -- which requests ----------------------------------------------------------------------------------------------
+# -- scopes ------------------------------------------------------------------------------------------------------
 
 
-def test_times_and_after(stocked: Mirror) -> None:
-    stocked.behave(PATH, behaviour("503", after=1, times=2))
-    assert [ask(stocked.url(PATH)).status for _ in range(5)] == [200, 503, 503, 200, 200]
-    assert [record.behaviours for record in stocked.requests] == [(), ("503",), ("503",), (), ()]
+def test_times_and_after(serving: Mirror) -> None:
+    serving.behave(PATH, behaviour("503", after=1, times=2))
+    assert [request(serving.url(PATH)).status for _ in range(5)] == [200, 503, 503, 200, 200]
+    assert [record.behaviours for record in serving.requests] == [(), ("503",), ("503",), (), ()]
 
 
-def test_scopes(stocked: Mirror) -> None:
+def test_scopes(serving: Mirror) -> None:
     def statuses(**scope: object) -> list[int]:
-        stocked.behave(PATH, behaviour("503", **scope))
-        asked: list[dict[str, str]] = [{}, {"Range": "bytes=0-9"}, {"Range": "bytes=10-19", "Authorization": "x"}]
-        return [ask(stocked.url(PATH), headers).status for headers in asked]
+        serving.behave(PATH, behaviour("503", **scope))
+        requested: list[dict[str, str]] = [{}, {"Range": "bytes=0-9"}, {"Range": "bytes=10-19", "Authorization": "x"}]
+        return [request(serving.url(PATH), headers).status for headers in requested]
 
     assert statuses(only_ranges=True) == [200, 503, 503]
     assert statuses(only_whole=True) == [503, 206, 206]
@@ -237,28 +237,28 @@ def test_paths_and_patterns(mirror: Mirror) -> None:
     mirror.behave("*", "503")
     mirror.behave("/a/*", behaviour("404", after=1))
     mirror.behave("/b", "healthy")
-    assert [ask(mirror.url(path)).status for path in ("/a/1", "/a/2", "/b")] == [503, 404, 200]
+    assert [request(mirror.url(path)).status for path in ("/a/1", "/a/2", "/b")] == [503, 404, 200]
     mirror.behave("/b", "410", also=True)
     assert mirror.requests[-1].behaviours == ("healthy",)
-    assert ask(mirror.url("/b")).status == 410
+    assert request(mirror.url("/b")).status == 410
     mirror.forget("/b")
-    assert ask(mirror.url("/b")).status == 503
+    assert request(mirror.url("/b")).status == 503
     mirror.reset()
-    assert (ask(mirror.url("/b")).status, len(mirror.requests)) == (200, 1)
+    assert (request(mirror.url("/b")).status, len(mirror.requests)) == (200, 1)
 
 
-def test_behaviours_combine(stocked: Mirror) -> None:
-    stocked.behave(PATH, "tiny-segments", "chunked", behaviour("flip", at=3), "no-etag", "header-case-upper")
-    answer = part(stocked, "2-9")
-    assert answer.body == DATA[2:3] + bytes([DATA[3] ^ 0xFF]) + DATA[4:10]
-    assert (answer.headers["ETag"], answer.headers["Transfer-Encoding"]) == (None, "chunked")
+def test_behaviours_combine(serving: Mirror) -> None:
+    serving.behave(PATH, "tiny-segments", "chunked", behaviour("flip", at=3), "no-etag", "header-case-upper")
+    response = part(serving, "2-9")
+    assert response.body == DATA[2:3] + bytes([DATA[3] ^ 0xFF]) + DATA[4:10]
+    assert (response.headers["ETag"], response.headers["Transfer-Encoding"]) == (None, "chunked")
     assert b"CONTENT-RANGE:" in everything(
-        stocked, f"GET {urllib.parse.quote(PATH)} HTTP/1.0\r\nRange: bytes=0-0\r\n\r\n"
+        serving, f"GET {urllib.parse.quote(PATH)} HTTP/1.0\r\nRange: bytes=0-0\r\n\r\n"
     )
 
 
 def test_unknown_names_and_parameters_are_refused() -> None:
-    with pytest.raises(ValueError, match="no behaviour is called 'cutt'"):
+    with pytest.raises(ValueError, match="unknown behaviour 'cutt'"):
         behaviour("cutt")
     with pytest.raises(ValueError, match=r"cut takes after, at, .*, not where"):
         behaviour("cut", where=3)
@@ -269,23 +269,23 @@ def test_every_behaviour_is_described(name: str) -> None:
     assert describe(name).startswith(f"{name} (")
 
 
-# -- healthy, but odd --------------------------------------------------------------------------------------------
+# -- quirks ------------------------------------------------------------------------------------------------------
 
-STRANGE: dict[str, dict[str, float]] = {
-    "crowded": {"most": 99},
+QUIRK_PARAMETERS: dict[str, dict[str, float]] = {
+    "connection-limit": {"limit": 99},
     "agent-blocked": {},
     "late": {"seconds": 0.01},
     "pause": {"seconds": 0.01},
 }
 
 
-# http.client takes 103 for the answer itself: test_interim_answers_come_first has that one.
-@pytest.mark.parametrize("name", [name for name in names("odd") if name != "early-hints"])
-def test_a_patient_client_gets_the_file(stocked: Mirror, name: str) -> None:
-    stocked.behave(PATH, behaviour(name, **STRANGE.get(name, {})))
+# http.client takes 103 for the final response: test_interim_responses_come_first covers it.
+@pytest.mark.parametrize("name", [name for name in names("quirk") if name != "early-hints"])
+def test_quirks_still_deliver_the_file(serving: Mirror, name: str) -> None:
+    serving.behave(PATH, behaviour(name, **QUIRK_PARAMETERS.get(name, {})))
     headers = {"User-Agent": "test"}
-    assert follow(stocked.url(PATH), headers).body == DATA
-    found = follow(stocked.url(PATH), {**headers, "Range": "bytes=1000-1999"})
+    assert follow(serving.url(PATH), headers).body == DATA
+    found = follow(serving.url(PATH), {**headers, "Range": "bytes=1000-1999"})
     if found.status == 206:
         assert found.body == DATA[1000:2000]
         assert (found.headers["Content-Range"] or "").startswith("bytes 1000-1999/")
@@ -293,100 +293,100 @@ def test_a_patient_client_gets_the_file(stocked: Mirror, name: str) -> None:
         assert found.body == DATA
 
 
-@pytest.mark.parametrize("name", names("passing"))
-def test_what_passes_passes(stocked: Mirror, name: str) -> None:
-    stocked.behave(PATH, behaviour(name, **({"ending": "close"} if name == "stall-once" else {})))
-    first = everything(stocked)
+@pytest.mark.parametrize("name", names("transient"))
+def test_transient_faults_end(serving: Mirror, name: str) -> None:
+    serving.behave(PATH, behaviour(name, **({"ending": "close"} if name == "stall-once" else {})))
+    first = everything(serving)
     assert not (first.startswith(b"HTTP/1.1 200") and first.endswith(DATA))
-    assert everything(stocked).endswith(b"\r\n\r\n" + DATA)
+    assert everything(serving).endswith(b"\r\n\r\n" + DATA)
 
 
-def test_a_wait_can_be_asked_for(stocked: Mirror) -> None:
-    stocked.behave(PATH, "429-once-date")
-    assert ask(stocked.url(PATH)).headers["Retry-After"].endswith("GMT")
-    stocked.behave(PATH, behaviour("429-once", retry=7))
-    assert ask(stocked.url(PATH)).headers["Retry-After"] == "7"
+def test_retry_after(serving: Mirror) -> None:
+    serving.behave(PATH, "429-once-date")
+    assert request(serving.url(PATH)).headers["Retry-After"].endswith("GMT")
+    serving.behave(PATH, behaviour("429-once", retry=7))
+    assert request(serving.url(PATH)).headers["Retry-After"] == "7"
 
 
-def test_slow_is_for_each_connection(stocked: Mirror) -> None:
-    stocked.behave(PATH, behaviour("slow", rate=20_000))
+def test_slow_is_for_each_connection(serving: Mirror) -> None:
+    serving.behave(PATH, behaviour("slow", rate=20_000))
     began = time.monotonic()
-    threads = [threading.Thread(target=ask, args=(stocked.url(PATH),)) for _ in range(4)]
+    threads = [threading.Thread(target=request, args=(serving.url(PATH),)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert time.monotonic() - began >= 0.24  # 5000 bytes at 20 kB/s
-    assert [record.sent for record in stocked.requests] == [5000] * 4
+    assert [record.sent for record in serving.requests] == [5000] * 4
 
 
-def test_no_ranges(stocked: Mirror) -> None:
-    stocked.behave(PATH, "no-ranges-chunked")
-    answer = part(stocked, "0-9")
-    assert (answer.status, answer.body) == (200, DATA)
-    assert (answer.headers["Accept-Ranges"], answer.headers["Content-Length"]) == (None, None)
+def test_no_ranges(serving: Mirror) -> None:
+    serving.behave(PATH, "no-ranges-chunked")
+    response = part(serving, "0-9")
+    assert (response.status, response.body) == (200, DATA)
+    assert (response.headers["Accept-Ranges"], response.headers["Content-Length"]) == (None, None)
 
 
-def test_old_http_ends_with_the_connection(stocked: Mirror) -> None:
-    stocked.behave(PATH, "http10")
-    found = everything(stocked, f"GET {urllib.parse.quote(PATH)} HTTP/1.1\r\n\r\n")
+def test_old_http_ends_with_the_connection(serving: Mirror) -> None:
+    serving.behave(PATH, "http10")
+    found = everything(serving, f"GET {urllib.parse.quote(PATH)} HTTP/1.1\r\n\r\n")
     assert found.startswith(b"HTTP/1.0 200")
     assert b"content-length" not in found.lower().partition(b"\r\n\r\n")[0]
 
 
-def test_shorter_ranges_and_unknown_totals(stocked: Mirror) -> None:
-    stocked.behave(PATH, behaviour("shorter-range", most=10), "total-star")
-    answer = part(stocked, "100-")
-    assert (answer.body, answer.headers["Content-Range"]) == (DATA[100:110], "bytes 100-109/*")
+def test_shorter_ranges_and_unknown_totals(serving: Mirror) -> None:
+    serving.behave(PATH, behaviour("shorter-range", limit=10), "total-star")
+    response = part(serving, "100-")
+    assert (response.body, response.headers["Content-Range"]) == (DATA[100:110], "bytes 100-109/*")
 
 
-def test_as_many_headers_as_a_library_takes(stocked: Mirror) -> None:
-    stocked.behave(PATH, "many-headers")
-    assert len(ask(stocked.url(PATH)).headers) == 99
-    stocked.behave(PATH, behaviour("many-headers", total=100))
+def test_as_many_headers_as_http_client_accepts(serving: Mirror) -> None:
+    serving.behave(PATH, "many-headers")
+    assert len(request(serving.url(PATH)).headers) == 99
+    serving.behave(PATH, behaviour("many-headers", total=100))
     with pytest.raises(http.client.HTTPException, match="more than 100 headers"):
-        ask(stocked.url(PATH))
+        request(serving.url(PATH))
 
 
-def test_interim_answers_come_first(stocked: Mirror) -> None:
-    stocked.behave(PATH, "early-hints")
-    assert everything(stocked).startswith(b"HTTP/1.1 103 Early Hints\r\nLink: ")
-    stocked.behave(PATH, "continue-first")
-    assert everything(stocked).startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
+def test_interim_responses_come_first(serving: Mirror) -> None:
+    serving.behave(PATH, "early-hints")
+    assert everything(serving).startswith(b"HTTP/1.1 103 Early Hints\r\nLink: ")
+    serving.behave(PATH, "continue-first")
+    assert everything(serving).startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
 
 
 # -- redirects ---------------------------------------------------------------------------------------------------
 
 
-def test_a_chain(stocked: Mirror) -> None:
-    stocked.behave(PATH, "redirect-chain")
-    assert follow(stocked.url(PATH)).body == DATA
-    assert [record.status for record in stocked.requests] == [302, 302, 302, 200]
+def test_a_chain(serving: Mirror) -> None:
+    serving.behave(PATH, "redirect-chain")
+    assert follow(serving.url(PATH)).body == DATA
+    assert [record.status for record in serving.requests] == [302, 302, 302, 200]
 
 
-def test_storage_elsewhere_refuses_authorization(stocked: Mirror) -> None:
-    stocked.behave(PATH, "redirect-elsewhere")
-    first = ask(stocked.url(PATH), {"Authorization": "Bearer good"})
-    assert first.headers["Location"].startswith(f"http://localhost:{stocked.port}/cdn/")
-    assert ask(first.headers["Location"], {"Authorization": "Bearer good"}).status == 400
-    assert ask(first.headers["Location"]).body == DATA
-    assert ["authorization" in record.headers for record in stocked.requests] == [True, True, False]
-    assert ask(stocked.url(PATH, host="localhost")).headers["Location"].startswith("http://127.0.0.1:")
+def test_storage_elsewhere_refuses_authorization(serving: Mirror) -> None:
+    serving.behave(PATH, "redirect-elsewhere")
+    first = request(serving.url(PATH), {"Authorization": "Bearer good"})
+    assert first.headers["Location"].startswith(f"http://localhost:{serving.port}/cdn/")
+    assert request(first.headers["Location"], {"Authorization": "Bearer good"}).status == 400
+    assert request(first.headers["Location"]).body == DATA
+    assert ["authorization" in record.headers for record in serving.requests] == [True, True, False]
+    assert request(serving.url(PATH, host="localhost")).headers["Location"].startswith("http://127.0.0.1:")
 
 
-def test_addresses_expire(stocked: Mirror) -> None:
-    stocked.behave(PATH, behaviour("expiring", uses=2))
-    address = ask(stocked.url(PATH)).headers["Location"]
-    assert [ask(address).status for _ in range(3)] == [200, 200, 403]
-    assert follow(stocked.url(PATH)).body == DATA
-    stocked.behave(PATH, behaviour("expiring", uses=None, seconds=0))
-    assert follow(stocked.url(PATH)).status == 403
+def test_addresses_expire(serving: Mirror) -> None:
+    serving.behave(PATH, behaviour("expiring", uses=2))
+    address = request(serving.url(PATH)).headers["Location"]
+    assert [request(address).status for _ in range(3)] == [200, 200, 403]
+    assert follow(serving.url(PATH)).body == DATA
+    serving.behave(PATH, behaviour("expiring", uses=None, seconds=0))
+    assert follow(serving.url(PATH)).status == 403
 
 
-def test_what_is_behind_a_redirect_can_misbehave_too(stocked: Mirror) -> None:
-    stocked.behave("*", "redirect-elsewhere")
-    stocked.behave("/cdn/*", behaviour("flip", at=0))
-    assert follow(stocked.url(PATH)).body == bytes([DATA[0] ^ 0xFF]) + DATA[1:]
+def test_redirect_targets_can_misbehave_too(serving: Mirror) -> None:
+    serving.behave("*", "redirect-elsewhere")
+    serving.behave("/cdn/*", behaviour("flip", at=0))
+    assert follow(serving.url(PATH)).body == bytes([DATA[0] ^ 0xFF]) + DATA[1:]
 
 
 @pytest.mark.parametrize(
@@ -403,30 +403,30 @@ def test_what_is_behind_a_redirect_can_misbehave_too(stocked: Mirror) -> None:
         ("redirect-empty", ""),
     ],
 )
-def test_bad_redirects(stocked: Mirror, name: str, where: str) -> None:
-    stocked.behave(PATH, name)
-    answer = ask(stocked.url(PATH))
-    assert answer.status == 302
-    assert answer.headers["Location"].startswith(where)
-    stocked.behave(PATH, "redirect-nowhere")
-    assert ask(stocked.url(PATH)).headers["Location"] is None
+def test_bad_redirects(serving: Mirror, name: str, where: str) -> None:
+    serving.behave(PATH, name)
+    response = request(serving.url(PATH))
+    assert response.status == 302
+    assert response.headers["Location"].startswith(where)
+    serving.behave(PATH, "redirect-nowhere")
+    assert request(serving.url(PATH)).headers["Location"] is None
 
 
 # -- wrong files -------------------------------------------------------------------------------------------------
 
 
-def test_pages(stocked: Mirror) -> None:
+def test_pages(serving: Mirror) -> None:
     def got(name: str) -> tuple[int, str, int, bytes]:
-        stocked.behave(PATH, name)
-        answer = ask(stocked.url(PATH))
-        return answer.status, answer.headers["Content-Type"], len(answer.body), answer.body[:9]
+        serving.behave(PATH, name)
+        response = request(serving.url(PATH))
+        return response.status, response.headers["Content-Type"], len(response.body), response.body[:9]
 
     page = b"<!DOCTYPE"
     assert got("login-page")[::3] == (200, page)
     assert got("login-page")[1].startswith("text/html")
     assert got("login-page-as-binary")[1::2] == ("application/octet-stream", page)
     assert got("login-page-same-size")[2:] == (5000, page)
-    assert part(stocked, "4990-").body == b" " * 10
+    assert part(serving, "4990-").body == b" " * 10
     assert got("json-error")[3].startswith(b"{")
     assert got("lfs-pointer")[3] == b"version h"
     assert got("stub")[2] == 710_000
@@ -438,84 +438,84 @@ def test_pages(stocked: Mirror) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_wrong_family_is_a_sound_file(mirror: Mirror, family: str) -> None:
+def test_the_wrong_family_is_a_valid_file(mirror: Mirror, family: str) -> None:
     size = 500_000_000 if family == "flux" else 10_000_000
     mirror.files[PATH] = b"x"
     mirror.behave(PATH, behaviour("wrong-family", family=family))
     length = struct.unpack("<Q", part(mirror, "0-7").body)[0]
     table = json.loads(part(mirror, f"8-{7 + length}").body)
     ends = [entry["data_offsets"][1] for entry in table.values()]
-    assert int(ask(mirror.url(PATH), method="HEAD").headers["Content-Length"]) == 8 + length + max(ends)
+    assert int(request(mirror.url(PATH), method="HEAD").headers["Content-Length"]) == 8 + length + max(ends)
     whole = safetensors(FAMILIES[family], size)
     table = json.loads(whole[8:])
     assert len(whole) + max(entry["data_offsets"][1] for entry in table.values()) == size
 
 
-def test_wrong_bytes(stocked: Mirror) -> None:
-    stocked.behave(PATH, behaviour("flip", at=[0, -1], covering=0))
-    assert part(stocked, "0-9").body == bytes([DATA[0] ^ 0xFF]) + DATA[1:10]
-    assert part(stocked, "4990-").body == DATA[4990:]
-    stocked.behave(PATH, "flip")
-    wrong = ask(stocked.url(PATH)).body
+def test_wrong_bytes(serving: Mirror) -> None:
+    serving.behave(PATH, behaviour("flip", at=[0, -1], covering=0))
+    assert part(serving, "0-9").body == bytes([DATA[0] ^ 0xFF]) + DATA[1:10]
+    assert part(serving, "4990-").body == DATA[4990:]
+    serving.behave(PATH, "flip")
+    wrong = request(serving.url(PATH)).body
     assert [at for at in range(5000) if wrong[at] != DATA[at]] == [2500]
 
 
-def test_another_file(stocked: Mirror) -> None:
-    stocked.files["/other"] = b"other"
-    stocked.behave(PATH, behaviour("other-file", path="/other"))
-    assert ask(stocked.url(PATH)).body == b"other"
+def test_another_file(serving: Mirror) -> None:
+    serving.files["/other"] = b"other"
+    serving.behave(PATH, behaviour("other-file", path="/other"))
+    assert request(serving.url(PATH)).body == b"other"
 
 
-def test_a_file_that_is_replaced(stocked: Mirror) -> None:
-    stocked.behave(PATH, "replaced")
-    first, second, third = (part(stocked, "10-19") for _ in range(3))
+def test_a_file_that_is_replaced(serving: Mirror) -> None:
+    serving.behave(PATH, "replaced")
+    first, second, third = (part(serving, "10-19") for _ in range(3))
     assert first.body == DATA[10:20]
     assert second.body == third.body == bytes(byte ^ 0x55 for byte in DATA[10:20])
     assert first.headers["ETag"] != second.headers["ETag"]
-    assert part(stocked, "0-9", **{"If-Range": first.headers["ETag"]}).status == 200
-    assert part(stocked, "0-9", **{"If-Match": first.headers["ETag"]}).status == 412
-    stocked.behave(PATH, behaviour("replaced-longer", keep=2))
-    assert [len(ask(stocked.url(PATH)).body) for _ in range(3)] == [5000, 5000, 6000]
-    stocked.behave(PATH, "replaced-no-etag")
-    first, second = (ask(stocked.url(PATH)) for _ in range(2))
+    assert part(serving, "0-9", **{"If-Range": first.headers["ETag"]}).status == 200
+    assert part(serving, "0-9", **{"If-Match": first.headers["ETag"]}).status == 412
+    serving.behave(PATH, behaviour("replaced-longer", keep=2))
+    assert [len(request(serving.url(PATH)).body) for _ in range(3)] == [5000, 5000, 6000]
+    serving.behave(PATH, "replaced-no-etag")
+    first, second = (request(serving.url(PATH)) for _ in range(2))
     assert first.headers["Last-Modified"] != second.headers["Last-Modified"]
     assert first.headers["ETag"] is second.headers["ETag"] is None
-    stocked.behave(PATH, "replaced-silently")
-    first, second = (ask(stocked.url(PATH)) for _ in range(2))
+    serving.behave(PATH, "replaced-silently")
+    first, second = (request(serving.url(PATH)) for _ in range(2))
     assert (first.headers.items() == second.headers.items(), first.body == second.body) == (True, False)
 
 
-def test_restless_validators(stocked: Mirror) -> None:
+def test_changing_validators(serving: Mirror) -> None:
     for name, header in (("etag-changes", "ETag"), ("modified-changes", "Last-Modified")):
-        stocked.behave(PATH, name)
-        answers = [ask(stocked.url(PATH)) for _ in range(3)]
-        assert len({answer.headers[header] for answer in answers}) == 3
-        assert {answer.body for answer in answers} == {DATA}
+        serving.behave(PATH, name)
+        responses = [request(serving.url(PATH)) for _ in range(3)]
+        assert len({response.headers[header] for response in responses}) == 3
+        assert {response.body for response in responses} == {DATA}
 
 
-def test_gzip(stocked: Mirror) -> None:
-    stocked.behave(PATH, "gzip")
-    answer = ask(stocked.url(PATH), {"Accept-Encoding": "identity"})
-    assert (answer.headers["Content-Encoding"], gzip.decompress(answer.body)) == ("gzip", DATA)
-    stocked.behave(PATH, "gzip-only-said")
-    assert ask(stocked.url(PATH)).body == DATA
+def test_gzip(serving: Mirror) -> None:
+    serving.behave(PATH, "gzip")
+    response = request(serving.url(PATH), {"Accept-Encoding": "identity"})
+    assert (response.headers["Content-Encoding"], gzip.decompress(response.body)) == ("gzip", DATA)
+    serving.behave(PATH, "gzip-header-only")
+    assert request(serving.url(PATH)).body == DATA
 
 
-# -- refusals ----------------------------------------------------------------------------------------------------
+# -- error statuses ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [name for name in BEHAVIOURS if name[:3].isdigit() and not name.startswith("20")])
-def test_refusals(stocked: Mirror, name: str) -> None:
-    stocked.behave(PATH, name)
-    answer = ask(stocked.url(PATH))
-    assert answer.status == int(name[:3])
+def test_error_statuses(serving: Mirror, name: str) -> None:
+    serving.behave(PATH, name)
+    response = request(serving.url(PATH))
+    assert response.status == int(name[:3])
     codes = {"gated": "GatedRepo", "repo": "RepoNotFound", "revision": "RevisionNotFound", "entry": "EntryNotFound"}
-    assert answer.headers["X-Error-Code"] == codes.get(name[4:])
+    assert response.headers["X-Error-Code"] == codes.get(name[4:])
     if name.endswith("for-ever"):
-        assert answer.headers["Retry-After"] == "86400"
+        assert response.headers["Retry-After"] == "86400"
 
 
-# -- answers to ranges -------------------------------------------------------------------------------------------
+# -- responses to ranges -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -534,27 +534,27 @@ def test_refusals(stocked: Mirror, name: str) -> None:
         ("range-longer-chunked", 206, "bytes 100-199/5000", 100, 200),
     ],
 )
-def test_wrong_answers_to_ranges(
-    stocked: Mirror, name: str, status: int, where: str | None, first: int, length: int
+def test_wrong_responses_to_ranges(
+    serving: Mirror, name: str, status: int, where: str | None, first: int, length: int
 ) -> None:
-    stocked.behave(PATH, name)
-    answer = part(stocked, "100-199")
-    assert (answer.status, answer.headers["Content-Range"]) == (status, where)
-    assert answer.headers["Accept-Ranges"] == "bytes"
-    assert answer.body == DATA[first : first + length]
+    serving.behave(PATH, name)
+    response = part(serving, "100-199")
+    assert (response.status, response.headers["Content-Range"]) == (status, where)
+    assert response.headers["Accept-Ranges"] == "bytes"
+    assert response.body == DATA[first : first + length]
 
 
-def test_multipart(stocked: Mirror) -> None:
-    stocked.behave(PATH, "range-multipart")
-    answer = part(stocked, "100-199")
-    assert answer.headers.get_content_type() == "multipart/byteranges"
-    assert DATA[100:200] in answer.body
+def test_multipart(serving: Mirror) -> None:
+    serving.behave(PATH, "range-multipart")
+    response = part(serving, "100-199")
+    assert response.headers.get_content_type() == "multipart/byteranges"
+    assert DATA[100:200] in response.body
 
 
-def test_a_part_that_nobody_asked_for(stocked: Mirror) -> None:
-    stocked.behave(PATH, "206-unasked-part")
-    answer = ask(stocked.url(PATH))
-    assert (answer.status, answer.body) == (206, DATA[:100])
+def test_an_unrequested_range(serving: Mirror) -> None:
+    serving.behave(PATH, "206-unrequested-part")
+    response = request(serving.url(PATH))
+    assert (response.status, response.body) == (206, DATA[:100])
 
 
 # -- connections -------------------------------------------------------------------------------------------------
@@ -562,9 +562,9 @@ def test_a_part_that_nobody_asked_for(stocked: Mirror) -> None:
 
 @pytest.mark.parametrize("name", ["cut", "cut-reset", "stall"])
 @pytest.mark.parametrize(("at", "arrives"), [(0, 0), (1, 1), (1234, 1234), (0.5, 2500), (-1, 4999)])
-def test_cuts(stocked: Mirror, name: str, at: float, arrives: int) -> None:
-    stocked.behave(PATH, behaviour(name, at=at))
-    with socket.create_connection(("127.0.0.1", stocked.port), timeout=PATIENCE) as sock:
+def test_cuts(serving: Mirror, name: str, at: float, arrives: int) -> None:
+    serving.behave(PATH, behaviour(name, at=at))
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=PATIENCE) as sock:
         sock.sendall(f"GET {urllib.parse.quote(PATH)} HTTP/1.1\r\n\r\n".encode())
         found = b""
         while b"\r\n\r\n" not in found or len(found.partition(b"\r\n\r\n")[2]) < arrives:
@@ -583,45 +583,45 @@ def test_cuts(stocked: Mirror, name: str, at: float, arrives: int) -> None:
             sock.settimeout(0.05)
             with pytest.raises(TimeoutError):
                 sock.recv(1)
-    assert [record.sent for record in stocked.requests] == [arrives]
+    assert [record.sent for record in serving.requests] == [arrives]
 
 
-def test_silence(stocked: Mirror) -> None:
-    stocked.behave(PATH, "close-before-status")
-    assert everything(stocked) == b""
-    stocked.behave(PATH, "reset-before-status")
-    assert everything(stocked) == b"<reset>"
-    stocked.behave(PATH, "stall-before-status")
-    with socket.create_connection(("127.0.0.1", stocked.port), timeout=0.05) as sock:
+def test_no_response(serving: Mirror) -> None:
+    serving.behave(PATH, "close-before-status")
+    assert everything(serving) == b""
+    serving.behave(PATH, "reset-before-status")
+    assert everything(serving) == b"<reset>"
+    serving.behave(PATH, "stall-before-status")
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=0.05) as sock:
         sock.sendall(f"GET {urllib.parse.quote(PATH)} HTTP/1.1\r\n\r\n".encode())
         with pytest.raises(TimeoutError):
             sock.recv(1)
-    assert {(record.status, record.sent) for record in stocked.requests} == {(0, 0)}
+    assert {(record.status, record.sent) for record in serving.requests} == {(0, 0)}
 
 
-def test_trickle(stocked: Mirror) -> None:
-    stocked.behave(PATH, "trickle-head")
-    with socket.create_connection(("127.0.0.1", stocked.port), timeout=PATIENCE) as sock:
+def test_trickle(serving: Mirror) -> None:
+    serving.behave(PATH, "trickle-head")
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=PATIENCE) as sock:
         sock.sendall(f"GET {urllib.parse.quote(PATH)} HTTP/1.1\r\n\r\n".encode())
         assert 0 < len(sock.recv(65536)) < 100  # one byte, unless the test itself was slow
 
 
-def test_refused_connections(stocked: Mirror) -> None:
-    stocked.behave(PATH, behaviour("refuse", after=1, connections=2, times=1))
-    assert everything(stocked).endswith(DATA)
-    assert everything(stocked) == b"<reset>"
-    assert [everything(stocked) for _ in range(2)] == [b"<reset>", b"<reset>"]
-    assert everything(stocked).endswith(DATA)
-    assert len(stocked.requests) == 3
+def test_refused_connections(serving: Mirror) -> None:
+    serving.behave(PATH, behaviour("refuse", after=1, connections=2, times=1))
+    assert everything(serving).endswith(DATA)
+    assert everything(serving) == b"<reset>"
+    assert [everything(serving) for _ in range(2)] == [b"<reset>", b"<reset>"]
+    assert everything(serving).endswith(DATA)
+    assert len(serving.requests) == 3
 
 
-def test_crowds(stocked: Mirror) -> None:
-    stocked.behave(PATH, behaviour("crowded", most=1))
-    with socket.create_connection(("127.0.0.1", stocked.port), timeout=PATIENCE) as sock:
+def test_connection_limit(serving: Mirror) -> None:
+    serving.behave(PATH, behaviour("connection-limit", limit=1))
+    with socket.create_connection(("127.0.0.1", serving.port), timeout=PATIENCE) as sock:
         sock.sendall(f"GET {urllib.parse.quote(PATH)} HTTP/1.1\r\n\r\n".encode())
         assert sock.recv(12) == b"HTTP/1.1 200"
-        assert everything(stocked).startswith(b"HTTP/1.1 503")
-    assert stocked.peak == 2
+        assert everything(serving).startswith(b"HTTP/1.1 503")
+    assert serving.peak == 2
 
 
 # -- broken HTTP -------------------------------------------------------------------------------------------------
@@ -640,20 +640,20 @@ def test_crowds(stocked: Mirror) -> None:
         ("length-twice", ["4999", "5000"]),
     ],
 )
-def test_lengths(stocked: Mirror, name: str, lengths: list[str]) -> None:
-    stocked.behave(PATH, name)
-    head, _, body = everything(stocked).partition(b"\r\n\r\n")
+def test_lengths(serving: Mirror, name: str, lengths: list[str]) -> None:
+    serving.behave(PATH, name)
+    head, _, body = everything(serving).partition(b"\r\n\r\n")
     found = [line.partition(": ")[2] for line in head.decode().split("\r\n") if line.startswith("Content-Length")]
     assert (found, body) == (lengths, DATA)
 
 
 @pytest.mark.parametrize("name", ["endless", "endless-chunked"])
-def test_endless(stocked: Mirror, name: str) -> None:
-    stocked.behave(PATH, name)
-    with urllib.request.urlopen(stocked.url(PATH), timeout=PATIENCE) as answer:
-        assert answer.headers["Content-Length"] is None
-        assert answer.read(5000) == DATA
-        assert answer.read(1 << 20) == bytes(1 << 20)
+def test_endless(serving: Mirror, name: str) -> None:
+    serving.behave(PATH, name)
+    with urllib.request.urlopen(serving.url(PATH), timeout=PATIENCE) as response:
+        assert response.headers["Content-Length"] is None
+        assert response.read(5000) == DATA
+        assert response.read(1 << 20) == bytes(1 << 20)
 
 
 @pytest.mark.parametrize(
@@ -665,76 +665,81 @@ def test_endless(stocked: Mirror, name: str) -> None:
         ("chunks-unended", b"1388", b"\r\n"),
     ],
 )
-def test_chunks(stocked: Mirror, name: str, line: bytes, end: bytes) -> None:
-    stocked.behave(PATH, name)
-    head, _, body = everything(stocked).partition(b"\r\n\r\n")
+def test_chunks(serving: Mirror, name: str, line: bytes, end: bytes) -> None:
+    serving.behave(PATH, name)
+    head, _, body = everything(serving).partition(b"\r\n\r\n")
     assert b"Transfer-Encoding: chunked" in head
     assert body == line + b"\r\n" + DATA + end
 
 
 @pytest.mark.parametrize("name", ["not-http", "no-status-line", "status-nonsense"])
-def test_not_http(stocked: Mirror, name: str) -> None:
-    stocked.behave(PATH, name)
+def test_not_http(serving: Mirror, name: str) -> None:
+    serving.behave(PATH, name)
     with pytest.raises(http.client.BadStatusLine):
-        ask(stocked.url(PATH))
+        request(serving.url(PATH))
 
 
-def test_odd_statuses_and_huge_headers(stocked: Mirror) -> None:
-    stocked.behave(PATH, "status-999")
-    assert everything(stocked).startswith(b"HTTP/1.1 999 ")
-    stocked.behave(PATH, "huge-header")
-    assert len(everything(stocked)) > 1 << 20
-    stocked.behave(PATH, "thousands-of-headers")
-    assert everything(stocked).count(b"X-Huge-") == 5000
+def test_invalid_statuses_and_huge_headers(serving: Mirror) -> None:
+    serving.behave(PATH, "status-999")
+    assert everything(serving).startswith(b"HTTP/1.1 999 ")
+    serving.behave(PATH, "huge-header")
+    assert len(everything(serving)) > 1 << 20
+    serving.behave(PATH, "thousands-of-headers")
+    assert everything(serving).count(b"X-Huge-") == 5000
 
 
-# -- a front like Hugging Face's ---------------------------------------------------------------------------------
+# -- Hugging Face ------------------------------------------------------------------------------------------------
 
 
 def test_hub(mirror: Mirror) -> None:
     path = mirror.hub("owner/repo", {"sub/x.safetensors": DATA}) + "sub/x.safetensors"
     assert path == "/owner/repo/resolve/main/sub/x.safetensors"
-    head = ask(mirror.url(path), method="HEAD")
+    head = request(mirror.url(path), method="HEAD")
     assert (head.status, head.headers["X-Linked-Size"]) == (302, "5000")
     assert head.headers["X-Linked-Etag"].strip('"') == hashlib.sha256(DATA).hexdigest()
     assert len(head.headers["X-Repo-Commit"]) == 40
     address = head.headers["Location"]
     assert address.startswith(f"http://localhost:{mirror.port}/cdn/")
-    assert ask(address, {"Range": "bytes=10-19"}).body == DATA[10:20]
-    assert ask(address, {"Authorization": "Bearer good"}).status == 400
+    assert request(address, {"Range": "bytes=10-19"}).body == DATA[10:20]
+    assert request(address, {"Authorization": "Bearer good"}).status == 400
 
 
 def test_hub_gates(mirror: Mirror) -> None:
     url = mirror.url(mirror.hub("owner/repo", {"x": DATA}, gated=True) + "x")
     found = [
-        ask(url, {"Authorization": f"Bearer {token}"} if token else {}) for token in ("", "bad", "no-licence", "good")
+        request(url, {"Authorization": f"Bearer {token}"} if token else {})
+        for token in ("", "bad", "no-licence", "good")
     ]
-    assert [answer.status for answer in found] == [401, 401, 403, 302]
-    assert [answer.headers["X-Error-Code"] for answer in found] == ["GatedRepo"] * 3 + [None]
+    assert [response.status for response in found] == [401, 401, 403, 302]
+    assert [response.headers["X-Error-Code"] for response in found] == ["GatedRepo"] * 3 + [None]
 
 
-def test_hub_says_what_is_missing(mirror: Mirror) -> None:
+def test_hub_reports_what_is_missing(mirror: Mirror) -> None:
     mirror.hub("owner/repo", {"x": DATA})
     mirror.behave("/*/*/resolve/*", "hub")
     found = [
-        ask(mirror.url(f"/{path}"))
+        request(mirror.url(f"/{path}"))
         for path in ("owner/repo/resolve/main/y", "owner/repo/resolve/v2/x", "o/r/resolve/main/x")
     ]
-    assert [answer.headers["X-Error-Code"] for answer in found] == ["EntryNotFound", "RevisionNotFound", "RepoNotFound"]
-    assert [answer.status for answer in found] == [404, 404, 401]
+    assert [response.headers["X-Error-Code"] for response in found] == [
+        "EntryNotFound",
+        "RevisionNotFound",
+        "RepoNotFound",
+    ]
+    assert [response.status for response in found] == [404, 404, 401]
 
 
-def test_hub_small_files_and_lies(mirror: Mirror) -> None:
+def test_hub_small_files_and_wrong_headers(mirror: Mirror) -> None:
     url = mirror.url(mirror.hub("owner/repo", {"x": b"hello\n"}, lfs=False) + "x")
-    first = ask(url)
+    first = request(url)
     assert (first.status, first.headers["ETag"]) == (307, '"ce013625030ba8dba906f756967f9e9ca394464a"')
     assert first.headers["Location"].startswith("/cdn/")
     assert follow(url).body == b"hello\n"
     url = mirror.url(mirror.hub("owner/repo", {"x": b"hello\n"}, linked={"X-Linked-Size": "7"}) + "x")
-    assert ask(url).headers["X-Linked-Size"] == "7"
+    assert request(url).headers["X-Linked-Size"] == "7"
 
 
-# -- TLS, another host, and a process of its own -----------------------------------------------------------------
+# -- TLS, another host, and a separate process -------------------------------------------------------------------
 
 
 def test_tls(tmp_path: Path) -> None:
@@ -760,11 +765,11 @@ def test_tls(tmp_path: Path) -> None:
     tls.load_cert_chain(cert, key)
     trusting = ssl.create_default_context(cafile=str(cert))
     with Mirror(files={PATH: DATA}, tls=tls) as mirror:
-        with urllib.request.urlopen(mirror.url(PATH), timeout=PATIENCE, context=trusting) as answer:
-            assert answer.read() == DATA
+        with urllib.request.urlopen(mirror.url(PATH), timeout=PATIENCE, context=trusting) as response:
+            assert response.read() == DATA
         with pytest.raises(urllib.error.URLError, match="certificate"):
             urllib.request.urlopen(mirror.url(PATH), timeout=PATIENCE, context=ssl.create_default_context())
-        silent = socket.create_connection(("127.0.0.1", mirror.port))  # never says hello: must not hold up the end
+        silent = socket.create_connection(("127.0.0.1", mirror.port))  # no handshake: must not delay the end
     silent.close()
 
 
@@ -772,11 +777,11 @@ def test_tls(tmp_path: Path) -> None:
 def test_another_host(host: str) -> None:
     with Mirror(files={PATH: DATA}, host=host) as other:
         assert other.url(PATH) == f"http://{host}:{other.port}/vae/a%20b.safetensors"
-        assert ask(other.url(PATH)).body == DATA
+        assert request(other.url(PATH)).body == DATA
 
 
 @pytest.mark.parametrize(("command", "number"), [(["mirror"], signal.SIGTERM), (["-m", "mirror"], signal.SIGINT)])
-def test_a_process_of_its_own(tmp_path: Path, command: list[str], number: signal.Signals) -> None:
+def test_as_a_separate_process(tmp_path: Path, command: list[str], number: signal.Signals) -> None:
     place = tmp_path / "owner" / "repo" / "resolve" / "main"
     place.mkdir(parents=True)
     (place / "x.safetensors").write_bytes(DATA)
@@ -799,19 +804,19 @@ def test_a_process_of_its_own(tmp_path: Path, command: list[str], number: signal
 def _talk(base: str) -> None:
     path = "owner/repo/resolve/main/x.safetensors"
     assert follow(base + path).body == DATA
-    door = f"{base}_mirror/behave"
-    for asked, status in (
+    endpoint = f"{base}_mirror/behave"
+    for requested, status in (
         ({"path": f"/{path}", "behaviour": "429", "times": 1}, 200),
         ({"path": f"/{path}", "behaviour": "no-such"}, 400),
         ({"path": f"/{path}", "behaviour": "cut", "where": 1}, 400),
         ({"behaviour": "cut"}, 400),
     ):
-        assert ask(door, method="POST", body=json.dumps(asked).encode()).status == status
-    assert ask(base + path).status == 429
-    log = json.loads(ask(f"{base}_mirror/log").body)
+        assert request(endpoint, method="POST", body=json.dumps(requested).encode()).status == status
+    assert request(base + path).status == 429
+    log = json.loads(request(f"{base}_mirror/log").body)
     assert [(entry["path"], entry["status"]) for entry in log][-1] == (f"/{path}", 429)
-    assert ask(door, method="DELETE").status == 204
+    assert request(endpoint, method="DELETE").status == 204
     assert follow(base + path).body == DATA
-    assert len(json.loads(ask(f"{base}_mirror/behaviours").body)) == len(BEHAVIOURS)
-    assert ask(f"{base}_mirror/log", method="DELETE").status == 204
-    assert json.loads(ask(f"{base}_mirror/log").body) == []
+    assert len(json.loads(request(f"{base}_mirror/behaviours").body)) == len(BEHAVIOURS)
+    assert request(f"{base}_mirror/log", method="DELETE").status == 204
+    assert json.loads(request(f"{base}_mirror/log").body) == []

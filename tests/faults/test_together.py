@@ -1,4 +1,4 @@
-"""Several processes at one folder: the work is done once, who dies is replaced, and nobody spoils it for the others."""
+"""Several processes in one folder: the work is done once, a dying one is replaced, none corrupts another's files."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from gesso.models.download.hashing import Follower
 from gesso.models.download.model_download import Stopped
 from gesso.models.fetch import fetch
 from gesso.models.folder import Folder
+from gesso.models.net import limits
 
-from .fetching import NAME, Bench, options, vae, wanted
-from .rounds import Forks, Place, forking, until
+from .fetching import NAME, Bench, model_of, options, vae
+from .rounds import Forks, Target, start_forks, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,39 +38,39 @@ FILE, SECOND = "/vae.safetensors", "/other.safetensors"
 
 @pytest.fixture(scope="module")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with forking(tmp_path_factory.mktemp("forks")) as found:
+    with start_forks(tmp_path_factory.mktemp("forks")) as found:
         yield found
 
 
 @pytest.fixture
-def at(mirror: Mirror, tmp_path: Path) -> Place:
+def at(mirror: Mirror, tmp_path: Path) -> Target:
     mirror.files[FILE], mirror.files[SECOND] = DATA, OTHER
-    return Place(tmp_path / "models", wanted(DATA, mirror.url(FILE)), DATA, BLOCK)
+    return Target(tmp_path / "models", model_of(DATA, mirror.url(FILE)), DATA, BLOCK)
 
 
 @pytest.fixture
-def other(at: Place, mirror: Mirror) -> Place:
+def other(at: Target, mirror: Mirror) -> Target:
     """Another lock's file under the same name."""
-    return Place(at.root, wanted(OTHER, mirror.url(SECOND)), OTHER, BLOCK)
+    return Target(at.root, model_of(OTHER, mirror.url(SECOND)), OTHER, BLOCK)
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_the_work_is_done_once(forks: Forks, mirror: Mirror, at: Place, processes: int) -> None:
+def test_the_work_is_done_once(forks: Forks, mirror: Mirror, at: Target, processes: int) -> None:
     mirror.behave(FILE, behaviour("slow", rate=2_000_000))
     for _ in range(3):
         children = forks.run(*(at.job() for _ in range(processes)))
         assert [child.end for child in children] == [0] * processes
         assert sorted(child.outcome["state"] for child in children) == ["fetched"] + ["there"] * (processes - 1)
         assert sum(child.received for child in children) == len(DATA)
-        at.right()
+        at.assert_complete()
         at.clear()
 
 
-def test_who_dies_at_it_is_replaced_and_what_was_there_is_kept(forks: Forks, mirror: Mirror, at: Place) -> None:
-    at.block = BLOCK // 4  # at this rate the whole takes long, and a block does not
+def test_a_killed_process_is_replaced_and_its_blocks_are_kept(forks: Forks, mirror: Mirror, at: Target) -> None:
+    at.block = BLOCK // 4  # at this rate the whole file takes long, and a block does not
     mirror.behave(FILE, behaviour("slow", rate=64_000))
     children = forks.begin(at.job(), at.job())
-    until(lambda: any(child.has("waiting") for child in children) and len(at.marked()) > 2)
+    wait_until(lambda: any(child.has("waiting") for child in children) and len(at.marked()) > 2)
     [holder] = [child for child in children if child.has("started")]
     [heir] = [child for child in children if child is not holder]
     assert heir.has("waiting")
@@ -81,55 +82,55 @@ def test_who_dies_at_it_is_replaced_and_what_was_there_is_kept(forks: Forks, mir
     assert heir.outcome["state"] == "fetched"
     assert heir.received < len(DATA)
     assert heir.received + holder.received <= len(DATA) + 5 * at.block
-    at.right()
+    at.assert_complete()
 
 
-def test_one_after_the_other_dies(forks: Forks, mirror: Mirror, at: Place) -> None:
-    at.block = BLOCK // 4  # at this rate the whole takes long, and a block does not
+def test_one_after_the_other_dies(forks: Forks, mirror: Mirror, at: Target) -> None:
+    at.block = BLOCK // 4  # at this rate the whole file takes long, and a block does not
     mirror.behave(FILE, behaviour("slow", rate=64_000))
     children = forks.begin(*(at.job() for _ in range(4)))
     living = list(children)
     for _ in range(3):
         had = len(at.marked())
-        until(lambda had=had: len(at.marked()) > had)
+        wait_until(lambda had=had: len(at.marked()) > had)
         [holder] = [child for child in living if child.has("started")]
         holder.kill()
         living.remove(holder)
-        until(lambda: any(child.has("started") for child in living))
+        wait_until(lambda: any(child.has("started") for child in living))
     mirror.forget()
     forks.wait(children)
     assert sorted(child.end or 0 for child in children) == [-9, -9, -9, 0]
     assert sum(child.received for child in children) <= len(DATA) + 3 * 5 * at.block
-    at.right()
+    at.assert_complete()
 
 
-def test_two_locks_that_want_other_bytes_under_one_name(forks: Forks, at: Place, other: Place) -> None:
-    """Each gets what it wants, one after the other; the earlier one's file is kept."""
+def test_two_locks_with_different_bytes_under_one_name(forks: Forks, at: Target, other: Target) -> None:
+    """Each gets its bytes, one after the other; the earlier file is quarantined."""
     children = forks.run(at.job(), other.job())
     assert [(child.end, child.outcome["state"]) for child in children] == [(0, "fetched")] * 2
     assert at.path.read_bytes() in {DATA, OTHER}
     [kept] = at.folder.quarantine.iterdir()
     assert {at.path.read_bytes(), kept.read_bytes()} == {DATA, OTHER}
-    assert [sum(receipts.holds(p.folder, NAME, p.model.sha256) for p in (at, other))] == [1]
+    assert [sum(receipts.is_valid(p.folder, NAME, p.model.sha256) for p in (at, other))] == [1]
     assert [path.name for path in at.path.parent.iterdir()] == [at.path.name]
 
 
 def test_a_partial_file_of_another_lock_is_not_resumed(
-    forks: Forks, mirror: Mirror, at: Place, other: Place
+    forks: Forks, mirror: Mirror, at: Target, other: Target
 ) -> None:  # fmt: skip
     mirror.behave(SECOND, behaviour("slow", rate=200_000))
     children = forks.begin(other.job())
-    until(lambda: len(other.marked()) > 2)
+    wait_until(lambda: len(other.marked()) > 2)
     children[0].kill()
     forks.wait(children)
     kept = other.marked()
-    # Nor is it where somebody gives it our name.
+    # Nor is it resumed if somebody gives it our name.
     at.partial.write_bytes(other.partial.read_bytes())
     at.journal.write_bytes(other.journal.read_bytes())
     [child] = forks.run(at.job())
     assert child.end == 0
     assert child.received == len(DATA)
-    assert at.never_wrong()
+    assert at.assert_never_wrong()
     assert other.marked() == kept
     mirror.forget()
     [child] = forks.run(other.job())
@@ -140,17 +141,17 @@ def test_a_partial_file_of_another_lock_is_not_resumed(
 
 
 @pytest.fixture
-def held(at: Place) -> Iterator[FileLock]:
-    """Somebody else is at it."""
+def held(at: Target) -> Iterator[FileLock]:
+    """Another process holds the lock."""
     path = at.folder.lock(NAME)
     path.parent.mkdir(parents=True)
     with FileLock(path, thread_local=False) as lock:
         yield lock
 
 
-@pytest.mark.parametrize("there", ["nothing", "a bad file"])
-def test_who_waits_says_so_and_can_be_stopped(at: Place, held: FileLock, there: str) -> None:
-    if there == "a bad file":
+@pytest.mark.parametrize("at_path", ["nothing", "a bad file"])
+def test_a_waiting_process_reports_it_and_can_be_stopped(at: Target, held: FileLock, at_path: str) -> None:
+    if at_path == "a bad file":
         at.path.parent.mkdir(parents=True)
         at.path.write_bytes(b"<html>no</html>")
     stop = threading.Event()
@@ -164,85 +165,83 @@ def test_who_waits_says_so_and_can_be_stopped(at: Place, held: FileLock, there: 
     with pytest.raises(Stopped):
         fetch([at.model], at.folder, env={}, on_event=on_event, options=options(), stop=stop)
     [event] = [event for event in seen if event.kind == "waiting"]
-    assert event.message == "another process is at it"
-    assert not at.path.exists() or there == "a bad file"
+    assert event.message == "another process is working on it"
+    assert not at.path.exists() or at_path == "a bad file"
 
 
-def test_who_waits_finds_the_work_done(at: Place, held: FileLock, mirror: Mirror) -> None:
+def test_a_waiting_process_finds_the_work_done(at: Target, held: FileLock, mirror: Mirror) -> None:
     def on_event(event: Event) -> None:
         if event.kind == "waiting":
             at.path.parent.mkdir(parents=True, exist_ok=True)
             at.path.write_bytes(DATA)
-            at.journal.touch()  # who did it was killed after the rename
+            at.journal.touch()  # the process that did it was killed after the rename
             held.release()
 
     [outcome] = fetch([at.model], at.folder, env={}, on_event=on_event, options=options())
     assert outcome.state == "there"
     assert mirror.requests == []
-    at.right()
+    at.assert_complete()
 
 
-def test_a_fetch_of_what_is_right_waits_for_nobody(at: Place, held: FileLock) -> None:
+def test_a_fetch_of_a_right_file_waits_for_no_lock(at: Target, held: FileLock) -> None:
     at.path.parent.mkdir(parents=True)
     at.path.write_bytes(DATA)
-    at.journal.touch()  # what a killed run left, and would be taken away but for the other process
+    at.journal.touch()  # a killed run left it; it would be removed if no other process held the lock
     [outcome] = fetch([at.model], at.folder, env={}, options=options())
     assert outcome.state == "there"
     held.release()
     fetch([at.model], at.folder, env={}, options=options())
-    at.right()
+    at.assert_complete()
 
 
-# ── locks that are none ──
+# ── no file locks ──
 
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
-def test_without_locks_it_is_fetched_all_the_same(
-    at: Place, monkeypatch: pytest.MonkeyPatch, code: int
+def test_without_file_locks_it_is_still_fetched(
+    at: Target, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:  # fmt: skip
     def refuse(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     bench = Bench(at.root)
-    bench.fetched(bench.fetch(at.model), DATA)
-    at.right()
+    bench.assert_fetched(bench.fetch(at.model), DATA)
+    at.assert_complete()
 
 
-def test_where_the_library_knows_no_locks_it_is_fetched_all_the_same(
-    at: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_if_the_library_has_no_locks_it_is_still_fetched(at: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise NotImplementedError
 
     monkeypatch.setattr("gesso.models.download.locks.FileLock.acquire", refuse)
     bench = Bench(at.root)
-    bench.fetched(bench.fetch(at.model), DATA)
-    at.right()
+    bench.assert_fetched(bench.fetch(at.model), DATA)
+    at.assert_complete()
 
 
-def test_without_locks_several_at_once_spoil_nothing(forks: Forks, mirror: Mirror, at: Place) -> None:
-    """Each may take over what another is at; that one stops, and says why. What is visible is right at any time."""
+def test_without_locks_several_processes_corrupt_nothing(forks: Forks, mirror: Mirror, at: Target) -> None:
+    """Each may take over another's file; the other one stops, and reports why. Visible files are right at any time."""
     mirror.behave(FILE, behaviour("slow", rate=4_000_000))
-    bad = Place(at.root, wanted(DATA, mirror.url("/flipped")), DATA, BLOCK)
+    bad = Target(at.root, model_of(DATA, mirror.url("/flipped")), DATA, BLOCK)
     mirror.files["/flipped"] = DATA
     mirror.behave("/flipped", behaviour("flip", at=len(DATA) // 2), behaviour("slow", rate=4_000_000))
     for _ in range(12):
         children = forks.begin(*(p.job(no_locks=True) for p in (at, bad, at)))
         states = [child.out / "outcomes" for child in children]
-        until(lambda states=states: at.never_wrong() or all(path.exists() for path in states))
+        wait_until(lambda states=states: at.assert_never_wrong() or all(path.exists() for path in states))
         forks.wait(children)
-        at.never_wrong()
+        at.assert_never_wrong()
         for child in children:
             row = child.outcome
             assert row["state"] in {"there", "fetched"} or row["why"] in {"changed-under-us", "wrong-hash"}, row
         [last] = forks.run(at.job(no_locks=True))
         assert last.outcome["state"] in {"there", "fetched"}
-        assert at.never_wrong()
+        assert at.assert_never_wrong()
         at.clear()
 
 
-def partial_of(at: Place) -> journal.Partial:
+def partial_of(at: Target) -> journal.Partial:
     return journal.Partial(at.partial, at.journal, sha256=at.model.sha256, size=len(at.data))
 
 
@@ -253,58 +252,58 @@ def fill(partial: journal.Partial, data: bytes) -> None:
         partial.mark(block)
 
 
-def test_who_was_taken_over_writes_no_more(at: Place) -> None:
+def test_a_process_that_lost_its_partial_file_stops_writing(at: Target) -> None:
     first = partial_of(at)
-    first.write(0, memoryview(DATA)[: journal.BLOCK])
+    first.write(0, memoryview(DATA)[: limits.BLOCK])
     first.mark(0)
     second = partial_of(at)
     assert second.resumed == 1
     attempts: list[Callable[[], None]] = [
-        lambda: first.write(journal.BLOCK, memoryview(b"x")), lambda: first.mark(1), first.settle,
+        lambda: first.write(limits.BLOCK, memoryview(b"x")), lambda: first.mark(1), first.settle,
     ]  # fmt: skip
     for attempt in attempts:
         with pytest.raises(OSError, match="taken over") as caught:
             attempt()
         assert caught.value.errno == errno.EBUSY
-    assert os.pread(second.fd, 1, journal.BLOCK) == b"\0"
+    assert os.pread(second.fd, 1, limits.BLOCK) == b"\0"
     first.close()
     fill(second, DATA)
     second.settle()
     second.discard()
 
 
-def test_who_comes_when_another_is_about_to_rename_leaves_the_file_alone(at: Place) -> None:
+def test_a_late_process_does_not_disturb_a_rename(at: Target) -> None:
     first = partial_of(at)
     fill(first, DATA)
     first.settle()
-    second = partial_of(at)  # just now
-    finalize.put_in_place(at.folder, at.model, first.path, first.fd)
+    second = partial_of(at)  # at this moment
+    finalize.finalize(at.folder, at.model, first.path, first.fd)
     assert second.missing() == []
     assert Follower(second).digest() == at.model.sha256
     second.settle()
-    with pytest.raises(OSError, match="taken away") as caught:
-        finalize.put_in_place(at.folder, at.model, second.path, second.fd)
+    with pytest.raises(OSError, match="removed") as caught:
+        finalize.finalize(at.folder, at.model, second.path, second.fd)
     assert caught.value.errno == errno.EBUSY
     first.close()
     second.close()
-    at.right()
+    at.assert_complete()
 
 
-def test_another_file_in_the_place_of_the_partial_one_is_not_made_visible(at: Place) -> None:
+def test_a_replaced_partial_file_is_not_made_visible(at: Target) -> None:
     partial = partial_of(at)
     fill(partial, DATA)
     at.partial.unlink()
     at.partial.write_bytes(OTHER)
-    with pytest.raises(OSError, match="taken away"):
-        finalize.put_in_place(at.folder, at.model, partial.path, partial.fd)
+    with pytest.raises(OSError, match="removed"):
+        finalize.finalize(at.folder, at.model, partial.path, partial.fd)
     partial.close()
     assert not at.path.exists()
 
 
-# ── somebody meddles ──
+# ── changes by others ──
 
 
-def test_a_file_that_somebody_puts_there_meanwhile_is_kept(at: Place) -> None:
+def test_a_file_that_appears_meanwhile_is_quarantined(at: Target) -> None:
     bench = Bench(at.root)
     seen: list[str] = []
 
@@ -318,14 +317,14 @@ def test_a_file_that_somebody_puts_there_meanwhile_is_kept(at: Place) -> None:
     assert at.path.read_bytes() == DATA
     [kept] = at.folder.quarantine.iterdir()
     assert kept.read_bytes() == b"theirs"
-    assert receipts.holds(at.folder, NAME, at.model.sha256)
+    assert receipts.is_valid(at.folder, NAME, at.model.sha256)
     assert bench.fetch(at.model).state == "there"
 
 
 @pytest.mark.parametrize("how", ["in place", "in place, times put back", "replaced, times put back"])
-def test_a_file_that_is_changed_after_it_was_verified_is_found(at: Place, how: str) -> None:
+def test_a_file_that_is_changed_after_it_was_verified_is_found(at: Target, how: str) -> None:
     bench = Bench(at.root)
-    bench.fetched(bench.fetch(at.model), DATA)
+    bench.assert_fetched(bench.fetch(at.model), DATA)
     stat = at.path.stat()
     wrong = DATA[:-1] + bytes([DATA[-1] ^ 1])
     if how.startswith("replaced"):
@@ -338,35 +337,35 @@ def test_a_file_that_is_changed_after_it_was_verified_is_found(at: Place, how: s
     [kept] = at.folder.quarantine.iterdir()
     assert kept.read_bytes() == wrong
     assert ".wrong-hash." in kept.name
-    assert at.never_wrong()
+    assert at.assert_never_wrong()
 
 
-def test_a_partial_file_that_is_changed_meanwhile_is_never_made_visible(at: Place, mirror: Mirror) -> None:
-    """The hash is over what the file holds: a byte that something else wrote is found, and all is fetched anew."""
+def test_a_partial_file_that_is_changed_meanwhile_is_never_made_visible(at: Target, mirror: Mirror) -> None:
+    """The hash covers the file's content: a byte written by others is found, and everything is fetched again."""
     first = partial_of(at)
     fill(first, DATA)
     os.pwrite(first.fd, b"?", len(DATA) - 1)
     first.close()
     bench = Bench(at.root)
-    bench.fetched(bench.fetch(at.model), DATA)
+    bench.assert_fetched(bench.fetch(at.model), DATA)
     assert bench.of("retrying")
 
 
 # ── clocks ──
 
 
-def test_a_clock_that_jumps_changes_nothing(at: Place, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_jumps_changes_nothing(at: Target, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
     jumps = iter([2e9, 0.0, -1e9, 1e10] * 100_000)
     monkeypatch.setattr(time, "time", lambda: next(jumps))
     partial = partial_of(at)
-    partial.write(0, memoryview(DATA)[: journal.BLOCK])
+    partial.write(0, memoryview(DATA)[: limits.BLOCK])
     partial.mark(0)
     partial.close()
     bench = Bench(at.root)
-    bench.fetched(bench.fetch(at.model), DATA)
-    assert sum(record.sent for record in mirror.requests) == len(DATA) - journal.BLOCK
+    bench.assert_fetched(bench.fetch(at.model), DATA)
+    assert sum(record.sent for record in mirror.requests) == len(DATA) - limits.BLOCK
     assert bench.fetch(at.model).note == "its receipt is valid"
     os.utime(at.path, (0, 0))  # then it must be hashed, and nothing is fetched
     mirror.clear_log()

@@ -1,4 +1,4 @@
-"""Tokens from `.env`: what it may say, what is taken from it, and where it never goes."""
+"""Tokens from `.env`: its syntax, which variables are used, and where it must not appear."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from gesso import dotenv, proc
 from gesso.builder.image import bake, build
-from gesso.builder.remote import command as publish_heal
+from gesso.builder.remote import command as remote_command
 from gesso.builder.vast import command
 from gesso.builder.vast.api import Api
-from gesso.builder.vast.instances import Vast
-from gesso.builder.vast.request import Wish
+from gesso.builder.vast.instances import InstanceClient
+from gesso.builder.vast.request import VastRequest
 from gesso.cli import models as models_cli
 from gesso.errors import ManifestError, PublishError
 from gesso.settings import Project, Selection
@@ -34,10 +34,10 @@ CANARY = "canary-0123456789abcdef"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """A checkout with a `.env` of its own: this project's tracked files, and a canary."""
+    """A checkout with its own `.env`: this project's tracked files, and a canary."""
     root = tmp_path / "project"
-    words = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(words, capture_output=True, check=False)
+    argv = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(argv, capture_output=True, check=False)
     if listed.returncode:
         pytest.skip("this is no git checkout: its files cannot be listed")
     for name in filter(None, listed.stdout.decode().split("\0")):
@@ -66,7 +66,7 @@ def project(tmp_path: Path) -> Project:
         ("# HF_TOKEN=abc\n\nHF_TOKEN=def", "def"),
     ],
 )
-def test_what_a_line_may_be(tmp_path: Path, text: str, value: str) -> None:
+def test_a_valid_line(tmp_path: Path, text: str, value: str) -> None:
     (tmp_path / ".env").write_text(text, encoding="utf-8")
     assert dotenv.read(tmp_path / ".env") == {"HF_TOKEN": value}
 
@@ -74,16 +74,16 @@ def test_what_a_line_may_be(tmp_path: Path, text: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "why"),
     [
-        (f"A=1\n{CANARY}", 2, "is no NAME=VALUE"),
-        (f"HF_TOKEN='{CANARY}", 1, "is no NAME=VALUE"),
-        (f'HF_TOKEN="{CANARY}\\n"', 1, "is no NAME=VALUE"),
-        (f"HF_TOKEN={CANARY} more", 1, "is no NAME=VALUE"),
-        (f"1HF={CANARY}", 1, "is no NAME=VALUE"),
-        (f"HF_TOKEN: {CANARY}", 1, "is no NAME=VALUE"),
-        (f"A={CANARY}\nB=2\nA=3", 3, "A stands in it twice"),
+        (f"A=1\n{CANARY}", 2, "not NAME=VALUE"),
+        (f"HF_TOKEN='{CANARY}", 1, "not NAME=VALUE"),
+        (f'HF_TOKEN="{CANARY}\\n"', 1, "not NAME=VALUE"),
+        (f"HF_TOKEN={CANARY} more", 1, "not NAME=VALUE"),
+        (f"1HF={CANARY}", 1, "not NAME=VALUE"),
+        (f"HF_TOKEN: {CANARY}", 1, "not NAME=VALUE"),
+        (f"A={CANARY}\nB=2\nA=3", 3, "A is set twice"),
     ],
 )
-def test_what_is_no_line_is_said_with_its_number_and_never_its_text(
+def test_an_invalid_line_is_reported_with_its_number_and_never_its_text(
     tmp_path: Path, text: str, line: int, why: str
 ) -> None:
     (tmp_path / ".env").write_text(text)
@@ -93,27 +93,27 @@ def test_what_is_no_line_is_said_with_its_number_and_never_its_text(
     assert raised.value.exit_code == 2
 
 
-def test_what_is_no_file_of_settings(tmp_path: Path) -> None:
+def test_missing_and_invalid_files(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     assert dotenv.read(path) == {}
     path.write_bytes(b"A=\xff\xfe")
     with pytest.raises(ManifestError, match="not UTF-8"):
         dotenv.read(path)
     path.write_text("#" * 70_000)
-    with pytest.raises(ManifestError, match="are no settings"):
+    with pytest.raises(ManifestError, match="70,000 bytes; at most 65,536"):
         dotenv.read(path)
     path.unlink()
     path.mkdir()
-    with pytest.raises(ManifestError, match="is no file"):
+    with pytest.raises(ManifestError, match="not a regular file"):
         dotenv.read(path)
     path.rmdir()
     os.mkfifo(path)
-    with pytest.raises(ManifestError, match="is no file"):
+    with pytest.raises(ManifestError, match="not a regular file"):
         dotenv.read(path)
 
 
 @given(st.text(max_size=200))
-def test_no_text_does_more_than_be_refused(text: str) -> None:
+def test_any_text_is_read_or_refused(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ".env"
         path.write_text(text, encoding="utf-8", errors="surrogatepass")
@@ -124,7 +124,7 @@ def test_no_text_does_more_than_be_refused(text: str) -> None:
     assert all(isinstance(value, str) for value in found.values())
 
 
-def test_three_names_are_taken_and_the_environment_counts_first(tmp_path: Path) -> None:
+def test_three_names_are_read_and_the_environment_wins(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(
         "VAST_API_KEY=from-file\nHF_TOKEN=from-file\nPATH=/evil\nVAST_URL=https://evil.example\nLD_PRELOAD=/evil.so\n"
     )
@@ -132,21 +132,21 @@ def test_three_names_are_taken_and_the_environment_counts_first(tmp_path: Path) 
     assert dotenv.with_tokens(tmp_path, env) == {
         "PATH": "/usr/bin", "HF_TOKEN": "from-environment", "CIVITAI_TOKEN": "", "VAST_API_KEY": "from-file",
     }  # fmt: skip
-    assert env["VAST_API_KEY"] == "", "what was given stays as it was"
+    assert env["VAST_API_KEY"] == "", "the argument must not be changed"
     assert "VAST_API_KEY" not in os.environ or os.environ["VAST_API_KEY"] != "from-file"
 
 
-def test_the_example_has_them_all_and_holds_nothing() -> None:
+def test_the_example_has_all_names_and_no_values() -> None:
     assert dotenv.read(ROOT / ".env.example") == dict.fromkeys(dotenv.TOKENS, "")
 
 
 def test_git_ignores_it() -> None:
-    words = ["git", "-C", str(ROOT), "check-ignore", "-q", ".env"]
-    done = subprocess.run(words, capture_output=True, check=False)
+    argv = ["git", "-C", str(ROOT), "check-ignore", "-q", ".env"]
+    done = subprocess.run(argv, capture_output=True, check=False)
     if done.returncode == 128:
         pytest.skip("this is no git checkout")
     assert done.returncode == 0
-    assert subprocess.run([*words[:-1], ".env.example"], capture_output=True, check=False).returncode == 1
+    assert subprocess.run([*argv[:-1], ".env.example"], capture_output=True, check=False).returncode == 1
 
 
 def test_it_is_in_no_build_context(project: Project, tmp_path: Path) -> None:
@@ -163,10 +163,10 @@ def test_it_is_in_no_build_context(project: Project, tmp_path: Path) -> None:
 
 
 class _StopError(Exception):
-    """Where a test has seen enough."""
+    """Raised to stop after the call that a test checks."""
 
 
-def _keep(seen: list[Mapping[str, str]]) -> Any:
+def _recorder(seen: list[Mapping[str, str]]) -> Any:
     def fetch(*_: Any, env: Mapping[str, str], **__: Any) -> Any:
         seen.append(env)
         raise _StopError
@@ -176,12 +176,12 @@ def _keep(seen: list[Mapping[str, str]]) -> Any:
 
 def test_baking_and_fetching_have_the_tokens(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Mapping[str, str]] = []
-    monkeypatch.setattr(bake, "fetch", _keep(seen))
+    monkeypatch.setattr(bake, "fetch", _recorder(seen))
     models = build.prepare(Selection(project, "sdxl"))[0].models[:1]
     env = {"HOME": str(tmp_path), "GESSO_CACHE": str(tmp_path / "cache")}
     with pytest.raises(_StopError):
         bake.bake(project, models, env, lambda _: None, is_trial=False)
-    monkeypatch.setattr(models_cli, "fetch", _keep(seen))
+    monkeypatch.setattr(models_cli, "fetch", _recorder(seen))
     monkeypatch.chdir(project.root / "manifests")
     monkeypatch.delenv("HF_TOKEN", raising=False)
     from gesso.cli.main import _parser
@@ -195,7 +195,7 @@ def test_baking_and_fetching_have_the_tokens(project: Project, tmp_path: Path, m
 
 def test_in_an_image_no_env_file_is_read(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Mapping[str, str]] = []
-    monkeypatch.setattr(models_cli, "fetch", _keep(seen))
+    monkeypatch.setattr(models_cli, "fetch", _recorder(seen))
     monkeypatch.setattr(models_cli, "_models", lambda *_: ())
     monkeypatch.chdir(project.root)
     monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -210,19 +210,19 @@ def test_in_an_image_no_env_file_is_read(project: Project, tmp_path: Path, monke
 def test_vast_and_heal_have_the_key(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    def of(cls: type[Api], env: Mapping[str, str], say: Any) -> Api:
+    def of(cls: type[Api], env: Mapping[str, str], on_progress: Any) -> Api:
         seen.append(env["VAST_API_KEY"])
         raise PublishError("enough")
 
     monkeypatch.setattr(Api, "of", classmethod(of))
-    wishes = [publish_heal.Wish(instance="7"), publish_heal.Wish(instance="7", no_ssh=True)]
-    for wish in wishes:
+    requests = [remote_command.HealRequest(instance="7"), remote_command.HealRequest(instance="7", no_ssh=True)]
+    for request in requests:
         with pytest.raises(PublishError, match="enough"):
-            publish_heal.heal(project, wish, {}, lambda _: None)
+            remote_command.heal(project, request, {}, lambda _: None)
     with pytest.raises(PublishError, match="enough"):
-        command.run(project, Wish("offers"), {}, lambda _: None)
+        command.run(project, VastRequest("offers"), {}, lambda _: None)
     assert seen == [CANARY] * 3
-    assert issubclass(Vast, Api)
+    assert issubclass(InstanceClient, Api)
 
 
 def test_no_program_that_is_started_inherits_them(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""No secret is shown: at no depth, in no shape that one takes."""
+"""Secrets are hidden at any depth and in any notation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gesso.redact import HIDDEN, is_secret, redact, secret_values
+from gesso.redact import HIDDEN, is_secret, redact, redact_urls, secret_values
 
 CANARY = "hf_CanaryCanaryCanary"
 
@@ -28,7 +28,7 @@ SHAPES: dict[str, Any] = {
     "query": f"https://host.example/x?a=1&api_key={CANARY}&b=2",
     "docker run": f"docker run -p 8188:8188 -e HF_TOKEN={CANARY} -e A=1 image",
     "docker run, quoted": f"-e HF_TOKEN='{CANARY} {CANARY}' -e A=1",
-    "docker run, words": ["docker", "run", "-e", f"HF_TOKEN={CANARY}"],
+    "docker run, argv": ["docker", "run", "-e", f"HF_TOKEN={CANARY}"],
     "a flag and its value": ["--registry-password", CANARY],
     "a flag in text": f"login --password {CANARY} host",
     "bytes": f"HF_TOKEN={CANARY}".encode(),
@@ -43,7 +43,7 @@ def test_hidden(shape: str) -> None:
     assert HIDDEN in shown
 
 
-def test_a_known_value_is_hidden_wherever_it_stands() -> None:
+def test_a_given_value_is_hidden_wherever_it_occurs() -> None:
     shown = redact({"note": f"it is {CANARY}, you see", CANARY: 1, "n": 5}, [CANARY])
     assert shown == {"note": "it is ***, you see", HIDDEN: 1, "n": 5}
 
@@ -61,11 +61,11 @@ def test_a_known_value_is_hidden_wherever_it_stands() -> None:
         "author: me",
     ],
 )
-def test_what_is_no_secret_stays(harmless: Any) -> None:
+def test_harmless_data_is_not_changed(harmless: Any) -> None:
     assert redact(harmless) == harmless
 
 
-def test_the_rest_of_the_text_stays() -> None:
+def test_the_rest_of_the_text_is_not_changed() -> None:
     text = f"docker run -e HF_TOKEN={CANARY} -e A=1 https://u:{CANARY}@h/x?token={CANARY}&b=2"
     assert redact(text) == "docker run -e HF_TOKEN=*** -e A=1 https://***@h/x?token=***&b=2"
 
@@ -82,7 +82,7 @@ def test_which_variables_hold_secrets() -> None:
 
 
 def test_a_short_value_hides_nothing_else() -> None:
-    """A password of one letter would take every such letter out of a report."""
+    """A password of one letter would hide every such letter in a report."""
     assert redact("a banana", ["a"]) == "a banana"
 
 
@@ -105,6 +105,29 @@ def test_at_any_depth(around: Any, name: str, secret: str) -> None:
     assert redact(redact(where)) == redact(where)
 
 
-def test_the_folder_that_a_shell_is_in_is_no_secret() -> None:
+def test_a_shells_working_directory_is_no_secret() -> None:
     env = {"PWD": "/home/me/gesso", "OLDPWD": "/home/me/other", "DB_PWD": "hunter22", "HF_TOKEN": "hf_something"}
     assert secret_values(env) == ("hf_something", "hunter22")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://user:secret@host/simple", "https://***@host/simple"),
+        ("https://token@host", "https://***@host"),
+        ("https://user:p@ss@host/x", "https://***@host/x"),
+        ("two https://a:b@c and http://d:e@f/g", "two https://***@c and http://***@f/g"),
+        ("https://host/path@v1", "https://host/path@v1"),
+        ("mail me@example.org", "mail me@example.org"),
+        ("git@github.com:Acly/x", "git@github.com:Acly/x"),
+        ("", ""),
+    ],
+)
+def test_credentials_in_urls(text: str, expected: str) -> None:
+    assert redact_urls(text) == expected
+
+
+@given(st.text(st.characters(exclude_characters="/", exclude_categories=["Z", "C"]), min_size=1, max_size=30))
+def test_no_password_is_left_in_a_url(password: str) -> None:
+    text = redact_urls(f"fatal: 'https://user:<{password}>@host/x' not found")
+    assert text == "fatal: 'https://***@host/x' not found"

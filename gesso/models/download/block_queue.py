@@ -1,4 +1,4 @@
-"""Which blocks are still to be fetched, dealt out in parts: the lowest first, so that the hash can follow."""
+"""The queue of blocks to fetch, handed out in parts: the lowest first, so that hashing can follow."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 SMALLEST, LARGEST = 32, 128  # blocks of a part: 16 MiB, 64 MiB
 
 
-class Shares:
-    """Runs of blocks: first, and the one after the last. Threads may take and give back at once."""
+class BlockQueue:
+    """Ranges of blocks: first, and the one after the last. Thread-safe."""
 
     def __init__(self, runs: Iterable[tuple[int, int]]) -> None:
         self._runs = list(runs)
@@ -22,12 +22,12 @@ class Shares:
 
     @property
     def blocks(self) -> int:
-        """How many are not dealt out."""
+        """The number of blocks in the queue."""
         with self._guard:
             return sum(end - start for start, end in self._runs)
 
     def take(self, wanted: int, workers: int) -> tuple[int, int] | None:
-        """Give a part of about `wanted` blocks; towards the end smaller ones, so that all `workers` end together."""
+        """Return a part of about `wanted` blocks; smaller ones near the end, so that all `workers` finish together."""
         with self._guard:
             if not self._runs:
                 return None
@@ -41,7 +41,7 @@ class Shares:
             return start, end
 
     def give_back(self, start: int, end: int) -> None:
-        """Put back what was not fetched of a part."""
+        """Put the rest of a part back."""
         if start < end:
             with self._guard:
                 heapq.heappush(self._runs, (start, end))

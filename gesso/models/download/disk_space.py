@@ -1,4 +1,4 @@
-"""Whether there is room on disk for all that is to come, decided before the first byte. Pure."""
+"""Plan the disk space for a fetch before its first byte. Pure."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ RESERVE = 256 << 20  # bytes left free for logs and outputs; of a small disk a f
 
 @dataclass(frozen=True)
 class Disk:
-    """One filesystem: what is free for us, and how much it holds in all, in bytes."""
+    """One filesystem: free and total space in bytes."""
 
     free: int
     total: int
 
     @property
     def usable(self) -> int:
-        """What may be filled."""
+        """The space that may be used."""
         return self.free - min(RESERVE, self.total // 50)
 
 
 @dataclass(frozen=True)
-class Room:
-    """What is fetched, what is left out and why, and by how much the required ones do not fit (disk: bytes)."""
+class SpacePlan:
+    """What is fetched, what is left out and why, and the bytes of required models that do not fit, by disk."""
 
     take: tuple[Model, ...]
     skip: Mapping[str, str]
@@ -39,8 +39,8 @@ class Room:
 
 def plan(
     models: Sequence[Model], here: Mapping[str, int], disk_of: Mapping[str, str], disks: Mapping[str, Disk]
-) -> Room:
-    """Deal out the room: required models first, then recommended, then optional ones, the smallest first in each.
+) -> SpacePlan:
+    """Allocate space: required models first, then recommended, then optional ones, the smallest first in each.
 
     `here`: bytes of each model that a partial file has on disk already; `disk_of`: on which disk each model goes.
     """
@@ -57,9 +57,9 @@ def plan(
         take.append(model)
         if need and model.tier == "required" and left[disk] < 0:
             lacking[disk] = -left[disk]
-    return Room(tuple(take), skip, lacking)
+    return SpacePlan(tuple(take), skip, lacking)
 
 
 def gigabytes(count: int) -> str:
-    """Give a size as people read it, in GB or MB (powers of ten)."""
+    """Format a size for people, in GB or MB (powers of ten)."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

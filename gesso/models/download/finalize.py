@@ -1,4 +1,4 @@
-"""The last step of a fetch: from here on the file is visible under its final name, and it is the right one."""
+"""The last step of a fetch: move the verified file to its final path."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from gesso.models.folder import Folder
 
 
-def put_in_place(folder: Folder, model: Model, partial: Path, handle: int) -> None:
-    """Rename a file whose bytes were hashed and synced, make the rename last, and write the receipt. Raises OSError."""
+def finalize(folder: Folder, model: Model, partial: Path, handle: int) -> None:
+    """Rename a hashed and synced file to its final path, sync the folder, and write the receipt. Raises OSError."""
     path = folder.path(model.name)
     if not _is(partial, handle):
-        raise OSError(errno.EBUSY, "its partial file was taken away by something else")
+        raise OSError(errno.EBUSY, "its partial file was removed by another process")
     if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
-        quarantine.put(folder, model.name, "replaced")  # somebody put it there meanwhile: it is theirs, and kept
+        quarantine.move(folder, model.name, "replaced")  # another process created it meanwhile: keep it
     before = os.fstat(handle)
     partial.replace(path)
     sync(path.parent)
     after = os.fstat(handle)
     if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
         receipts.write(folder, model.name, model.sha256, after)
-    tidy(folder, model)
+    remove_leftovers(folder, model)
 
 
-def tidy(folder: Folder, model: Model) -> bool:
-    """Take away what a run that was killed after the rename has left. True where there was something."""
+def remove_leftovers(folder: Folder, model: Model) -> bool:
+    """Remove what a run killed after the rename left; return whether there was anything."""
     found = False
     for path in (folder.partial(model.name, model.sha256), folder.journal(model.name, model.sha256)):
         with contextlib.suppress(OSError):
@@ -50,7 +50,7 @@ def _is(path: Path, handle: int) -> bool:
 
 
 def sync(folder: Path) -> None:
-    """Make a rename last. Some filesystems refuse to fsync a folder: the rename is atomic there all the same."""
+    """Sync a folder after a rename. Some filesystems refuse that: the rename is atomic there all the same."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -1,4 +1,4 @@
-"""The SHA-256 of a file while it fills: a thread that follows the part which is there without a gap.
+"""Hash a file with SHA-256 while it is downloaded: a thread follows the contiguous part.
 
 It reads the bytes back from the file (from memory, they were just written), so that what is hashed is what the file
 holds, whoever wrote it.
@@ -12,8 +12,8 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from gesso.models.download.journal import BLOCK
 from gesso.models.faults import cut_off
+from gesso.models.net.limits import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from gesso.models.download.journal import Partial
 
 _CHUNK = 512 << 10
-_FLUSH = 32 << 20  # bytes after which the kernel is asked to begin writing them out
+_FLUSH = 32 << 20  # bytes after which the kernel is told to start writeback
 _POLL = 0.1  # seconds
 _START_WRITING = 2  # SYNC_FILE_RANGE_WRITE
 
 
 class Follower:
-    """Hashes a partial file behind its front. `nudge` it when blocks have come."""
+    """Hashes the contiguous part of a partial file. Call `nudge` when blocks have arrived."""
 
     def __init__(self, partial: Partial) -> None:
         self._partial = partial
@@ -41,7 +41,7 @@ class Follower:
         self._thread.start()
 
     def nudge(self) -> None:
-        """Say that there may be more to hash."""
+        """Wake the thread: there may be more to hash."""
         self._news.set()
 
     def digest(self, stopped: Callable[[], bool] = lambda: False) -> str:
@@ -57,7 +57,7 @@ class Follower:
         return self._digest.hexdigest()
 
     def close(self) -> None:
-        """Stop where it is."""
+        """Stop hashing."""
         self._ended = True
         self.nudge()
         self._thread.join()
@@ -73,7 +73,7 @@ class Follower:
                     want = min(_CHUNK, front - self.hashed)
                     count = os.preadv(self._partial.fd, [view[:want]], self.hashed)
                     if count == 0:
-                        raise OSError(5, "the partial file was cut while it was read")
+                        raise OSError(5, "the partial file was truncated while it was read")
                     self._digest.update(view[:count])
                     self.hashed += count
                     if self.hashed - self._flushed >= _FLUSH:
@@ -92,7 +92,7 @@ class Follower:
 
 
 def _begin_writing(handle: int, offset: int, length: int) -> None:
-    """Have the kernel begin to write out, and not wait: the fsync at the end then finds little left."""
+    """Start writeback without waiting, so that the fsync at the end has little to do."""
     try:
         call = ctypes.CDLL(None).sync_file_range
     except (OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""Hugging Face by its own library, for files that plain HTTP does not serve (kept in Xet alone, or too large).
+"""Download from Hugging Face with its own library: for files that plain HTTP does not serve (in Xet only, too large).
 
 In a process of its own: its memory and its threads are not ours, and one that hangs can be ended. It writes into a
 folder beside the target; what it gives is nothing but bytes until we have hashed them.
@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from gesso import proc
-from gesso.models.content import judge
-from gesso.models.download.finalize import put_in_place
-from gesso.models.faults import ContentError, SourceError, wrong_hash
+from gesso.models.content import hash_error, judge
+from gesso.models.download.finalize import finalize
+from gesso.models.faults import ContentError, SourceError
 from gesso.models.net import hosts
 from gesso.models.verify import sha256_of
+from gesso.redact import redact_urls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
 
 # After these refusals of plain HTTP its own protocol may still do; a missing token or file is missing there too.
 WORTH_A_TRY = {"refused-request", "forbidden", "bad-range", "not-http", "bad-answer", "encoded", "bad-redirect"}
-_SLACK = 64 << 20  # bytes that it may have on disk beyond the file's size: its own bookkeeping
+_SLACK = 64 << 20  # bytes on disk beyond the file's size: the library's bookkeeping
 # Bounds its threads and with them its memory; the caps it has for itself are for machines that do nothing else.
 _ENV = {"TOKIO_WORKER_THREADS": "4", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
 def serves(address: str, env: Mapping[str, str]) -> bool:
-    """Tell whether this source is Hugging Face's (or its mirror's), and the library is installed."""
+    """Return whether this source is Hugging Face's (or its mirror's), and the library is installed."""
     asked = hosts.address(address, env)
     ours = asked.startswith(f"{hosts.endpoint(env)}/") and hosts.HF_PATH.match(urlsplit(asked).path)
     return bool(ours) and importlib.util.find_spec("huggingface_hub") is not None
@@ -48,7 +49,7 @@ def bring(
     address: str, model: Model, folder: Folder, client: Client, on_progress: Callable[[int], None],
     look: Callable[[], None],
 ) -> int:  # fmt: skip
-    """Have the library bring the file, judge and hash it as every other, put it in place, and give its size.
+    """Download with the library, then judge, hash and finalize the file as any other; return its size.
 
     Raises SourceError, ContentError, OSError, and what `look` raises.
     """
@@ -61,9 +62,9 @@ def bring(
         if fault := judge(model, lambda offset, length: os.pread(handle, length, offset), size):
             raise fault
         if (digest := sha256_of(handle)) != model.sha256:
-            raise wrong_hash(digest, model.sha256)
+            raise hash_error(model, digest, size)
         os.fsync(handle)
-        put_in_place(folder, model, path, handle)
+        finalize(folder, model, path, handle)
         return size
     finally:
         os.close(handle)
@@ -75,7 +76,7 @@ def download(
     address: str, model: Model, target: Path, stall: float, on_progress: Callable[[int], None],
     env: Mapping[str, str] | None = None, look: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
-    """Have the library put the file at `target`; no byte for `stall` seconds ends it, and plain transfer is tried.
+    """Download to `target` with the library; after `stall` seconds without a byte it is retried without Xet.
 
     `env` has the token and the mirror. Raises SourceError, ContentError, OSError, and what `look` does, which is
     called twice a second.
@@ -85,11 +86,11 @@ def download(
     told = {name: value for name, value in (env or {}).items() if name.startswith(("HF_", "HUGGING_FACE_"))}
     words = [unquote(match[name]) for name in ("repo", "file", "revision")]
     if PurePosixPath(words[1]).is_absolute() or ".." in PurePosixPath(words[1]).parts:
-        raise SourceError("hub", "its address leads out of its folder", "correct `sources` in the manifest")
+        raise SourceError("hub", "its URL leads out of its folder", "correct `sources` in the manifest")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".gesso-hub-") as scratch:
         command = [sys.executable, "-m", __name__, *words, scratch]
         for more in ({}, {"HF_HUB_DISABLE_XET": "1"}):
-            watch = _Watch(model.size, stall, on_progress, look)
+            watch = _Watch(model.size if model.size_confirmed else None, stall, on_progress, look)
             try:
                 done = proc.stream(command, watch.on_line, env={**told, **_ENV, **more})
             except SourceError:
@@ -100,18 +101,18 @@ def download(
                 break
             if more:
                 said = _last_word(done.output) or "no file"
-                raise SourceError("hub", f"huggingface_hub: {said}", "see the file's page; it may want HF_TOKEN")
+                raise SourceError("hub", f"huggingface_hub: {said}", "check the file's page; it may require HF_TOKEN")
         Path(scratch, words[1]).replace(target)
 
 
 def _last_word(output: str) -> str:
-    """Give the last line that is no count of bytes: the counting goes on beside the error."""
+    """Return the last line that is not a byte count: counts go on after the error."""
     words = [line.strip() for line in output.splitlines() if line.strip() and not line.strip().isdigit()]
-    return proc.redact(words[-1])[:200] if words else ""
+    return redact_urls(words[-1])[:200] if words else ""
 
 
 class _Watch:
-    """Reads how many bytes the child has on disk."""
+    """Reads the child's byte counts."""
 
     def __init__(
         self, size: int | None, stall: float, on_progress: Callable[[int], None], look: Callable[[], None]
@@ -134,7 +135,7 @@ class _Watch:
 
 
 def main(repo: str, file: str, revision: str, folder: str) -> int:
-    """The child: download, and say every half second how many bytes there are."""
+    """The child process: download, and print the number of bytes every half second."""
     from huggingface_hub import hf_hub_download  # noqa: PLC0415 - slow to import, and in the child only
 
     def count() -> None:

@@ -1,4 +1,4 @@
-"""A partial file and the journal of which blocks of it are there: what a download resumes from after a kill -9.
+"""A partial file and its journal of complete blocks: a download resumes from them, even after a kill -9.
 
 The journal is a page with what the file is to become, then one byte a block. A block's byte is set after its data was
 written, by one write of one byte: there is no moment at which the journal says too much while this kernel lives. After
@@ -21,10 +21,11 @@ import secrets
 import threading
 from typing import TYPE_CHECKING
 
+from gesso.models.net.limits import BLOCK
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-BLOCK = 512 << 10  # bytes; also what a first request asks for, so that its bytes count
 _PAGE = 4096
 _DONE = b"\x01"
 _OWNER = 2048  # where in the page the owner's mark is
@@ -32,10 +33,10 @@ _OWNER_SIZE = 32
 
 
 class Partial:
-    """The file that is being filled. Threads may write to different blocks at once."""
+    """A partial file. Threads may write to different blocks at the same time."""
 
     def __init__(self, path: Path, journal: Path, *, sha256: str, size: int) -> None:
-        """Open, resuming what is there if it is meant to become the same bytes. Raises OSError."""
+        """Open, and resume if the existing partial file is for the same bytes. Raises OSError."""
         self.path, self.journal_path, self.size = path, journal, size
         self.blocks = -(-size // BLOCK)
         self._head = json.dumps({"format": 1, "sha256": sha256, "size": size, "block": BLOCK}).encode().ljust(_PAGE)
@@ -72,7 +73,7 @@ class Partial:
         return bytearray(byte == 1 for byte in text[_PAGE:])
 
     def _begin(self) -> None:
-        """Set the space aside, then say in the journal that nothing is there yet."""
+        """Allocate the space, then start an empty journal."""
         os.ftruncate(self._journal, 0)
         os.ftruncate(self.fd, 0)
         try:
@@ -103,7 +104,7 @@ class Partial:
             data = data[count:]
 
     def mark(self, block: int) -> None:
-        """Say that a block is there, whole. Raises OSError."""
+        """Mark a block as complete. Raises OSError."""
         self._must_be_ours()
         os.pwrite(self._journal, _DONE, _PAGE + block)
         assert self.done is not None
@@ -114,7 +115,7 @@ class Partial:
         return block * BLOCK, min((block + 1) * BLOCK, self.size)
 
     def missing(self) -> list[tuple[int, int]]:
-        """Give the runs of blocks that are not there: first, and the one after the last."""
+        """Return the ranges of missing blocks: first, and the one after the last."""
         runs, at, done = [], 0, bytes(self.done or b"")
         while (start := done.find(b"\0", at)) >= 0:
             at = done.find(b"\1", start)
@@ -123,20 +124,20 @@ class Partial:
         return runs
 
     def has(self, start: int, end: int) -> bool:
-        """Tell whether the bytes from `start` to before `end` are there."""
+        """Return whether the bytes from `start` to before `end` are complete."""
         assert self.done is not None
         return all(self.done[start // BLOCK : -(-end // BLOCK)])
 
     @property
     def bytes_done(self) -> int:
-        """How many bytes are there."""
+        """The number of complete bytes."""
         assert self.done is not None
         count = sum(self.done)
         short = self.blocks * BLOCK - self.size if self.done and self.done[-1] else 0
         return count * BLOCK - short
 
     def settle(self) -> None:
-        """Have the disk keep it, as the last step before it may be seen.
+        """Let the disk keep it, as the last step before it may be seen.
 
         Raises OSError. Where the disk did not take it nothing of it is trusted any more: the kernel may give bytes
         back for a while that were never written, and the next fsync says that all is well.
@@ -150,14 +151,14 @@ class Partial:
         self._must_be_ours()
 
     def close(self) -> None:
-        """Close both files; they stay, for the next time."""
+        """Close both files and keep them for the next run."""
         for handle in (self.fd, self._journal):
             with contextlib.suppress(OSError):
                 os.close(handle)
         self.fd = self._journal = -1
 
     def discard(self) -> None:
-        """Close, and take both files away."""
+        """Close and delete both files."""
         self.close()
         for path in (self.path, self.journal_path):
             with contextlib.suppress(OSError):
@@ -165,7 +166,7 @@ class Partial:
 
 
 def set_aside(handle: int, size: int) -> None:
-    """Set space aside, so that a full disk shows before the first byte. Raises OSError.
+    """Allocate space, so that a full disk is detected before the first byte. Raises OSError.
 
     Not `posix_fallocate`: where a filesystem has no such thing, glibc's writes to every block instead.
     """
@@ -187,8 +188,21 @@ def _fallocate(handle: int, size: int) -> int:
     return ctypes.get_errno() if call(handle, 0, 0, size) else 0
 
 
-def left_behind(path: Path, journal: Path, size: int) -> int:
-    """Give the bytes on disk that a partial file already takes: they need not be free any more."""
+def resumable_size(path: Path, journal: Path, sha256: str) -> int | None:
+    """Return the size for which an earlier run began a partial file; None if it cannot be resumed."""
+    try:
+        with journal.open("rb") as file:
+            head = json.loads(file.read(_OWNER))
+        size = head["size"]
+        right = type(size) is int and size > 0 and head == {"format": 1, "sha256": sha256, "size": size, "block": BLOCK}
+        whole = right and path.lstat().st_size == size and journal.lstat().st_size == _PAGE + -(-size // BLOCK)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return size if whole else None
+
+
+def bytes_on_disk(path: Path, journal: Path, size: int) -> int:
+    """Return the bytes on disk that a partial file already occupies."""
     try:
         return min(size, path.lstat().st_blocks * 512) if journal.is_file() else 0
     except OSError:

@@ -1,4 +1,4 @@
-"""One process at a time works on a model: a lock of the kernel's, which it lets go when its holder dies, however."""
+"""A lock per model: a kernel lock, which is released when its holder ends, however it ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from gesso.models.faults import of_disk
+from gesso.models.faults import disk_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ class Busy(Exception):  # noqa: N818 - not an error: somebody else does the work
 def hold(
     path: Path, on_wait: Callable[[], None], go_on: Callable[[], None], *, patient: bool = True, what: str = "a lock"
 ) -> Iterator[None]:
-    """Hold the lock at `path`; `what` is what messages call it.
+    """Hold the lock at `path`; `what` is its name in messages.
 
     Where another has it `on_wait` is called once, and `go_on` again and again: it may raise.
 
@@ -61,5 +61,5 @@ def _taken(lock: FileLock, what: str, path: Path, seconds: float) -> bool:
         pass
     except OSError as error:
         if error.errno not in _NONE_HERE:
-            raise of_disk(error, what) from None
+            raise disk_error(error, what) from None
     return True

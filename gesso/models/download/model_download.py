@@ -1,4 +1,4 @@
-"""One model from its sources to its final path: primary, then mirrors; nothing unverified is ever visible there.
+"""Download one model to its final path: from the primary source, then mirrors. Nothing unverified is visible there.
 
 Partial file in the target's folder, hash over what the file holds, fsync, rename, fsync of the folder, receipt.
 """
@@ -10,19 +10,22 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gesso.models.content import hash_error
 from gesso.models.download import hub
-from gesso.models.download.finalize import put_in_place
+from gesso.models.download.finalize import finalize
+from gesso.models.download.fits import check_fits
 from gesso.models.download.hashing import Follower
-from gesso.models.download.journal import BLOCK, Partial
-from gesso.models.download.limits import Limits, what_next
+from gesso.models.download.journal import Partial, resumable_size
 from gesso.models.download.transfer import Transfer
 from gesso.models.download.unknown_length import receive_unmeasured
 from gesso.models.events import Event, Kind
-from gesso.models.faults import ContentError, SourceError, of_disk, sum_up, wrong_hash
+from gesso.models.faults import ContentError, LocalError, SourceError, combine, disk_error, wrong_hash
+from gesso.models.net.limits import BLOCK, Limits, next_try
 from gesso.models.net.source import Source, examine, host_of, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from gesso.manifest.schema import Model
     from gesso.models.faults import Fault
@@ -33,8 +36,8 @@ _SAY_EVERY = 0.25  # seconds between two progress events of a file
 
 
 @dataclass(frozen=True)
-class Obtained:
-    """How a model came: from which host, how many bytes over the wire, in how many seconds."""
+class Downloaded:
+    """The result of a download: host, bytes received, seconds."""
 
     source: str
     received: int
@@ -42,11 +45,11 @@ class Obtained:
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
-    """The fetch was asked to stop; what is there stays, to be resumed."""
+    """A stop was requested; the partial file stays and can be resumed."""
 
 
-class Obtaining:
-    """The work on one model, by one process at a time (the caller holds its lock)."""
+class ModelDownload:
+    """The download of one model; the caller holds its lock."""
 
     def __init__(
         self, model: Model, folder: Folder, client: Client, limits: Limits, on_event: Callable[[Event], None]
@@ -58,15 +61,17 @@ class Obtaining:
         self._contributors: set[str] = set()  # whose bytes are in the partial file
         self._received = 0
         self._said = 0.0
+        self._refuted: ContentError | None = None  # what is said of the wrong hash that just came out
 
-    def run(self) -> Obtained:
-        """Obtain it.
+    def run(self) -> Downloaded:
+        """Download it.
 
         Raises SourceError or ContentError when no source gave it, LocalError when this machine cannot take it, and
         Stopped.
         """
         started = time.monotonic()
         failed: list[tuple[str, Fault]] = []
+        no_room: LocalError | None = None
         try:
             for index, address in enumerate(self._model.sources):
                 host = host_of(address)
@@ -76,22 +81,29 @@ class Obtaining:
                     if self._client.stopped:
                         raise Stopped from None
                     failed.append((host, fault))
-                    if index + 1 < len(self._model.sources):
-                        self._say("switched", host_of(self._model.sources[index + 1]), f"{host}: {fault.message}")
+                    self._switch(index + 1, f"{host}: {fault.message}")
                     continue
-                return Obtained(host, self._received, time.monotonic() - started)
+                except LocalError as found:  # a larger file than the lock's: another source may have the right one
+                    no_room = no_room or found
+                    self._switch(index + 1, found.message)
+                    continue
+                return Downloaded(host, self._received, time.monotonic() - started)
         except OSError as error:
-            raise of_disk(error, self._model.name) from None
+            raise disk_error(error, self._model.name) from None
         finally:
             self._close()
-        raise sum_up(self._model.name, failed)
+        raise no_room or combine(self._model.name, failed)
+
+    def _switch(self, index: int, why: str) -> None:
+        if index < len(self._model.sources):
+            self._report("switched", host_of(self._model.sources[index]), why)
 
     # One source.
 
     def _from(self, address: str, *, last: bool) -> None:
-        """Take it from one source, again where that can help (and no other is left), and put it in place.
+        """Download from one source, with retries where they can help (and no other source is left), and finalize.
 
-        Raises SourceError, ContentError, OSError.
+        Raises SourceError, ContentError, LocalError, OSError.
         """
         failures, whole, again = 0, False, not last
         while True:
@@ -110,7 +122,7 @@ class Obtaining:
                 self._wipe()
             waited = ""
             again = again or fault.why == "wrong-hash"
-            match what_next(fault, self._limits, whole=whole, mixed=mixed, failures=failures):
+            match next_try(fault, self._limits, whole=whole, mixed=mixed, failures=failures):
                 case "in one piece":
                     whole = True
                 case "later":
@@ -120,14 +132,15 @@ class Obtaining:
                 case "give up":
                     if fault.why in hub.WORTH_A_TRY and hub.serves(address, self._client.env):
                         return self._by_hub(address)
-                    raise fault
-            self._say("retrying", host_of(address), f"{fault.message}{waited}")
+                    raise self._refuted or fault
+            self._report("retrying", host_of(address), f"{fault.message}{waited}")
 
     def _take(self, address: str, *, whole: bool) -> ContentError | None:
-        """Open the source, judge it, take the body, compare the hash and put the file in place.
+        """Open the source, judge it, transfer the body, compare the hash and finalize the file.
 
-        Gives the fault of a hash that did not come out. Raises SourceError, ContentError, OSError.
+        Gives the fault of a hash that did not come out. Raises SourceError, ContentError, LocalError, OSError.
         """
+        self._refuted = None
         self._resume()
         partial = self._partial
         runs = partial.missing() if partial is not None else [(0, 1)]
@@ -135,11 +148,13 @@ class Obtaining:
             found = open_source(self._client, address, 0 if whole else runs[0][0] * BLOCK, self._model, whole=whole)
             try:
                 self._examine(found)
-                size = self._model.size or found.size
+                size = self._known or found.size
                 if size is None and found.ranged:
                     raise SourceError("bad-range", "a part of nobody knows how much")
                 if size is None:
                     return self._take_unmeasured(found, address)
+                if self._partial is None or self._partial.size != size:
+                    check_fits(self._model, found.host, size, self._paths[0])
                 self._begin(size)
                 self._contributors.add(address)
                 self._transfer(found)
@@ -148,25 +163,43 @@ class Obtaining:
                 found.wire.leave()
         assert self._partial is not None
         assert self._follower is not None
-        self._say("progress", host_of(address), force=True)
+        self._report("progress", host_of(address), force=True)
         digest = self._follower.digest(lambda: self._client.stopped)
         if digest != self._model.sha256:
-            return wrong_hash(digest, self._model.sha256)
+            return self._wrong(digest, self._partial.size)
         self._partial.settle()
-        put_in_place(self._folder, self._model, self._partial.path, self._partial.fd)
+        finalize(self._folder, self._model, self._partial.path, self._partial.fd)
         return None
 
+    @property
+    def _known(self) -> int | None:
+        """The size that the file must have; None if the lock has none, or just a hint."""
+        return self._model.size if self._model.size_confirmed else None
+
+    def _wrong(self, digest: str, size: int) -> ContentError:
+        """Return the error that decides on a retry; for the last try, worded as the stub or the like that it is."""
+        self._refuted = hash_error(self._model, digest, size)
+        return wrong_hash(digest, self._model.sha256)
+
     def _resume(self) -> None:
-        journal = self._folder.journal(self._model.name, self._model.sha256)
-        if self._partial is None and self._model.size is not None and journal.is_file():
-            self._begin(self._model.size)
+        if self._partial is not None:
+            return
+        path, journal = self._paths
+        size = self._known or resumable_size(path, journal, self._model.sha256)
+        if size is not None and journal.is_file():
+            self._begin(size)
+
+    @property
+    def _paths(self) -> tuple[Path, Path]:
+        name, sha256 = self._model.name, self._model.sha256
+        return self._folder.partial(name, sha256), self._folder.journal(name, sha256)
 
     def _begin(self, size: int) -> None:
         model = self._model
         if self._partial is not None and self._partial.size != size:
-            self._discard()  # the lock has no size, and another source had another one
+            self._discard()  # no size is confirmed, and another source had another one
         if self._partial is None:
-            path, journal = (at(model.name, model.sha256) for at in (self._folder.partial, self._folder.journal))
+            path, journal = self._paths
             self._partial = Partial(path, journal, sha256=model.sha256, size=size)
             if self._partial.resumed:
                 self._contributors.add("an earlier run")
@@ -174,7 +207,7 @@ class Obtaining:
             self._follower = Follower(self._partial)
 
     def _examine(self, found: Source) -> None:
-        """Judge what is offered; where the bytes are bad that are here already, and not those offered, forget them."""
+        """Judge the offered file; if only the existing partial bytes are bad, discard them."""
         beginning = self._beginning()
         try:
             examine(found, self._model, beginning)
@@ -185,7 +218,7 @@ class Obtaining:
             self._wipe()
 
     def _beginning(self) -> bytes | None:
-        """Give the first bytes, where an earlier run left them."""
+        """Return the first bytes that an earlier run left."""
         if self._partial is None or not self._partial.blocks or not self._partial.has(0, 1):
             return None
         return os.pread(self._partial.fd, self._partial.bounds(0)[1], 0)
@@ -194,14 +227,14 @@ class Obtaining:
         assert self._partial is not None
         assert self._follower is not None
         host = found.host
-        self._say("started", host, force=True)
+        self._report("started", host, force=True)
         transfer = Transfer(
             self._client,
             found,
             self._partial,
             self._follower,
             self._limits,
-            lambda _, connections: self._say("progress", host, connections=connections),
+            lambda _, connections: self._report("progress", host, connections=connections),
         )
         try:
             transfer.run()
@@ -209,41 +242,43 @@ class Obtaining:
             self._received += transfer.received
 
     def _take_unmeasured(self, found: Source, address: str) -> ContentError | None:
-        """Nobody says how long it is: one stream, no resuming, and no more than the disk can bear."""
+        """Download a body of unknown length: one stream, not resumable, limited by the disk."""
         self._discard()  # another source gave a part, and said how long it was
-        path = self._folder.partial(self._model.name, self._model.sha256)
+        path, _ = self._paths
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
-            digest = receive_unmeasured(found, handle, lambda done: self._say("progress", found.host, done=done))
-            self._received += os.fstat(handle).st_size - len(found.head)
+            tell: Callable[[int], None] = lambda done: self._report("progress", found.host, done=done)  # noqa: E731
+            digest = receive_unmeasured(found, handle, tell, hint=self._model.size or 0)
+            size = os.fstat(handle).st_size
+            self._received += size - len(found.head)
             if digest != self._model.sha256:
                 self._contributors = {address}
-                return wrong_hash(digest, self._model.sha256)
+                return self._wrong(digest, size)
             os.fsync(handle)
-            put_in_place(self._folder, self._model, path, handle)
+            finalize(self._folder, self._model, path, handle)
             return None
         finally:
             os.close(handle)
             path.unlink(missing_ok=True)
 
     def _by_hub(self, address: str) -> None:
-        """Have Hugging Face's own library bring it. Raises SourceError, ContentError, OSError, Stopped."""
+        """Download with Hugging Face's own library. Raises SourceError, ContentError, OSError, Stopped."""
         host = host_of(address)
-        self._say("retrying", host, "plain HTTP does not serve it; once more by huggingface_hub")
+        self._report("retrying", host, "plain HTTP does not serve it; once more by huggingface_hub")
         self._close()
 
         def look() -> None:
             if self._client.stopped:
                 raise Stopped
 
-        tell: Callable[[int], None] = lambda count: self._say("progress", host, done=count)  # noqa: E731
-        self._received += hub.bring(address, self._model, self._folder, self._client, tell, look)
+        on_event: Callable[[int], None] = lambda count: self._report("progress", host, done=count)  # noqa: E731
+        self._received += hub.bring(address, self._model, self._folder, self._client, on_event, look)
 
     # Small things.
 
     def _wipe(self) -> None:
-        """Forget every byte. Raises OSError."""
+        """Discard all bytes. Raises OSError."""
         self._contributors.clear()
         if self._follower is not None:
             self._follower.close()
@@ -253,7 +288,7 @@ class Obtaining:
             self._follower = Follower(self._partial)
 
     def _discard(self) -> None:
-        """Take the partial file away."""
+        """Delete the partial file."""
         self._contributors.clear()
         if self._follower is not None:
             self._follower.close()
@@ -263,7 +298,7 @@ class Obtaining:
             self._partial = None
 
     def _close(self) -> None:
-        """Leave what another run can resume, and nothing else."""
+        """Keep what another run can resume, and delete the rest."""
         if self._follower is not None:
             self._follower.close()
             self._follower = None
@@ -279,7 +314,7 @@ class Obtaining:
         while not self._client.stopped and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, 0.1))
 
-    def _say(
+    def _report(
         self, kind: Kind, source: str, message: str = "", *, connections: int = 0, done: int | None = None,
         force: bool = False,
     ) -> None:  # fmt: skip

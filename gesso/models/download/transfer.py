@@ -1,4 +1,4 @@
-"""From one source into the partial file: several connections that share out the blocks, or one stream where it must be.
+"""Transfer from one source to the partial file: several connections share the blocks, or one stream where necessary.
 
 Workers only take parts, read and write; the thread that calls `run` watches, adapts their number, and decides.
 """
@@ -10,11 +10,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from gesso.models.download.block_queue import Shares
-from gesso.models.download.concurrency import FIRST, Pace
-from gesso.models.download.journal import BLOCK
+from gesso.models.download.block_queue import BlockQueue
+from gesso.models.download.concurrency import FIRST, ConnectionCount
 from gesso.models.faults import ContentError, SourceError, cut_off
-from gesso.models.net.http import Wire, stalled
+from gesso.models.net.http import HttpConnection, stalled_error
+from gesso.models.net.limits import BLOCK
 from gesso.models.net.source import check_part
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from gesso.models.download.hashing import Follower
     from gesso.models.download.journal import Partial
-    from gesso.models.download.limits import Limits
     from gesso.models.net.client import Client
+    from gesso.models.net.limits import Limits
     from gesso.models.net.source import Source
 
 _TICK = 0.1  # seconds between two looks at how it goes
@@ -31,7 +31,7 @@ _ASKING = 20  # a part takes at least so many times as long as asking for it
 
 
 class Transfer:
-    """One attempt at one source. Not to be used twice."""
+    """One attempt at one source; for a single use."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class Transfer:
         self._client, self._source, self._partial, self._follower = client, source, partial, follower
         self._limits, self._on_progress = limits, on_progress
         self._guard = threading.Condition()
-        self._shares = Shares(partial.missing())
-        self._wires: list[Wire] = []
+        self._shares = BlockQueue(partial.missing())
+        self._wires: list[HttpConnection] = []
         self._threads: list[threading.Thread] = []
         self._active = 0
         self._marked = 0  # blocks that came in
@@ -56,10 +56,10 @@ class Transfer:
         self._rate = 0.0  # bytes a second of the last part
         self._failed: Exception | None = None
         self._most = limits.connections if source.ranged else 1
-        self._pace = Pace(connections=min(FIRST, self._most), most=self._most, since=time.monotonic())
+        self._pace = ConnectionCount(connections=min(FIRST, self._most), most=self._most, since=time.monotonic())
 
     def run(self) -> None:
-        """Fill the partial file. Raises SourceError, ContentError, and OSError of our own disk."""
+        """Fill the partial file. Raises SourceError, ContentError, and OSError of the local disk."""
         try:
             self._spend_head()
             self._hire(self._source.wire)
@@ -74,7 +74,7 @@ class Transfer:
 
     @property
     def received(self) -> int:
-        """Bytes that came over the wire."""
+        """Bytes received."""
         return sum(self._received)
 
     # The watcher's side.
@@ -95,16 +95,16 @@ class Transfer:
             if resting or total - quiet_from >= self._limits.floor * self._client.stall:
                 quiet_since, quiet_from = now, total
             elif now - quiet_since > self._client.stall * 2:
-                self._fail(stalled(now - quiet_since))
+                self._fail(stalled_error(now - quiet_since))
             if self._source.ranged:
                 self._pace = self._pace.after(now, total)
                 self._hire()
 
-    def _hire(self, wire: Wire | None = None) -> None:
+    def _hire(self, wire: HttpConnection | None = None) -> None:
         with self._guard:
             wanted = min(self._pace.connections, self._most, self._shares.blocks + self._active)
             while self._active < wanted and self._failed is None and (self._shares.blocks or wire):
-                own = wire or Wire(self._client)
+                own = wire or HttpConnection(self._client)
                 self._wires += [own] if own not in self._wires else []
                 work = self._work if self._source.ranged else self._stream
                 self._active += 1
@@ -135,7 +135,7 @@ class Transfer:
     # The workers' side.
 
     def _spend_head(self) -> None:
-        """Write the blocks that were read already to judge the source."""
+        """Write the blocks that were read to judge the source."""
         head = memoryview(bytes(self._source.head))
         for block in range(self._source.start // BLOCK, self._partial.blocks):
             first, end = self._partial.bounds(block)
@@ -145,11 +145,11 @@ class Transfer:
             if not self._partial.has(first, end):
                 self._partial.write(first, head[at : end - self._source.start])
                 self._partial.mark(block)
-        self._shares = Shares(self._partial.missing())
+        self._shares = BlockQueue(self._partial.missing())
         self._follower.nudge()
 
-    def _work(self, wire: Wire, me: int) -> None:
-        """Take parts until none is left; a failure gives the rest of the part back."""
+    def _work(self, wire: HttpConnection, me: int) -> None:
+        """Fetch parts until none is left; after a failure the rest of the part goes back to the queue."""
         buffer = memoryview(bytearray(BLOCK))
         failures, marked_then = 0, -1
         try:
@@ -180,8 +180,8 @@ class Transfer:
                 self._active -= 1
                 self._guard.notify_all()
 
-    def _block(self, wire: Wire, block: int, end: int, buffer: memoryview, me: int) -> bool:
-        """Read one block of the part that ends before block `end`; False where everything is to stop."""
+    def _block(self, wire: HttpConnection, block: int, end: int, buffer: memoryview, me: int) -> bool:
+        """Read one block of the part that ends before block `end`; False if the transfer must stop."""
         first, last = self._partial.bounds(block)
         filled = 0
         while filled < last - first:
@@ -200,7 +200,7 @@ class Transfer:
         self._follower.nudge()
         return True
 
-    def _ask(self, wire: Wire, start: int, end: int) -> None:
+    def _ask(self, wire: HttpConnection, start: int, end: int) -> None:
         source, begun = self._source, time.monotonic()
         try:
             answer = wire.get(source.url, start=start, end=end, source=source.source)
@@ -215,7 +215,7 @@ class Transfer:
         self._latency = elapsed if not self._latency else 0.7 * self._latency + 0.3 * elapsed
 
     def _next(self) -> tuple[int, int] | None:
-        """Give the next part; None where there is none, or one worker too many."""
+        """Return the next part; None if there is none, or if this worker is surplus."""
         with self._guard:
             wanted = self._pace.connections
             if self._failed is not None or (self._active > wanted and self._active > 1):
@@ -228,7 +228,7 @@ class Transfer:
         )
 
     def _rest(self, fault: SourceError, failures: int) -> None:
-        """Wait before a retry, longer each time; a server that is overrun gets fewer connections."""
+        """Back off before a retry; an overloaded server gets fewer connections."""
         seconds = self._limits.backoff * 2 ** (failures - 1) * random.uniform(0.8, 1.2)  # noqa: S311 - not a secret
         seconds = min(max(seconds, fault.retry_after or 0), self._limits.patience)
         with self._guard:
@@ -240,8 +240,8 @@ class Transfer:
                 self._guard.wait(min(left, _TICK))
             self._resting -= 1
 
-    def _stream(self, wire: Wire, me: int) -> None:
-        """Take the whole body in one go: the server knows no ranges. What is here already is stepped over."""
+    def _stream(self, wire: HttpConnection, me: int) -> None:
+        """Stream the whole body: the server does not support ranges. Bytes that exist already are skipped."""
         buffer = memoryview(bytearray(BLOCK))
         head = bytes(self._source.head)
         used = 0
@@ -270,7 +270,7 @@ class Transfer:
             if wire.busy and wire.read_into(buffer[:1]):
                 raise ContentError("oversized", f"the body goes on after the {self._partial.size:,} bytes of the lock")
             with self._guard:
-                self._shares = Shares([])
+                self._shares = BlockQueue([])
         except Exception as fault:  # noqa: BLE001 - as above
             self._fail(fault)
         finally:

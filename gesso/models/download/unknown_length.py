@@ -1,4 +1,4 @@
-"""The body of which nobody knows the length, neither lock nor server: small files, taken in one stream."""
+"""Receive a body of unknown length, which neither lock nor server states: small files, in one stream."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from gesso.models.download.journal import BLOCK
 from gesso.models.faults import ContentError
+from gesso.models.net.limits import BLOCK
 from gesso.models.net.source import Pulse
 
 if TYPE_CHECKING:
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
     from gesso.models.net.source import Source
 
-MOST = 1 << 30  # bytes; what is larger has a size in its lock
+MOST = 1 << 30  # bytes; what is larger has a size in its lock, if only a hint
 _LEAVE_FREE = 64 << 20
 
 
-def receive_unmeasured(found: Source, handle: int, on_progress: Callable[[int], None]) -> str:
-    """Write the body to an open, empty file, and give its SHA-256.
+def receive_unmeasured(found: Source, handle: int, on_progress: Callable[[int], None], *, hint: int = 0) -> str:
+    """Write the body to an open, empty file, and return its SHA-256; `hint` is the lock's unconfirmed size, or 0.
 
     Raises ContentError where it does not end within bounds, SourceError, OSError.
     """
     disk = os.fstatvfs(handle)
-    most = min(MOST, disk.f_bavail * disk.f_frsize - _LEAVE_FREE)
+    most = min(max(MOST, 2 * hint), disk.f_bavail * disk.f_frsize - _LEAVE_FREE)
     digest = hashlib.sha256(found.head)
     done = _write(handle, memoryview(found.head))
     buffer, pulse = memoryview(bytearray(BLOCK)), Pulse(found.wire.stall)

@@ -1,4 +1,4 @@
-"""What is added to a diffusion model: IP-Adapters, LoRAs and their kin, ControlNets, T2I-Adapters.
+"""Recognise add-ons of diffusion models: IP-Adapters, ControlNets, T2I-Adapters.
 
 Sources: ComfyUI's controlnet.py, lora.py, lora_convert.py and weight_adapter/; ComfyUI_IPAdapter_plus.
 """

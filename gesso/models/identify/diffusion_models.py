@@ -47,7 +47,7 @@ _NUNCHAKU = {
 _OTHERS = ("first_stage_model.", "vae.", "cond_stage_model.", "conditioner.", "text_encoders.", "pretransform.model.")
 
 
-def trunk(tensors: Tensors) -> Identity | None:
+def diffusion_model(tensors: Tensors) -> Identity | None:
     """Recognise a diffusion model under ComfyUI's own names, with or without the prefix that checkpoints give it."""
     for prefix in _PREFIXES:
         for rule in (_sd3, _flux, _other, _unet):
@@ -94,7 +94,7 @@ def nunchaku(metadata: Mapping[str, str]) -> Identity | None:
 
 
 def diffusers_family(tensors: Tensors) -> Family:
-    """Give the family of a UNet, or of a ControlNet for one, under diffusers' names."""
+    """Return the family of a UNet, or of a ControlNet for one, under diffusers' names."""
     names = (name for name in tensors if name.startswith("down_blocks.") and name.endswith(".attn2.to_k.weight"))
     if any("temporal" in name for name in tensors):
         return UNKNOWN, DITS
@@ -103,7 +103,7 @@ def diffusers_family(tensors: Tensors) -> Family:
 
 
 def unet_family(tensors: Tensors, prefix: str) -> Family:
-    """Give the family of a UNet, or of a ControlNet for one, under ComfyUI's names."""
+    """Return the family of a UNet, or of a ControlNet for one, under ComfyUI's names."""
     blocks = f"{prefix}input_blocks."
     inner = [name for name in tensors if name.startswith(blocks)]
     if any(_TEMPORAL.search(name) for name in inner):
@@ -173,5 +173,5 @@ def _flux(tensors: Tensors, prefix: str) -> Found | None:
 
 
 def _other(tensors: Tensors, prefix: str) -> Found | None:
-    found = unsupported.trunk_of(tensors, prefix)
+    found = unsupported.diffusion_model_of(tensors, prefix)
     return (found[0], None, found[1], _NEVER) if found else None

@@ -1,4 +1,4 @@
-"""Which kind of model, which family, how many latent channels: by tensor names and shapes, as ComfyUI itself decides.
+"""Identify kind, family and latent channels of a model by tensor names and shapes, as ComfyUI itself does.
 
 What no rule decides is "unknown", never a guess; and the unknown contradicts a manifest only where it is known what
 the file can't be.
@@ -29,14 +29,14 @@ _WITH_LATENTS = {"checkpoint", "diffusion_model", "vae"}
 
 
 def identify(header: Header) -> Identity:
-    """Say what a file is by its header alone."""
+    """Identify a file by its header alone."""
     tensors = header.tensors
     found = (
         diffusion_models.nunchaku(header.metadata)
         or adapters.ipadapter(tensors)
         or loras.lora(tensors)
         or adapters.controlnet(tensors)
-        or diffusion_models.trunk(tensors)
+        or diffusion_models.diffusion_model(tensors)
         or diffusion_models.diffusers_unet(tensors)
         or diffusion_models.diffusers_dit(tensors)
         or components.vae(tensors, header)
@@ -52,7 +52,7 @@ def identify(header: Header) -> Identity:
 
 
 def mismatch(identity: Identity, kind: str, family: str) -> str | None:
-    """Say how a file contradicts the manifest's `kind` and `family`, naming both sides; None where nothing does.
+    """Return how a file contradicts the manifest's `kind` and `family`, naming both sides; None if it does not.
 
     "any" and "unknown" never contradict, nor do kinds that no rule knows (inpaint, style_model).
     """

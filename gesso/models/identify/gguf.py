@@ -1,4 +1,4 @@
-"""The GGUF header: typed keys and values, then the tensors' names, shapes and places.
+"""Parse the GGUF header: typed keys and values, then the tensors' names, shapes and offsets.
 
 Format: github.com/ggml-org/ggml, docs/gguf.md, versions 2 and 3. Tensors' places begin at 0 and follow each other, each
 at the next multiple of the alignment: ggml's own reader (gguf.cpp) is as strict. Arrays are stepped over, not kept; the
@@ -82,7 +82,7 @@ def parse(first: bytes, read: Read, size: int) -> Header:
 
 
 def _metadata(cursor: _Cursor, count: int) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
-    """Give keys and short values as text, and the tensors' original shapes."""
+    """Return keys and short values as text, and the tensors' original shapes."""
     metadata: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for _ in range(count):
@@ -116,7 +116,7 @@ def _tensor(cursor: _Cursor) -> tuple[_Place, Tensor]:
 
 
 def _end(places: Iterable[_Place], alignment: int) -> tuple[int, bool]:
-    """Give where the last tensor's data end, from where the first one's begin, and whether that is exact."""
+    """Return where the last tensor's data end, from where the first one's begin, and whether that is exact."""
     at, exact = 0, True
     for place in sorted(places, key=lambda place: (place.start, place.size or 0)):
         due = _aligned(at, alignment)
@@ -143,13 +143,13 @@ def _bad(message: str) -> HeaderError:
 
 
 class _Cursor:
-    """Walks through the header; where what it has comes to an end, it reads as much again."""
+    """Reads the header sequentially, and doubles its buffer when it reaches the end."""
 
     def __init__(self, first: bytes, read: Read, size: int) -> None:
         self.data, self.read, self.size, self.at = bytearray(first), read, size, 0
 
     def skip(self, count: int) -> int:
-        """Step over so many bytes and give where they begin."""
+        """Skip bytes and return their offset."""
         at, end = self.at, self.at + count
         if end > LIMIT:
             raise _bad(f"its header is longer than {LIMIT:,} bytes")
@@ -184,7 +184,7 @@ class _Cursor:
         return count
 
     def shape(self) -> tuple[int, ...]:
-        """Give an array of whole numbers, as ComfyUI-GGUF writes them."""
+        """Return an array of whole numbers, as ComfyUI-GGUF writes them."""
         kind, count = self.number("I"), self.number("Q")
         if kind not in {4, 5} or count > _RANK:
             raise _bad(f"it has an original shape of {count:,} values of type {kind}")
@@ -194,7 +194,7 @@ class _Cursor:
         return found
 
     def value(self, kind: int, key: str) -> str:
-        """Give a value as text; of arrays only their length, of long texts nothing."""
+        """Return a value as text; for arrays only the length, for long texts nothing."""
         if kind == _STRING:
             text = self.text()
             return text if len(text) <= _KEPT else ""

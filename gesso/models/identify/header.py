@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: safetensors, GGUF, or something that only bears a model's name.
+"""Read a model file's header by its first bytes: safetensors, GGUF, or not a model at all.
 
 Pure: bytes come through a reader, so that local files and remote ones (HTTP ranges) are judged by the same code.
 """
@@ -32,7 +32,7 @@ _PICKLES = (
 
 
 def read_header(read: Read, size: int) -> Header:
-    """Read and check the header of a file of `size` bytes; `read(offset, length)` gives at most `length` bytes.
+    """Read and check the header of a file of `size` bytes; `read(offset, length)` returns at most `length` bytes.
 
     At most two reads for safetensors: 512 KiB, then what is missing of a header of 16 MiB at most. GGUF does not say
     how long its header is: each read doubles what is there, up to 16 MiB. Raises HeaderError, and nothing else of its
@@ -54,7 +54,7 @@ def read_header(read: Read, size: int) -> Header:
 
 
 def impostor(first: bytes) -> HeaderError | None:
-    """Recognise what servers and tools leave in a model's place. The first 8 bytes would be an absurd length."""
+    """Recognise what servers and tools save instead of a model. The first 8 bytes would be an absurd length."""
     start = first[:512].removeprefix(b"\xef\xbb\xbf")
     if start.startswith(_LFS):
         step = "fetch the file itself: through /resolve/, not /raw/, or with `git lfs pull`"

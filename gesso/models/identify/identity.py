@@ -1,4 +1,4 @@
-"""What the rules share: their answer, the families' latent channels, and careful looks at shapes."""
+"""Shared by the rules: their result, the families' latent channels, and safe access to shapes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Identity:
 
 
 def dim(tensors: Tensors, name: str, axis: int, rank: int) -> int | None:
-    """Give one dimension of a tensor of that rank, else None: quantised and packed weights have other shapes."""
+    """Return one dimension of a tensor of that rank, else None: quantised and packed weights have other shapes."""
     tensor = tensors.get(name)
     if tensor is None or len(tensor.shape) != rank or tensor.dtype in _PACKED:
         return None
@@ -51,11 +51,11 @@ def dim(tensors: Tensors, name: str, axis: int, rank: int) -> int | None:
 
 
 def context(tensors: Tensors, names: Iterable[str]) -> int | None:
-    """Give the width of the text that cross-attention takes in: the same in all of `names`, else None."""
+    """Return the width of the text that cross-attention takes in: the same in all of `names`, else None."""
     widths = {dim(tensors, name, 1, 2) for name in names}
     return widths.pop() if len(widths) == 1 else None
 
 
 def first_of(tensors: Tensors, *names: str) -> str | None:
-    """Give the first of `names` that is there."""
+    """Return the first of `names` that exists."""
     return next((name for name in names if name in tensors), None)

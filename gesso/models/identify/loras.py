@@ -1,4 +1,4 @@
-"""LoRAs and their kin: which diffusion model their tensors fit, by block names, widths and how many blocks there are.
+"""Recognise LoRAs and similar adapters: which diffusion model they fit, by block names, widths and block counts.
 
 The names are those of ComfyUI's lora.py (`model_lora_keys_unet`): kohya, diffusers and PEFT, OneTrainer, SimpleTuner,
 XLabs. Many models share names and widths, so that a family is named only where no other that is known has both.
@@ -50,7 +50,7 @@ _FLUX_MLP, _FUSED_BY = 4, {7.0: "flux", 9.0: "flux2"}  # times the width
 
 
 def lora(tensors: Tensors) -> Identity | None:
-    """Recognise a LoRA or its kin."""
+    """Recognise a LoRA or a similar adapter."""
     key = next((name for name in tensors if _IN.search(name) or _KIN.search(name)), None)
     if key is None:
         return None
@@ -144,5 +144,5 @@ def _highest(pattern: re.Pattern[str], names: Iterable[str]) -> int:
 
 
 def _layer(name: str) -> str:
-    """Give the name of the layer that a tensor changes."""
+    """Return the name of the layer that a tensor changes."""
     return _KIN.sub("", _OUT.sub("", _IN.sub("", name)))

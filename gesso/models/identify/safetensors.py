@@ -1,4 +1,4 @@
-"""The safetensors header, believed only where every number in it adds up.
+"""Parse the safetensors header; accept it only if all its numbers are consistent.
 
 Format (github.com/huggingface/safetensors, README "Format" and tensor.rs `validate`): 8 bytes little-endian N, N bytes
 of JSON that begin with `{`, then the data; spans begin at 0, touch each other, and end where the file ends.
@@ -69,7 +69,7 @@ def parse(first: bytes, read: Read, size: int) -> Header:
 
 
 class _Scan:
-    """Walks through the JSON: a table with a table for each tensor, and one of texts."""
+    """Reads the JSON sequentially: an object with an object for each tensor, and one of texts."""
 
     def __init__(self, blob: bytes) -> None:
         if not blob.startswith(b"{"):
@@ -114,7 +114,7 @@ class _Scan:
         return _json(found[0])
 
     def keys(self, most: int) -> Iterator[str]:
-        """Give the keys of the table that begins here; whoever asks takes each value before the next key."""
+        """Yield the keys of the object that begins here; the caller reads each value before the next key."""
         seen: set[str] = set()
         self.need(b"{")
         if self.take(b"}"):
@@ -135,7 +135,7 @@ class _Scan:
         raise _bad(f"its header has more than {most:,} entries")
 
     def string(self) -> tuple[int, int]:
-        """Step over a text and give where it begins and ends, with its quotes."""
+        """Skip a string and return its bounds, with quotes."""
         found = _STRING.match(self.blob, self.after_space())
         if not found:
             raise self.no_json()
@@ -216,7 +216,7 @@ def _whole_numbers(found: Any) -> bool:
 
 
 def _contiguous(spans: list[tuple[int, int, str]]) -> int:
-    """Give where the last span ends."""
+    """Return where the last span ends."""
     at = 0
     for start, end, name in sorted(spans):
         if start != at:

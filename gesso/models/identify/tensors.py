@@ -1,4 +1,4 @@
-"""What a model file's header says, as frozen data, and the one error for headers that say nothing believable."""
+"""The content of a model file's header as frozen data, and the error for invalid headers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FETCH_AGAIN = "fetch it again, from another source if it comes out the same"
 
 
 class HeaderError(VerifyError):
-    """The file is not a whole model file; `why` is the kind of failure in one word, for programs."""
+    """The file is not a whole model file; `why` is the kind of failure, for programs."""
 
     def __init__(self, why: Why, message: str, next_step: str = FETCH_AGAIN) -> None:
         super().__init__(message, next_step)
@@ -50,7 +50,7 @@ class Header:
 
 
 def short(text: object, limit: int = 60) -> str:
-    """Give text from a file as it may be printed: ASCII, escaped, cut to `limit` characters."""
+    """Return text from a file in a printable form: ASCII, escaped, cut to `limit` characters."""
     try:
         shown = ascii(text if not isinstance(text, str) else text[: limit + 1])
     except RecursionError:
@@ -59,7 +59,7 @@ def short(text: object, limit: int = 60) -> str:
 
 
 def cut_off(size: int, needed: int) -> HeaderError:
-    """Give the error for a file that ends too early; sizes in bytes."""
+    """Return the error for a file that ends too early; sizes in bytes."""
     share = 100 * size / needed
     why: Why = "stub" if share < 1 else "truncated"
     return HeaderError(why, f"{why}: {size:,} bytes are here of {needed:,} ({share:.2g} %)", "fetch the rest of it")

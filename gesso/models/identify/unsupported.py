@@ -1,4 +1,4 @@
-"""Architectures that ComfyUI runs and gesso has no family for: named, so that none passes for one that it has.
+"""Recognise architectures that ComfyUI runs and gesso has no family for, so that none is mistaken for another.
 
 Each is known by tensors that nothing else has, as in ComfyUI's model_detection.py and sd.py (VAE), whose order this is.
 """
@@ -84,8 +84,8 @@ VAES: dict[str, tuple[str, ...]] = {
 }
 
 
-def trunk_of(tensors: Tensors, prefix: str) -> tuple[str, str] | None:
-    """Give the family of a diffusion model and the tensor that tells."""
+def diffusion_model_of(tensors: Tensors, prefix: str) -> tuple[str, str] | None:
+    """Return the family of a diffusion model and the tensor that tells."""
     for family, ways in TRUNKS.items():
         for way in ways:
             if all(prefix + name in tensors for name in way):
@@ -95,7 +95,7 @@ def trunk_of(tensors: Tensors, prefix: str) -> tuple[str, str] | None:
 
 
 def vae_of(tensors: Tensors, prefix: str) -> tuple[str, str] | None:
-    """Give the family of a VAE and the tensor that tells."""
+    """Return the family of a VAE and the tensor that tells."""
     for family, names in VAES.items():
         for name in names:
             if prefix + name in tensors:

@@ -1,1 +1,1 @@
-"""The network: addresses, tokens, one GET at a time, and a source as it answers."""
+"""The network: addresses, tokens, HTTP connections, and sources."""

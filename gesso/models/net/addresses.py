@@ -1,4 +1,4 @@
-"""Which addresses may be asked: https, or this machine; and nothing inside a network that a source merely leads to."""
+"""Check addresses: https or loopback only, and no redirect to a private network (SSRF)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Reach = Literal["any", "public", "public or here"]  # which addresses may be con
 
 
 def allowed(url: str, source: str) -> None:
-    """Refuse an address that a source must not lead to.
+    """Refuse a URL that a source must not redirect to.
 
     Raises SourceError: https only, and plain http to this machine alone, from a source that is so itself.
     """
     try:
         parts, begun = urlsplit(url), urlsplit(source)
     except ValueError:
-        raise SourceError("insecure", "it leads to what is no address: only https is followed") from None
+        raise SourceError("insecure", "it redirects to an invalid URL: only https is followed") from None
     here = begun.scheme == "http" and begun.hostname in LOOPBACK_HOSTS
     with contextlib.suppress(ValueError):
         _ = parts.port
@@ -32,12 +32,12 @@ def allowed(url: str, source: str) -> None:
         if parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS and here:
             return
         if parts.scheme == "http" and here:
-            raise SourceError("private-address", f"it leads to {_named(parts.hostname)}, which it must not")
+            raise SourceError("private-address", f"it leads to {_named(parts.hostname)}, a private address")
     raise SourceError("insecure", f"it leads to {parts.scheme[:20]}://{_named(parts.hostname)}: only https is followed")
 
 
 def reach_of(url: str, source: str) -> Reach:
-    """What the manifest names may be anywhere; what a source leads to must be public (or here, if the source is)."""
+    """A source may be anywhere; its redirects must lead to public addresses (or from loopback to loopback)."""
     if url == source:
         return "any"
     return "public or here" if urlsplit(source).hostname in LOOPBACK_HOSTS else "public"
@@ -50,7 +50,7 @@ def _named(host: str | None) -> str:
 def connect_to(
     address: tuple[str, int], timeout: Any = None, source_address: Any = None, *, reach: Reach
 ) -> socket.socket:
-    """Connect, then look whom we reached: a name may lead to an address inside the network."""
+    """Connect, then check the peer's address: a public name may resolve to a private one."""
     connected = socket.create_connection(address, timeout, source_address)
     reached = ipaddress.ip_address(connected.getpeername()[0].split("%")[0])
     mapped = getattr(reached, "ipv4_mapped", None) or reached
@@ -61,7 +61,7 @@ def connect_to(
 
 
 def proxy_for(scheme: str, host: str, port: int) -> tuple[str, int] | None:
-    """Give host and port of the proxy that the environment names for this address, if any.
+    """Return host and port of the proxy that the environment sets for this address, if any.
 
     Raises SourceError where it makes no sense.
     """

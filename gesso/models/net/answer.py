@@ -1,4 +1,4 @@
-"""The head of an HTTP answer, read strictly: what it says of length and range must make sense, or it is a fault."""
+"""Read the head of an HTTP response strictly: inconsistent lengths and ranges are errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """The head of an answer; the body is still on the wire. `url` answered, after the redirects."""
+    """The head of a response; the body is not read yet. `url` is the URL after the redirects."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -29,7 +29,7 @@ class Answer:
 
     @property
     def length(self) -> int | None:
-        """Bytes of body that are announced, if any."""
+        """The announced length of the body, if any."""
         stated = {value.strip() for value in self.headers.get_all("Content-Length", [])}
         if not stated or self.headers.get("Transfer-Encoding"):
             return None
@@ -39,7 +39,7 @@ class Answer:
 
     @property
     def range(self) -> tuple[int, int, int | None] | None:
-        """First byte, the one after the last, and the whole file's size (None: unknown), of a 206.
+        """First byte, end, and the size of the whole file (None: unknown) of a 206 response.
 
         Raises SourceError for a 206 that does not say so.
         """
@@ -58,16 +58,16 @@ class Answer:
 
     @property
     def etag(self) -> str | None:
-        """The strong validator, if it has one: a weak one may change while the bytes stay."""
+        """The strong ETag, if any: a weak one may stay the same while the bytes change."""
         etag = self.headers.get("ETag", "").strip()
         return etag if etag and not etag.startswith("W/") else None
 
 
-_INTERIM = 16  # answers ahead of the real one that are stepped over
+_INTERIM = 16  # interim responses (1xx) that are skipped
 
 
 class _Dripping(io.RawIOBase):
-    """What a socket gives, until a moment: a server that sends a byte now and then never meets a socket's timeout."""
+    """A socket with a deadline: a server that sends single bytes never hits the socket's own timeout."""
 
     def __init__(self, raw: Any, until: float) -> None:
         self._raw = raw
@@ -88,7 +88,7 @@ class _Dripping(io.RawIOBase):
 
 
 class Response(http.client.HTTPResponse):
-    """Its head is due `within` so many seconds; interim answers (103 Early Hints, not only 100) are stepped over."""
+    """A response whose head must arrive `within` seconds; interim responses (103 too, not only 100) are skipped."""
 
     def __init__(self, sock: socket.socket, *args: Any, within: float = 60, **more: Any) -> None:
         self._dripping = _Dripping(sock.makefile("rb", 0), time.monotonic() + within)
@@ -99,7 +99,7 @@ class Response(http.client.HTTPResponse):
     def begin(self) -> None:
         """Read the head."""
         super().begin()
-        self._dripping.until = None  # how fast a body must come is not decided here
+        self._dripping.until = None  # the rate of the body is checked elsewhere
 
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(_INTERIM):
@@ -111,7 +111,7 @@ class Response(http.client.HTTPResponse):
 
 
 def retry_after(text: str | None) -> float | None:
-    """Give the seconds that `Retry-After` asks for, as a number or a date."""
+    """Return the seconds that `Retry-After` requests, as a number or a date."""
     if text is None:
         return None
     if re.fullmatch(r"[0-9]{1,9}", text.strip()):

@@ -1,4 +1,4 @@
-"""What all connections of one fetch share: the environment, the time limits, and the way to stop them at once."""
+"""What all connections of a fetch share: environment, timeouts, and a way to stop them all."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class Stoppable(Protocol):
-    """A connection, as far as its client needs to know it."""
+    """A connection that can be stopped."""
 
     def shut(self) -> None:
-        """Make whatever waits on it return."""
+        """Unblock whatever waits for it."""
 
 
 @dataclass
 class Client:
-    """What all connections of one fetch share: the environment, the time limits in seconds, and the way to stop.
+    """What all connections of a fetch share: environment, timeouts in seconds, and a way to stop.
 
     `stall`: a connection that gives no byte for so long is given up.
     """
@@ -34,14 +34,14 @@ class Client:
     stopped: bool = False
 
     def tls(self) -> ssl.SSLContext:
-        """Give the one context; it takes SSL_CERT_FILE from the environment, and some milliseconds to make."""
+        """Return the shared TLS context; it uses SSL_CERT_FILE and takes some milliseconds to create."""
         with self._guard:
             if self._tls is None:
                 self._tls = ssl.create_default_context()
             return self._tls
 
     def stop(self) -> None:
-        """Make every read that waits return at once."""
+        """Unblock all reads."""
         with self._guard:
             self.stopped = True
             wires = list(self._open)
@@ -49,11 +49,11 @@ class Client:
             wire.shut()
 
     def enter(self, wire: Stoppable) -> None:
-        """Count a wire in."""
+        """Register a connection."""
         with self._guard:
             self._open.add(wire)
 
     def leave(self, wire: Stoppable) -> None:
-        """Count it out."""
+        """Unregister a connection."""
         with self._guard:
             self._open.discard(wire)

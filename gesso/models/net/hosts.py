@@ -1,4 +1,4 @@
-"""What is particular about model hosts: mirrors, tokens and what their refusals mean. Pure.
+"""Rules of model hosts: mirrors, tokens, and the meaning of their errors. Pure.
 
 Sources: huggingface_hub (`HF_ENDPOINT`, `X-Error-Code`, `X-Linked-*`); Civitai's API pages.
 """
@@ -25,24 +25,24 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 @dataclass(frozen=True)
 class Announced:
-    """What a host says of a file before it gives any of it; None where it does not say."""
+    """What a host announces about a file in its headers; None if it does not."""
 
     sha256: str | None = None
     size: int | None = None
 
 
 def endpoint(env: Mapping[str, str]) -> str:
-    """Give Hugging Face's address, or the mirror of it that HF_ENDPOINT names."""
+    """Return Hugging Face's URL, or that of the mirror in HF_ENDPOINT."""
     return (env.get("HF_ENDPOINT") or HUGGING_FACE).rstrip("/")
 
 
 def address(url: str, env: Mapping[str, str]) -> str:
-    """Give the address to ask for a source: on Hugging Face's mirror, where HF_ENDPOINT names one."""
+    """Return the URL to request for a source: on the mirror, if HF_ENDPOINT sets one."""
     return endpoint(env) + url.removeprefix(HUGGING_FACE) if url.startswith(f"{HUGGING_FACE}/") else url
 
 
 def authorization(url: str, env: Mapping[str, str]) -> dict[str, str]:
-    """Give the header with the token that belongs to this very origin (scheme, host and port), or none."""
+    """Return the Authorization header for this origin (scheme, host, port) only, or none."""
     tokens = {
         endpoint(env): env.get("HF_TOKEN") or env.get("HUGGING_FACE_HUB_TOKEN"),
         CIVITAI: env.get("CIVITAI_TOKEN"),
@@ -55,17 +55,17 @@ def authorization(url: str, env: Mapping[str, str]) -> dict[str, str]:
 def _same_origin(one: str, other: str) -> bool:
     try:
         return origin(urlsplit(one)) == origin(urlsplit(other))
-    except ValueError:  # what stands in HF_ENDPOINT may be no address
+    except ValueError:  # HF_ENDPOINT may not be a URL
         return False
 
 
 def origin(parts: SplitResult) -> tuple[str, str, int]:
-    """Give scheme, host and port: who is asked, and who may see a token."""
+    """Return scheme, host and port: the origin that may see a token."""
     return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
 
 
 def announced(headers: Mapping[str, str]) -> Announced:
-    """Read what Hugging Face's answer, before its redirect, says of the file."""
+    """Read what Hugging Face's response announces about the file, before its redirect."""
     lower = {name.lower(): value for name, value in headers.items()}
     etag = lower.get("x-linked-etag", "").removeprefix("W/").strip('"')
     size = lower.get("x-linked-size", "")
@@ -73,7 +73,7 @@ def announced(headers: Mapping[str, str]) -> Announced:
 
 
 def refusal(status: int, headers: Mapping[str, str], url: str, *, with_token: bool) -> SourceError:
-    """Say what an answer that is no success means, and what a person can do about it."""
+    """Return the error for an unsuccessful response, with the next step."""
     code = {name.lower(): value for name, value in headers.items()}.get("x-error-code", "")
     parts = urlsplit(url)
     hugging = HF_PATH.match(parts.path)
@@ -89,7 +89,7 @@ def refusal(status: int, headers: Mapping[str, str], url: str, *, with_token: bo
         return SourceError("bad-token", f"HTTP 401: {token} is not accepted", f"set {token} to a valid token")
     if status == 401 and not hugging and parts.hostname != "civitai.com":
         step = "give the manifest another source: there are tokens for Hugging Face and Civitai alone"
-        return SourceError("needs-token", "HTTP 401: it wants a login", step)
+        return SourceError("needs-token", "HTTP 401: it requires a login", step)
     why, said, step = _MEANING.get(status) or _MEANING[status // 100]
     transient = why in {"rate-limited", "server-error"}
     step = step.format(page=page, token=token)

@@ -1,4 +1,4 @@
-"""One GET at a time over a connection that is kept: addresses checked where they are used, redirects followed by hand.
+"""HTTP GET over persistent connections: addresses are checked when connecting, redirects are followed one by one.
 
 http.client, not a higher client: a body must go from the socket into our buffer in one step, and each hop of a redirect
 is ours to judge (which token, which address, which scheme).
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 AGENT = f"gesso/{__version__}"
 _HOPS = 8
-_SMALL = 1 << 16  # bytes of a body that is not wanted and yet read, to keep the connection
+_SMALL = 1 << 16  # bytes of an unneeded body that are read to keep the connection
 _REDIRECTS = {301, 302, 303, 307, 308}
 _LATER = "try again later"
 
 
-class Wire:
-    """A connection to one origin after another; not for two threads at once (but for `shut`)."""
+class HttpConnection:
+    """A connection that is reused for the same origin; not thread-safe, except `shut`."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -40,7 +40,7 @@ class Wire:
         self._origin: tuple[str, str, int, Reach] | None = None
         self._response: http.client.HTTPResponse | None = None
         self._left: int | None = None  # bytes of body to come; None: until the response ends
-        self._most: int | None = None  # and then no more than these
+        self._most: int | None = None  # and then at most these
         client.enter(self)
 
     def get(self, url: str, *, start: int = 0, end: int | None = None, ranged: bool = True, source: str = "") -> Answer:
@@ -64,11 +64,11 @@ class Wire:
             target = response.headers.get("Location")
             self._drain()
             if not target or not re.fullmatch(r"[!-~]+", target):
-                raise SourceError("bad-redirect", "a redirect that leads nowhere")
+                raise SourceError("bad-redirect", "a redirect without a location")
             try:
                 url = urljoin(url, target)
             except ValueError:
-                raise SourceError("bad-redirect", "a redirect to what is no address") from None
+                raise SourceError("bad-redirect", "a redirect to an invalid URL") from None
         raise SourceError("bad-redirect", f"more than {_HOPS} redirects")
 
     def _answer(
@@ -82,9 +82,9 @@ class Wire:
             raise fault
         coding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if coding not in {"identity", ""}:
-            raise SourceError("encoded", f"a body encoded with {ascii(coding[:20])[1:-1]}, which was not asked for")
+            raise SourceError("encoded", f"a body encoded with {ascii(coding[:20])[1:-1]}, which was not requested")
         if response.headers.get("Content-Type", "").lower().startswith("multipart/"):
-            raise SourceError("bad-range", "several parts where one was asked for")
+            raise SourceError("bad-range", "several parts although one was requested")
         self._left, self._most = answer.length, None
         return answer
 
@@ -101,8 +101,8 @@ class Wire:
                 self._connection.request("GET", path, headers=headers)
                 self._response = self._connection.getresponse()
             except (OSError, http.client.HTTPException, ValueError) as error:
-                self.close()  # whatever it said, the next request must not read the rest of it
-                # A kept connection may have been closed by the other side meanwhile: that is not a failure yet.
+                self.close()  # the next request must not read the rest of this response
+                # The server may have closed an idle connection: that is not an error yet.
                 ended = isinstance(error, ConnectionError)  # RemoteDisconnected is one
                 if not ended or fresh or again or self._client.stopped:
                     raise self._unanswered(error) from None
@@ -112,12 +112,12 @@ class Wire:
 
     def _unanswered(self, error: Exception) -> SourceError:
         if isinstance(error, TimeoutError):
-            return stalled(self._client.stall)
+            return stalled_error(self._client.stall)
         if isinstance(error, ConnectionError):
-            return cut_off(f"the connection ended before an answer ({type(error).__name__})")
+            return cut_off(f"the connection ended before a response ({type(error).__name__})")
         if isinstance(error, OSError):
             return cut_off(f"the connection failed: {error.strerror or error}")
-        return SourceError("not-http", f"no HTTP answer ({type(error).__name__})")
+        return SourceError("not-http", f"not an HTTP response ({type(error).__name__})")
 
     def _connect(self, where: tuple[str, str, int, Reach], url: str) -> http.client.HTTPConnection:
         scheme, host, port, reach = where
@@ -140,7 +140,7 @@ class Wire:
         return connection
 
     def _prepare(self, scheme: str, host: str, port: int, reach: Reach) -> http.client.HTTPConnection:
-        """Make a connection, not open yet; through the proxy that the environment names for this host, if any."""
+        """Create a connection, not yet open; through the proxy that the environment sets for this host, if any."""
         via = proxy_for(scheme, host, port)
         peer = via or (host, port)
         kind: Any = http.client.HTTPConnection
@@ -157,16 +157,16 @@ class Wire:
 
     @property
     def stall(self) -> float:
-        """Seconds without a byte after which it gives up."""
+        """Seconds without a byte until it gives up."""
         return self._client.stall
 
     @property
     def busy(self) -> bool:
-        """True while there is body to come."""
+        """Whether the body is not read completely."""
         return self._response is not None
 
     def limit(self, length: int) -> None:
-        """Take no more than `length` bytes of this body, where it does not say itself how long it is."""
+        """Read at most `length` bytes of this body if it does not announce its length."""
         self._most = length if self._left is None else None
 
     def read_into(self, view: memoryview) -> int:
@@ -180,7 +180,7 @@ class Wire:
         try:
             count = self._read_unmeasured(response, view) if self._left is None else self._read_measured(response, view)
         except TimeoutError:
-            raise stalled(self._client.stall) from None
+            raise stalled_error(self._client.stall) from None
         except (http.client.HTTPException, ValueError, AttributeError) as error:
             raise cut_off(f"the body is malformed ({type(error).__name__})") from None
         except OSError as error:
@@ -211,13 +211,13 @@ class Wire:
         return len(piece)
 
     def _finish(self) -> None:
-        """The body is whole: the connection can be used again, unless the server closes it."""
+        """Finish a complete body: the connection can be reused, unless the server closes it."""
         response, self._response = self._response, None
         if response is None:
             return
         measured = self._left == 0
         if measured:
-            response.length = 0  # we took the bytes from under it
+            response.length = 0  # its bytes were read directly from the socket
         closes = response.will_close
         if measured and not closes and response.fp is not None:
             with contextlib.suppress(OSError, ValueError):
@@ -227,7 +227,7 @@ class Wire:
             self.close()
 
     def _drain(self) -> None:
-        """Step over a small body, so that the connection can be kept; else close."""
+        """Skip a small body to keep the connection; else close it."""
         response = self._response
         small = response is not None and response.length is not None and response.length < _SMALL
         if response is not None and small and not response.will_close:
@@ -238,7 +238,7 @@ class Wire:
         self.close()
 
     def shut(self) -> None:
-        """End what waits on this wire, from another thread."""
+        """Unblock a read of this connection, from another thread."""
         connection = self._connection
         if connection is not None and connection.sock is not None:
             with contextlib.suppress(OSError):
@@ -255,13 +255,13 @@ class Wire:
         self._left = None
 
     def leave(self) -> None:
-        """Close for good."""
+        """Close permanently."""
         self.close()
         self._client.leave(self)
 
 
-def stalled(seconds: float) -> SourceError:
-    """Give the fault of a source that stopped sending."""
+def stalled_error(seconds: float) -> SourceError:
+    """Return the error of a source that stopped sending."""
     return SourceError("stalled", f"nothing came for {seconds:g} s", _LATER, transient=True)
 
 

@@ -1,4 +1,4 @@
-"""A source, opened: one request that resolves its redirects, says what it is, and gives the first bytes to judge."""
+"""Open a source: one request resolves its redirects and returns its metadata and first bytes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gesso.models.content import judge
-from gesso.models.download.journal import BLOCK
-from gesso.models.download.limits import Limits
 from gesso.models.faults import ContentError, SourceError
 from gesso.models.net import hosts
-from gesso.models.net.http import Wire, stalled
+from gesso.models.net.http import HttpConnection, stalled_error
+from gesso.models.net.limits import BLOCK, Limits
 
 if TYPE_CHECKING:
     from gesso.manifest.schema import Model
@@ -23,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Source:
-    """Where the bytes are. `source` is the address in the manifest (or its mirror), `url` where it led to.
+    """An opened source. `source` is the URL in the manifest (or its mirror), `url` the one after redirects.
 
     `head` holds the bytes from `start` that are read already; without `ranged` the rest of the body is on `wire`.
     """
 
     source: str
     url: str
-    wire: Wire
+    wire: HttpConnection
     ranged: bool
     size: int | None
     etag: str | None
@@ -39,11 +38,11 @@ class Source:
 
     @property
     def host(self) -> str:
-        """Who it is, for messages."""
+        """Its host, for messages."""
         return host_of(self.source)
 
     def read(self, offset: int, length: int) -> bytes:
-        """Give bytes of the file; beyond what is read already this asks for more. Raises SourceError."""
+        """Return bytes of the file; requests more if needed. Raises SourceError."""
         end = offset + length if self.size is None else min(offset + length, self.size)
         if self.ranged and offset < self.start:
             return self._apart(offset, end)
@@ -59,7 +58,7 @@ class Source:
         return receive(self.wire, self.head, self._length(answer, at, end)) > 0
 
     def _apart(self, offset: int, end: int) -> bytes:
-        """Read in front of `start`, where another run left off: the header may be half there."""
+        """Read the bytes before `start`, where an earlier run stopped: the header may be incomplete."""
         out = bytearray()
         while offset + len(out) < end:
             at = offset + len(out)
@@ -75,27 +74,28 @@ class Source:
 
 
 def host_of(url: str) -> str:
-    """Name the host of an address."""
+    """Return the host of a URL."""
     return urlsplit(url).netloc
 
 
 def open_source(client: Client, address: str, start: int, model: Model, *, whole: bool = False) -> Source:
-    """Ask for one block from `start` (or for the `whole` body); give the source, its first bytes read.
+    """Request one block from `start` (or the `whole` body); return the source with its first bytes read.
 
     Raises SourceError, and ContentError where the host itself says that its file is another.
     """
     source = hosts.address(address, client.env)
-    wire = Wire(client)
+    wire = HttpConnection(client)
     try:
-        end = start + BLOCK if model.size is None else min(start + BLOCK, model.size)
+        known = model.size if model.size_confirmed else None  # else the file may be larger, or smaller
+        end = start + BLOCK if known is None else min(start + BLOCK, known)
         answer = wire.get(source, start=start, end=end, ranged=not whole)
         found = Source(source, answer.url, wire, False, answer.length, answer.etag, 0, bytearray())
         if answer.status == http.client.PARTIAL_CONTENT:
             if whole:
-                raise SourceError("bad-range", "a part where the whole was asked for")
+                raise SourceError("bad-range", "a part although the whole file was requested")
             part = answer.range
             assert part is not None
-            found = Source(source, answer.url, wire, True, part[2] or model.size, answer.etag, start, bytearray())
+            found = Source(source, answer.url, wire, True, part[2] or known, answer.etag, start, bytearray())
             length = check_part(answer, start, end, None)
             wire.limit(length)
             receive(wire, found.head, length)
@@ -111,12 +111,12 @@ def open_source(client: Client, address: str, start: int, model: Model, *, whole
 def _announced(answer: Answer, model: Model, source: str) -> None:
     said = answer.announced.sha256
     if said is not None and said != model.sha256 and hosts.HF_PATH.search(urlsplit(source).path):
-        message = f"it says that its file has sha256 {said}, the lock says {model.sha256}"
+        message = f"it announces sha256 {said}, the lock says {model.sha256}"
         raise ContentError("wrong-hash", message, "find out why the file changed; then correct the manifest")
 
 
 def examine(found: Source, model: Model, start_is_here: bytes | None = None) -> None:
-    """Judge what a source offers, before its body is taken.
+    """Judge a source's file before its body is fetched.
 
     `start_is_here`: the file's first bytes, where another run fetched them. Raises ContentError, SourceError.
     """
@@ -131,7 +131,7 @@ def examine(found: Source, model: Model, start_is_here: bytes | None = None) -> 
 
 
 def check_part(answer: Answer, start: int, end: int, known: Source | None) -> int:
-    """Check that an answer is the part that was asked for, or the beginning of it; give its length in bytes.
+    """Check that a response is the requested part, or its beginning; return its length in bytes.
 
     Raises SourceError for another part, another file than before, or no part at all.
     """
@@ -145,35 +145,35 @@ def check_part(answer: Answer, start: int, end: int, known: Source | None) -> in
         raise SourceError("bad-range", f"a part of {last - first} bytes in a body of {answer.length}")
     if known is not None:
         if total is not None and known.size is not None and total != known.size:
-            raise changed(f"its file had {known.size:,} bytes and now has {total:,}")
+            raise changed_error(f"its file had {known.size:,} bytes and now has {total:,}")
         if known.etag is not None and answer.etag is not None and answer.etag != known.etag:
-            raise changed("its ETag is another one than before")
+            raise changed_error("its ETag is another one than before")
     return last - first
 
 
-def changed(how: str) -> SourceError:
-    """Give the fault of a file that was replaced while it was being fetched."""
+def changed_error(how: str) -> SourceError:
+    """Return the error of a file that changed while it was fetched."""
     return SourceError("changed", f"the file changed while it was fetched: {how}")
 
 
 class Pulse:
-    """Tells a slow source from one that gives a byte now and then, where no thread watches the transfer."""
+    """Detects a source that sends single bytes, where no thread watches the transfer."""
 
     def __init__(self, stall: float) -> None:
         self._stall, self._since, self._got = stall, time.monotonic(), 0
 
     def beat(self, count: int) -> None:
-        """Count bytes in. Raises SourceError where so few came that it is as good as a stall."""
+        """Count bytes. Raises SourceError if so few arrived that the source is stalled."""
         self._got += count
         now = time.monotonic()
         if self._got >= Limits.floor * self._stall:
             self._since, self._got = now, 0
         elif now - self._since > 2 * self._stall:
-            raise stalled(now - self._since)
+            raise stalled_error(now - self._since)
 
 
-def receive(wire: Wire, into: bytearray, most: int) -> int:
-    """Append up to `most` bytes of the body, as long as any come; give how many. Raises SourceError."""
+def receive(wire: HttpConnection, into: bytearray, most: int) -> int:
+    """Append up to `most` bytes of the body; return their number. Raises SourceError."""
     chunk = bytearray(min(most, 64 << 10))
     view, got, pulse = memoryview(chunk), 0, Pulse(wire.stall)
     while got < most and (count := wire.read_into(view[: min(len(chunk), most - got)])):

@@ -1,13 +1,13 @@
-"""Which family the model files of ComfyUI's official templates are of: what a manifest says for a project's own files.
+"""Families of the model files in ComfyUI's official templates, as a manifest declares them for a project's files.
 
-Patterns over `folder/name`, the first that matches counts. Read off the model cards and ComfyUI's supported_models.
+Patterns over `folder/name`; the first match counts. Taken from the model cards and ComfyUI's supported_models.
 """
 
 from __future__ import annotations
 
 import re
 
-from gesso.workflow.dataflow import Known
+from gesso.workflow.dataflow import ModelInfo
 
 _PATTERNS: tuple[tuple[str, str], ...] = (
     # VAEs
@@ -28,7 +28,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"vae/minimax_music3", "minimax-music"),
     (r"vae/triposplat", "triposplat"),
     (r"vae/pixel_space", "pixeldit"),
-    # text encoders: only those that a single family reads
+    # text encoders: only those that a single family uses
     (r"text_encoders/mistral_3_small_flux2", "flux2"),
     (r"text_encoders/gpt_oss_20b", "lens"),
     (r"text_encoders/ministral-3-3b", "ernie"),
@@ -96,8 +96,8 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
 )
 
 
-def resolve(folder: str, name: str) -> Known | None:
-    """Say what a file of the templates is; every name counts as a file that is there."""
+def resolve(folder: str, name: str) -> ModelInfo | None:
+    """Return the family of a template's file; every file counts as present."""
     path = f"{folder}/{name}"
     family = next((family for pattern, family in _PATTERNS if re.search(pattern, path, re.IGNORECASE)), "")
-    return Known(family)
+    return ModelInfo(family)

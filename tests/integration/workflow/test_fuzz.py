@@ -1,4 +1,4 @@
-"""No input gives a traceback: it is read, or refused in plain words."""
+"""No input causes a traceback: it is read, or refused with a message."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from gesso.workflow import check as checks
 from gesso.workflow import command
-from gesso.workflow.command import on_host
+from gesso.workflow.command import for_host
 from gesso.workflow.graph import GraphError
-from gesso.workflow.object_info import Classes
+from gesso.workflow.object_info import NodeClasses
 from tests.unit.workflow.graphs import GOLD, PROJECT, load, recorded_classes
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ LINK = (
     | st.tuples(st.integers(0, 5), END, SLOT, END, SLOT, st.just("VAE")).map(list)
     | table({}, id=st.integers(0, 5), origin_id=END, origin_slot=SLOT, target_id=END, target_slot=SLOT)
 )
-SHEET: dict[str, Any] = {"nodes": st.lists(NODE, max_size=5), "links": st.lists(LINK, max_size=6)}
+GRAPH: dict[str, Any] = {"nodes": st.lists(NODE, max_size=5), "links": st.lists(LINK, max_size=6)}
 ENDS = st.lists(SOCKET, max_size=3)
-INNER = table({"inputs": ENDS, "outputs": ENDS}, id=st.just("sub"), **SHEET)
-EDITOR = table({"definitions": JSON | table({}, subgraphs=st.lists(INNER | JSON, max_size=2))}, **SHEET)
+INNER = table({"inputs": ENDS, "outputs": ENDS}, id=st.just("sub"), **GRAPH)
+EDITOR = table({"definitions": JSON | table({}, subgraphs=st.lists(INNER | JSON, max_size=2))}, **GRAPH)
 LIMITS = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
@@ -78,9 +78,9 @@ LIMITS = settings(
 
 def survive(text: str) -> None:
     arch, classes = on_host_once()
-    for known in (classes, Classes({})):
+    for definitions in (classes, NodeClasses({})):
         try:
-            found = checks.check(checks.read(text, "x.json", known), known, arch)
+            found = checks.check(checks.read(text, "x.json", definitions), definitions, arch)
         except GraphError as error:
             str(error).encode("utf-8")
             continue
@@ -97,7 +97,7 @@ _ONCE: list[Any] = []
 
 def on_host_once() -> Any:
     if not _ONCE:
-        _ONCE.append(on_host(PROJECT, "sdxl"))
+        _ONCE.append(for_host(PROJECT, "sdxl"))
     return _ONCE[0]
 
 
@@ -128,16 +128,16 @@ def test_anything_like_the_editors_format(data: Any) -> None:
 Path = tuple[Any, ...]
 
 
-def _places(value: Any, at: Path = ()) -> Iterator[Path]:
-    """Every place in a JSON value that can be given another value."""
+def _paths(value: Any, at: Path = ()) -> Iterator[Path]:
+    """Yield the path of every value inside a JSON value."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in inner:
         yield (*at, key)
-        yield from _places(item, (*at, key))
+        yield from _paths(item, (*at, key))
 
 
-def _holder(value: Any, at: Path) -> Any:
-    """What holds a place; None where an earlier hole has taken it away."""
+def _container(value: Any, at: Path) -> Any:
+    """Return the container of a path; None if an earlier change removed it."""
     try:
         for key in at[:-1]:
             value = value[key]
@@ -154,36 +154,36 @@ MANGLE: tuple[Callable[[random.Random], Any], ...] = (
 )  # fmt: skip
 
 
-@pytest.mark.no_cover  # as those that hypothesis makes up
+@pytest.mark.no_cover  # like the generated inputs of hypothesis
 def test_gold_graphs_with_holes() -> None:
-    """Real graphs with one to six places broken: nearer to what people bring than anything made up."""
+    """Real graphs with one to six values broken: closer to users' files than generated ones."""
     rng = random.Random(4)
     graphs = [load(name, suffix) for name in GOLD for suffix in (".json", ".api.json")]
-    sources = [(json.dumps(graph), list(_places(graph))) for graph in graphs]
+    sources = [(json.dumps(graph), list(_paths(graph))) for graph in graphs]
     broken = 0
     for _ in range(1000):
-        text, places = rng.choice(sources)
+        text, paths = rng.choice(sources)
         data = json.loads(text)
         for _ in range(rng.randint(1, 6)):
-            at = rng.choice(places)
-            if (holder := _holder(data, at)) is None:
+            at = rng.choice(paths)
+            if (container := _container(data, at)) is None:
                 continue
             broken += 1
             if rng.random() < 0.2:
-                del holder[at[-1]]
+                del container[at[-1]]
             else:
-                holder[at[-1]] = rng.choice(MANGLE)(rng)
+                container[at[-1]] = rng.choice(MANGLE)(rng)
         survive(json.dumps(data))
     assert broken > 3000
 
 
 @given(JSON)
 @LIMITS
-def test_any_answer_of_a_comfyui(data: Any) -> None:
-    """A live /object_info may be anything, too."""
+def test_any_object_info_of_a_comfyui(data: Any) -> None:
+    """A running ComfyUI may return anything."""
     raw = {"VAEDecode": data, "KSampler": {"input": data, "output": data, "input_order": data}}
     raw["VAELoader"] = {"input": {"required": {"vae_name": data}, "optional": data}, "output": ["VAE"]}
-    classes = Classes(raw)
+    classes = NodeClasses(raw)
     for suffix in (".json", ".api.json"):
         text = json.dumps(load("krita_gold_standard_sdxl", suffix))
         checks.check(checks.read(text, "x.json", classes), classes, on_host_once()[0])

@@ -1,4 +1,4 @@
-"""ComfyUI's official templates: several hundred legal graphs that nobody wrote for this check.
+"""ComfyUI's official templates: several hundred legal graphs that were not written for this check.
 
 The figures are printed (`pytest -s`); docs/maintainer.md has those of the last change.
 """
@@ -16,17 +16,17 @@ import pytest
 
 from gesso import report
 from gesso.workflow import check as checks
-from gesso.workflow.dataflow import Known, known_edges
+from gesso.workflow.dataflow import ModelInfo, known_edges
 from gesso.workflow.families import latents_of
 from tests.integration.workflow.template_families import resolve
 from tests.unit.workflow.graphs import PROJECT, recorded_classes
 
 if TYPE_CHECKING:
-    from gesso.workflow.check import Checked
+    from gesso.workflow.check import CheckResult
 
 MISMATCHES = {"latent-vae", "latent-model", "latent-node", "latent-mix", "text-family", "model-family"}
 # VAEs to swap in: 4 channels, and 16
-STRANGERS = {"stranger-sdxl.safetensors": "sdxl", "stranger-flux.safetensors": "flux"}
+FOREIGN_VAES = {"foreign-sdxl.safetensors": "sdxl", "foreign-flux.safetensors": "flux"}
 
 
 @functools.cache
@@ -37,7 +37,7 @@ def templates() -> dict[str, str]:
 
 
 @functools.cache
-def checked() -> dict[str, Checked]:
+def checked() -> dict[str, CheckResult]:
     classes = recorded_classes()
     return {
         name: checks.check(checks.read(text, name, classes), classes, resolve=resolve)
@@ -45,8 +45,8 @@ def checked() -> dict[str, Checked]:
     }
 
 
-def makes_images(found: Checked) -> bool:
-    """Whether a model of this machine paints a picture in it (and not a video, a sound, a service far away)."""
+def makes_images(found: CheckResult) -> bool:
+    """Whether a local model creates an image in it (and not a video, audio, or a remote service)."""
     classes = {node.type for node in found.graph.nodes.values()}
     samples = any(
         name in classes for name in ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
@@ -57,9 +57,9 @@ def makes_images(found: Checked) -> bool:
     return samples and not moving
 
 
-def inferred(found: Checked) -> bool:
+def inferred(found: CheckResult) -> bool:
     """Whether every model, VAE and latent is known, and every prompt."""
-    known, edges = known_edges(found.graph, found.followed, "MVLTC")
+    known, edges = known_edges(found.graph, found.dataflow, "MVLTC")
     unclear = any(f.code in {"class-unknown", "family-unknown"} for f in found.findings)
     return bool(edges) and known == edges and not unclear
 
@@ -71,16 +71,16 @@ def test_there_are_several_hundred_and_a_third_has_subgraphs() -> None:
 
 def test_every_one_is_read() -> None:
     assert set(checked()) == set(templates())
-    assert all(found.graph.nodes or not found.graph.silent for found in checked().values())
+    assert all(found.graph.nodes or not found.graph.inactive for found in checked().values())
 
 
-def test_none_is_called_a_mismatch() -> None:
+def test_none_is_reported_as_a_mismatch() -> None:
     wrong = [str(f) for found in checked().values() for f in found.findings if f.code in MISMATCHES]
     assert wrong == []
 
 
-def test_what_else_is_wrong_with_them_is_known() -> None:
-    """A scheduler of a pack that is not recorded, in two of them; more would be ours."""
+def test_their_other_errors_are_known() -> None:
+    """Two use a scheduler of a pack that is not recorded; any more would be a bug of the check."""
     others = Counter(
         f.code for found in checked().values() for f in found.findings
         if f.is_error and f.code not in {*MISMATCHES, "class-missing"}
@@ -96,38 +96,38 @@ def test_how_much_is_inferred() -> None:
         for found in checked().values() for f in found.findings if f.code == "class-unknown"
     )  # fmt: skip
     missing = Counter(f.what for found in checked().values() for f in found.findings if f.code == "class-missing")
-    everything = [found for found in checked().values() if known_edges(found.graph, found.followed, "ML")[1]]
-    report.say(f"{len(checked())} templates, {len(everything)} with a model, {len(images)} of them make images")
-    report.say(f"fully inferred: {len(known)} of {len(images)} image templates, "
+    everything = [found for found in checked().values() if known_edges(found.graph, found.dataflow, "ML")[1]]
+    report.progress(f"{len(checked())} templates, {len(everything)} with a model, {len(images)} of them make images")
+    report.progress(f"fully inferred: {len(known)} of {len(images)} image templates, "
           f"{sum(map(inferred, everything))} of all {len(everything)}")  # fmt: skip
-    report.say(f"classes without a rule: {dict(unknown) or 'none'}; classes not recorded: {len(missing)}")
-    report.say(f"not inferred: {sorted(set(images) - set(known))}")
+    report.progress(f"classes without a rule: {dict(unknown) or 'none'}; classes not recorded: {len(missing)}")
+    report.progress(f"not inferred: {sorted(set(images) - set(known))}")
     assert len(images) > 80
     assert len(known) >= 0.9 * len(images)
     assert not unknown
 
 
 def test_a_vae_of_another_family_is_caught() -> None:
-    def with_strangers(folder: str, name: str) -> Known | None:
-        return Known(STRANGERS[name]) if name in STRANGERS else resolve(folder, name)
+    def with_foreign_vaes(folder: str, name: str) -> ModelInfo | None:
+        return ModelInfo(FOREIGN_VAES[name]) if name in FOREIGN_VAES else resolve(folder, name)
 
     classes = recorded_classes()
     tried, missed = 0, []
     for name, found in checked().items():
         if not inferred(found):
             continue
-        live = checks.running(found.graph, classes)
+        live = checks.live_nodes(found.graph, classes)
         for node in [node for node in found.graph.nodes.values() if node.type == "VAELoader" and node.id in live]:
             own = resolve("vae", str(node.inputs["vae_name"]))
             assert own is not None
-            for other in (f for f, family in STRANGERS.items() if latents_of(family) != latents_of(own.family)):
+            for other in (f for f, family in FOREIGN_VAES.items() if latents_of(family) != latents_of(own.family)):
                 changed = dataclasses.replace(node, inputs={**node.inputs, "vae_name": other})
                 graph = dataclasses.replace(found.graph, nodes={**found.graph.nodes, node.id: changed})
-                again = checks.check(graph, classes, resolve=with_strangers)
+                result = checks.check(graph, classes, resolve=with_foreign_vaes)
                 tried += 1
-                if not any(f.code in MISMATCHES for f in again.findings):
+                if not any(f.code in MISMATCHES for f in result.findings):
                     missed.append(f"{name}: node {node.id}")
-    report.say(f"VAE of another family: {tried - len(missed)} of {tried} caught; missed: {missed}")
+    report.progress(f"VAE of another family: {tried - len(missed)} of {tried} caught; missed: {missed}")
     assert tried > 200
     assert len(missed) <= 0.05 * tried
 
@@ -136,8 +136,8 @@ def test_a_vae_of_another_family_is_caught() -> None:
 def test_two_of_them_in_detail(name: str) -> None:
     found = checked()[name]
     family = "sdxl" if "sdxl" in name else "flux"
-    assert {f.family for f in found.followed.facts.values() if f.kind == "M"} <= {family, "sdxl-refiner"}
-    assert {f.latents.channels for f in found.followed.facts.values() if f.kind == "V"} == {
+    assert {f.family for f in found.dataflow.facts.values() if f.kind == "M"} <= {family, "sdxl-refiner"}
+    assert {f.latents.channels for f in found.dataflow.facts.values() if f.kind == "V"} == {
         4 if family == "sdxl" else 16
     }
     assert PROJECT.workflows.is_dir()

@@ -1,4 +1,4 @@
-"""What the manifest tests share: where things are, small files, and the findings of a load."""
+"""Fixtures of the manifest tests: paths, small files, and the problems of a load."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write(tmp_path: Path) -> Callable[[str, str | bytes], Path]:
 
 @pytest.fixture
 def findings(tmp_path: Path) -> Callable[..., list[str]]:
-    """Load what must not load, and give the lines of what is wrong with it."""
+    """Load an invalid manifest and return the lines of its problems."""
 
     def findings(path: Path, *overlays: Path) -> list[str]:
         with pytest.raises(ManifestError) as caught:

@@ -1,4 +1,4 @@
-"""Every file in examples/bad is refused, with exactly the lines that stand in the .expected file beside it."""
+"""Every file in examples/bad is refused with exactly the lines of its .expected file."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ BAD = sorted((Path(__file__).parent / "examples/bad").glob("*.yaml"))
 
 
 def listing(*folders: Path) -> list[tuple[str, int, int]]:
-    """Give what lies in the folders, and all that would show a change of it."""
+    """List the files in the folders with size and modification time."""
     entries = (entry for folder in folders for entry in os.scandir(folder))
     return sorted((entry.path, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def nothing_is_written(examples: Path) -> Iterator[None]:
-    """Whatever these tests load, the folders are what they were."""
+    """Check that these tests change no file."""
     before = listing(examples, examples / "bad")
     yield
     assert listing(examples, examples / "bad") == before
@@ -58,7 +58,7 @@ def test_bad_example_is_refused_with_exactly_its_findings(path: Path, examples: 
     assert caught.value.message.splitlines() == [head, *expected]
 
 
-def test_every_example_has_its_expectation_and_the_other_way_round() -> None:
+def test_every_example_has_an_expected_file_and_vice_versa() -> None:
     folder = BAD[0].parent
 
     assert len(BAD) >= 28

@@ -1,8 +1,9 @@
-"""`extends`, overlays and merging: what wins, and that every problem is told with the file it stands in."""
+"""`extends`, overlays and merging: precedence, and that every problem is reported with its file."""
 
 from __future__ import annotations
 
 import itertools
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from gesso.errors import ManifestError
 from gesso.manifest.load import load, merge, validate
-from gesso.manifest.schema import Manifest
+from gesso.manifest.schema import Manifest, editor_schema
 from gesso.manifest.yamlsource import Listing, Mapping, Mark, Scalar, Tree, parse, plain
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ def names(loaded_models: tuple[Any, ...]) -> list[str]:
     return [model.name for model in loaded_models]
 
 
-# -- order --------------------------------------------------------------------------------------------------
+# -- precedence --------------------------------------------------------------------------------------------------
 
 
-def test_what_extends_wins_along_the_chain(write: Write) -> None:
+def test_the_extending_file_wins_along_the_chain(write: Write) -> None:
     write("low.yaml", "extends: good.yaml\ntitle: low\nhardware:\n  vram_gb: 10\napt: [low]\n")
     write("middle.yaml", "title: middle\nextends: low.yaml\nhardware:\n  cuda: 12.8\n")
     top = write("top.yaml", "extends: middle.yaml\narch: top\ntitle: the top\n")
@@ -83,7 +84,7 @@ def test_overlay_may_extend_too(write: Write, tmp_path: Path) -> None:
 # -- merging ------------------------------------------------------------------------------------------------
 
 
-def test_one_field_of_a_named_thing_changes(write: Write, tmp_path: Path) -> None:
+def test_one_field_of_a_named_item_changes(write: Write, tmp_path: Path) -> None:
     good = load(tmp_path / "good.yaml").manifest
     overlay = write(
         "o.yaml", "models:\n  - {name: vae/lamp.safetensors, size: 7}\nnodes:\n  - {name: tooling, ref: v9}\n"
@@ -96,7 +97,7 @@ def test_one_field_of_a_named_thing_changes(write: Write, tmp_path: Path) -> Non
     assert changed.nodes == (good.nodes[0].model_copy(update={"ref": "v9"}),)
 
 
-def test_named_thing_is_added_at_the_end(write: Write, tmp_path: Path) -> None:
+def test_named_item_is_added_at_the_end(write: Write, tmp_path: Path) -> None:
     before = names(load(tmp_path / "good.yaml").manifest.models)
 
     after = names(load(tmp_path / "good.yaml", [write("o.yaml", "models:\n" + PEN)]).manifest.models)
@@ -104,7 +105,7 @@ def test_named_thing_is_added_at_the_end(write: Write, tmp_path: Path) -> None:
     assert after == [*before, "loras/pen.safetensors"]
 
 
-def test_named_thing_is_removed(write: Write, tmp_path: Path) -> None:
+def test_named_item_is_removed(write: Write, tmp_path: Path) -> None:
     overlay = write("o.yaml", "models:\n  - {name: upscale_models/lens.pth, remove: true}\n")
 
     after = load(tmp_path / "good.yaml", [overlay]).manifest
@@ -112,7 +113,7 @@ def test_named_thing_is_removed(write: Write, tmp_path: Path) -> None:
     assert names(after.models) == ["checkpoints/desk.safetensors", "vae/lamp.safetensors"]
 
 
-def test_thing_is_removed_and_put_back_by_the_next_overlay(write: Write, tmp_path: Path) -> None:
+def test_item_is_removed_and_added_back_by_the_next_overlay(write: Write, tmp_path: Path) -> None:
     out = write("out.yaml", "nodes:\n  - {name: tooling, remove: true}\n")
     back = write("back.yaml", "nodes:\n  - {name: tooling, git: https://example.org/fork, ref: v2}\n")
 
@@ -121,7 +122,7 @@ def test_thing_is_removed_and_put_back_by_the_next_overlay(write: Write, tmp_pat
     assert (node.git, node.ref) == ("https://example.org/fork", "v2")
 
 
-def test_removing_twice_is_told_at_the_second(write: Write, findings: Findings, tmp_path: Path) -> None:
+def test_removing_twice_is_reported_at_the_second(write: Write, findings: Findings, tmp_path: Path) -> None:
     one = write("one.yaml", "nodes:\n  - {name: tooling, remove: true}\n")
     two = write("two.yaml", "nodes:\n  - name: tooling\n    remove: true\n")
 
@@ -162,11 +163,11 @@ def test_null_replaces(write: Write, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".yaml", "/".join(["y" * 200] * 30)])
-def test_a_name_that_is_too_long_for_a_file_is_no_file(write: Write, findings: Findings, name: str) -> None:
+def test_a_file_name_that_is_too_long_does_not_exist(write: Write, findings: Findings, name: str) -> None:
     assert findings(write("o.yaml", f"extends: {name}\n"))[0].startswith("o.yaml:1: extends: no such file: ")
 
 
-def test_empty_list_of_named_things_changes_nothing(write: Write, tmp_path: Path) -> None:
+def test_empty_list_of_named_items_changes_nothing(write: Write, tmp_path: Path) -> None:
     overlay = write("o.yaml", "models: []\nnodes: []\n")
 
     assert load(tmp_path / "good.yaml", [overlay]).manifest == load(tmp_path / "good.yaml").manifest
@@ -175,7 +176,7 @@ def test_empty_list_of_named_things_changes_nothing(write: Write, tmp_path: Path
 # -- problems -----------------------------------------------------------------------------------------------
 
 
-def test_problem_in_an_overlay_is_told_with_its_own_file_and_line(
+def test_problem_in_an_overlay_is_reported_with_its_own_file_and_line(
     write: Write, findings: Findings, tmp_path: Path
 ) -> None:
     overlay = write(
@@ -193,7 +194,7 @@ def test_problem_in_an_overlay_is_told_with_its_own_file_and_line(
     ]
 
 
-def test_all_problems_of_all_files_come_in_one_run(write: Write, findings: Findings) -> None:
+def test_all_problems_of_all_files_are_reported_in_one_run(write: Write, findings: Findings) -> None:
     base = write("base.yaml", "extends: good.yaml\ntitle: [a]\nfamily: sdxl\nfamily: sdxl\napt: [Caddy]\n")
     main = write("main.yaml", f"extends: {base.name}\narch: wrong\nvae: vae/no.safetensors\n")
     overlay = write("over.yaml", "workflows: [A]\nmodels:\n" + PEN.replace("family: sdxl", "family: sd15"))
@@ -201,7 +202,7 @@ def test_all_problems_of_all_files_come_in_one_run(write: Write, findings: Findi
 
     assert findings(main, overlay, broken) == [
         "base.yaml:2: title: must be text, not a list",
-        "base.yaml:4: family: duplicate key; it stands in line 3 already",
+        "base.yaml:4: family: duplicate key; already used in line 3",
         "base.yaml:5: apt[0]: `Caddy` is not allowed; must be the name of a Debian package, such as libegl1",
         "main.yaml:2: arch: `wrong` in main.yaml; must be the file's own name, `main`",
         # and not of `vae`: the overlay that could not be read may have the model
@@ -214,29 +215,29 @@ def test_all_problems_of_all_files_come_in_one_run(write: Write, findings: Findi
     ]
 
 
-def test_reading_problem_hides_nothing_that_has_another_cause(write: Write, findings: Findings) -> None:
+def test_a_duplicate_key_does_not_hide_other_problems(write: Write, findings: Findings) -> None:
     path = write("a.yaml", "arch: a\narch: b\nvae: vae/missing.safetensors\nextends: good.yaml\n")
 
     assert findings(path) == [
-        "a.yaml:2: arch: duplicate key; it stands in line 1 already",
+        "a.yaml:2: arch: duplicate key; already used in line 1",
         "a.yaml:3: vae: `vae/missing.safetensors` must be the name of a model of kind vae and tier required",
     ]
 
 
-def test_what_is_not_utf8_is_told_with_its_line(write: Write, findings: Findings) -> None:
+def test_invalid_utf8_is_reported_with_its_line(write: Write, findings: Findings) -> None:
     assert findings(write("a.yaml", b"extends: good.yaml\narch: a\ntitle: caf\xe9\n")) == [
         "a.yaml:3: not UTF-8 (byte 37); save the file as UTF-8"
     ]
 
 
-def test_missing_files_are_all_told(findings: Findings, tmp_path: Path) -> None:
+def test_all_missing_files_are_reported(findings: Findings, tmp_path: Path) -> None:
     assert findings(tmp_path / "a.yaml", tmp_path / "b.yaml") == [
         "a.yaml:1: no such file",
         "b.yaml:1: no such file",
     ]
 
 
-def test_files_outside_the_root_are_told_in_full(write: Write, tmp_path: Path) -> None:
+def test_files_outside_the_root_are_shown_with_their_full_path(write: Write, tmp_path: Path) -> None:
     path = write("a.yaml", "")
     (tmp_path / "elsewhere").mkdir()
 
@@ -246,13 +247,13 @@ def test_files_outside_the_root_are_told_in_full(write: Write, tmp_path: Path) -
     assert caught.value.message == f"the manifest has 1 problem:\n{path}:1: the file is empty"
 
 
-def test_same_base_twice_is_no_circle(write: Write, tmp_path: Path) -> None:
+def test_same_base_twice_is_not_circular(write: Write, tmp_path: Path) -> None:
     overlay = write("o.yaml", "extends: good.yaml\n")
 
     assert load(tmp_path / "good.yaml", [overlay]).manifest == load(tmp_path / "good.yaml").manifest
 
 
-def test_circle_below_an_overlay_is_told(write: Write, findings: Findings, tmp_path: Path) -> None:
+def test_circular_base_of_an_overlay_is_reported(write: Write, findings: Findings, tmp_path: Path) -> None:
     write("x.yaml", "extends: y.yaml\n")
     write("y.yaml", "extends: x.yaml\n")
     overlay = write("o.yaml", "extends: x.yaml\n")
@@ -260,7 +261,7 @@ def test_circle_below_an_overlay_is_told(write: Write, findings: Findings, tmp_p
     assert findings(tmp_path / "good.yaml", overlay) == ["y.yaml:1: extends: circular: x.yaml -> y.yaml -> x.yaml"]
 
 
-def test_a_password_is_not_repeated(write: Write, findings: Findings) -> None:
+def test_a_password_is_not_shown(write: Write, findings: Findings) -> None:
     text = "extends: good.yaml\narch: a\npython:\n  index: https://me:hunter2@example.org/simple\n"
 
     (line,) = findings(write("a.yaml", text))
@@ -269,7 +270,7 @@ def test_a_password_is_not_repeated(write: Write, findings: Findings) -> None:
     assert "hunter2" not in line
 
 
-def test_empty_models_are_told_once(write: Write, findings: Findings, tmp_path: Path) -> None:
+def test_empty_models_are_reported_once(write: Write, findings: Findings, tmp_path: Path) -> None:
     text = (tmp_path / "good.yaml").read_text()
     path = write("good.yaml", text[: text.index("models:")] + "models: []\n")
 
@@ -281,7 +282,7 @@ def test_empty_models_are_told_once(write: Write, findings: Findings, tmp_path: 
 @pytest.mark.parametrize(
     "value", ["{}", "[]", "[1]", "text", "5", "true", "null", "{a: {b: []}}", "[{name: x}, {name: [x]}, 1]"]
 )
-def test_any_wrong_type_anywhere_is_told_and_never_raises(value: str, examples: Path) -> None:
+def test_any_wrong_type_anywhere_is_reported_and_never_raises(value: str, examples: Path) -> None:
     good, _ = parse((examples / "good.yaml").read_bytes(), "good.yaml")
     assert isinstance(good, Mapping)
     inner = ["hardware: {cuda: %s}", "python: {layers: %s}", "comfyui: {git: %s}", "base: {image: %s}"]
@@ -292,7 +293,7 @@ def test_any_wrong_type_anywhere_is_told_and_never_raises(value: str, examples: 
         manifest, problems = validate(merge(good, overlay))
 
         assert manifest is not None or problems
-        assert not [p for p in problems if "Input should" in p.message], "pydantic's words are for programmers"
+        assert not [p for p in problems if "Input should" in p.message], "pydantic's own messages must not be shown"
 
 
 # -- laws of merging ----------------------------------------------------------------------------------------
@@ -301,7 +302,7 @@ NO_MARK = Mark("f", 1)
 
 
 def grow(data: object, mark: Mark = NO_MARK) -> Tree:
-    """Give plain data as a tree, all of it at one mark."""
+    """Convert plain data to a tree, all of it at one mark."""
     if isinstance(data, dict):
         return Mapping({k: grow(v, mark) for k, v in data.items()}, dict.fromkeys(data, mark), mark)
     if isinstance(data, list):
@@ -333,7 +334,7 @@ def test_merging_with_an_empty_overlay_changes_nothing(data: dict[str, Any]) -> 
 
 @settings(max_examples=30, deadline=None)
 @given(DICT, DICT)
-def test_merging_changes_neither_side_and_keeps_places(low: dict[str, Any], high: dict[str, Any]) -> None:
+def test_merging_changes_neither_side_and_keeps_positions(low: dict[str, Any], high: dict[str, Any]) -> None:
     below, above = grow_mapping(low, Mark("low", 1)), grow_mapping(high, Mark("high", 1))
 
     both = merge(below, above)
@@ -383,7 +384,7 @@ def test_empty_overlay_file_of_each_kind(write: Write, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", range(0, 60, 12))
-def test_half_a_file_is_refused_in_one_piece_of_text(cut: int, write: Write, tmp_path: Path) -> None:
+def test_half_a_file_is_refused_with_problems_of_that_file(cut: int, write: Write, tmp_path: Path) -> None:
     lines = (tmp_path / "good.yaml").read_text().splitlines(keepends=True)
     path = write("good.yaml", "".join(itertools.islice(lines, cut)))
 
@@ -393,3 +394,17 @@ def test_half_a_file_is_refused_in_one_piece_of_text(cut: int, write: Write, tmp
     tree, _ = parse(path.read_bytes(), "good.yaml")
     assert all(line.startswith("good.yaml:") for line in caught.value.message.splitlines()[1:])
     assert tree is not None or len(caught.value.message.splitlines()) == 2
+
+
+@pytest.mark.parametrize("value", ["true", "false", "null", "7"])
+def test_whether_a_size_is_confirmed_is_for_the_lock_to_say(
+    write: Write, findings: Findings, tmp_path: Path, value: str
+) -> None:
+    path = write("o.yaml", f"models:\n  - name: vae/lamp.safetensors\n    size_confirmed: {value}\n")
+    said = findings(tmp_path / "good.yaml", path)
+    assert "o.yaml:3" in str(said)
+    assert "is set by `invoke lock`; remove it" in str(said)
+
+
+def test_no_message_and_no_schema_offers_it() -> None:
+    assert "size_confirmed" not in json.dumps(editor_schema())

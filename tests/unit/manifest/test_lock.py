@@ -1,4 +1,4 @@
-"""The lock: what needs a new one and what does not, and that it is written and read without loss."""
+"""The lock: which changes make it stale, and that it is written and read without loss."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from gesso.manifest.lock import (
     LockedPython,
     LockedSource,
     checksum,
+    contradictions,
     inputs_of,
     read_lock,
     source_of,
@@ -51,7 +52,7 @@ def good(examples: Path) -> Manifest:
 
 @pytest.fixture
 def changed(good: Manifest, write: Write, tmp_path: Path) -> Callable[[str], tuple[Manifest, Manifest]]:
-    """Give the good manifest as it is, and with an overlay."""
+    """Return the good manifest as it is, and with an overlay."""
 
     def changed(overlay: str) -> tuple[Manifest, Manifest]:
         return good, load(tmp_path / "good.yaml", [write("o.yaml", overlay)]).manifest
@@ -72,7 +73,7 @@ def lock_of(manifest: Manifest, **more: Any) -> Lock:
     return Lock.model_validate(parts | more)
 
 
-# -- what counts --------------------------------------------------------------------------------------------
+# -- stale inputs --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -118,11 +119,11 @@ def test_exactly_the_changed_inputs_are_stale(
     before, after = changed(overlay)
 
     assert stale_inputs(lock_of(before), after) == names
-    assert stale_inputs(lock_of(after), before) == names, "coming and going are both told"
+    assert stale_inputs(lock_of(after), before) == names, "additions and removals are both reported"
     assert stale_inputs(lock_of(after), after) == []
 
 
-def test_inputs_have_names_that_a_person_knows(tmp_path: Path, examples: Path) -> None:
+def test_inputs_have_readable_names(tmp_path: Path, examples: Path) -> None:
     inputs = inputs_of(load(examples / "good.yaml").manifest)
 
     assert list(inputs) == INPUTS
@@ -133,27 +134,40 @@ def test_inputs_have_names_that_a_person_knows(tmp_path: Path, examples: Path) -
 def test_order_of_models_and_nodes_does_not_count(examples: Path) -> None:
     manifest = load(examples / "good.yaml").manifest
 
-    turned = manifest.model_copy(update={"models": manifest.models[::-1]})
+    reversed_ = manifest.model_copy(update={"models": manifest.models[::-1]})
 
-    assert inputs_of(turned) == inputs_of(manifest)
+    assert inputs_of(reversed_) == inputs_of(manifest)
 
 
 def test_order_of_sources_counts(examples: Path) -> None:
     manifest = load(examples / "good.yaml").manifest
     desk = manifest.models[0]
-    turned = desk.model_copy(update={"sources": desk.sources[::-1]})
+    reversed_ = desk.model_copy(update={"sources": desk.sources[::-1]})
 
-    after = manifest.model_copy(update={"models": (turned, *manifest.models[1:])})
+    after = manifest.model_copy(update={"models": (reversed_, *manifest.models[1:])})
 
     assert stale_inputs(lock_of(manifest), after) == ["models checkpoints/desk.safetensors"]
 
 
-def test_checksums_stay_what_they_were() -> None:
-    """A change of this would make every committed lock stale."""
+def test_checksums_are_stable() -> None:
+    """A changed checksum would make every committed lock stale."""
     assert (
         checksum({"b": [1, None, True], "a": "é"})
         == hashlib.sha256(b'{"a":"\\u00e9","b":[1,null,true]}').hexdigest()[:16]
     )
+
+
+@pytest.mark.parametrize(("size", "unconfirmed", "named"), [(5, False, False), (None, False, True), (5, True, True)])
+def test_a_size_is_not_confirmed_where_there_is_none_or_no_host_confirmed_the_file(
+    examples: Path, size: int | None, unconfirmed: bool, named: bool
+) -> None:
+    manifest = load(examples / "good.yaml").manifest
+    lamp = manifest.models[1].model_copy(update={"size": None})
+    manifest = manifest.model_copy(update={"models": (manifest.models[0], lamp, *manifest.models[2:])})
+    lock = lock_of(manifest, unconfirmed=(f"models {lamp.name}",) if unconfirmed else ())
+    sure = lock.models[1].model_copy(update={"size": size, "size_confirmed": True})
+    lock = lock.model_copy(update={"models": (lock.models[0], sure, *lock.models[2:])})
+    assert (f"models {lamp.name}" in contradictions(lock, manifest)) == named
 
 
 # -- writing and reading ------------------------------------------------------------------------------------
@@ -164,14 +178,14 @@ def test_lock_is_written_and_read_without_loss(examples: Path, tmp_path: Path) -
     path = tmp_path / "good.lock.json"
     path.write_text(lock.dumps())
 
-    again = read_lock(path)
+    loaded = read_lock(path)
 
-    assert again == lock
-    assert again.dumps() == lock.dumps()
-    assert again.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert loaded == lock
+    assert loaded.dumps() == lock.dumps()
+    assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_lock_is_written_so_that_differences_read_well(examples: Path) -> None:
+def test_lock_is_written_sorted_and_indented(examples: Path) -> None:
     text = lock_of(load(examples / "good.yaml").manifest).dumps()
     data = json.loads(text)
 
@@ -199,6 +213,7 @@ LOCKS = st.builds(
             sources=st.lists(WORD, max_size=2).map(tuple),
             sha256=WORD,
             size=st.none() | st.integers(0, 10**12),
+            size_confirmed=st.booleans(),
         ),
         max_size=2,
     ).map(tuple),
@@ -209,10 +224,10 @@ LOCKS = st.builds(
 @settings(max_examples=25, deadline=None)
 @given(LOCKS)
 def test_any_lock_reads_back(lock: Lock) -> None:
-    again = Lock.model_validate_json(lock.dumps())
+    loaded = Lock.model_validate_json(lock.dumps())
 
-    assert again == lock
-    assert again.sha256 == lock.sha256
+    assert loaded == lock
+    assert loaded.sha256 == lock.sha256
 
 
 @pytest.mark.parametrize(
@@ -228,7 +243,7 @@ def test_any_lock_reads_back(lock: Lock) -> None:
         pytest.param("more", id="unknown key"),
     ],
 )
-def test_what_is_no_lock_is_told_with_the_next_step(content: bytes | str, examples: Path, tmp_path: Path) -> None:
+def test_an_invalid_lock_is_reported_with_the_next_step(content: bytes | str, examples: Path, tmp_path: Path) -> None:
     path = tmp_path / "good.lock.json"
     if isinstance(content, str):
         data = json.loads(lock_of(load(examples / "good.yaml").manifest).dumps())
@@ -245,7 +260,7 @@ def test_what_is_no_lock_is_told_with_the_next_step(content: bytes | str, exampl
     assert "`invoke lock`" in caught.value.next_step
 
 
-def test_missing_lock_is_told_with_the_next_step(tmp_path: Path) -> None:
+def test_a_missing_lock_is_reported_with_the_next_step(tmp_path: Path) -> None:
     with pytest.raises(LockError) as caught:
         read_lock(tmp_path / "good.lock.json")
 

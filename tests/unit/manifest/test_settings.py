@@ -1,4 +1,4 @@
-"""Which image is meant: the architectures that there are, and the lock that belongs to what was asked for."""
+"""Selecting an image: the available architectures, and the lock that belongs to a selection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gesso.settings import Project, Selection, cache_root, select
 
 @pytest.fixture
 def here(tmp_path: Path) -> Project:
-    """Give a project of three architectures and no content."""
+    """Return a project of three architectures and no content."""
     (tmp_path / "manifests").mkdir()
     for name in (
         "common.yaml",
@@ -33,7 +33,7 @@ def test_archs_are_the_manifests_but_common_and_trial(here: Project) -> None:
 
 
 @pytest.mark.parametrize("arch", ["sd15", "common", "trial", "", "SDXL", "../manifests/sdxl", "sdxl.yaml"])
-def test_unknown_architecture_is_told_with_those_that_there_are(arch: str, here: Project) -> None:
+def test_unknown_architecture_is_reported_with_the_available_ones(arch: str, here: Project) -> None:
     with pytest.raises(ManifestError) as caught:
         select(here, arch)
 
@@ -43,7 +43,7 @@ def test_unknown_architecture_is_told_with_those_that_there_are(arch: str, here:
     assert caught.value.next_step == "choose one of: flux, mine, sdxl"
 
 
-def test_odd_architecture_is_shown_harmlessly(here: Project) -> None:
+def test_odd_architecture_is_shown_safely(here: Project) -> None:
     with pytest.raises(ManifestError) as caught:
         select(here, "a\x1b[31m\n" + "b" * 500)
 
@@ -51,12 +51,12 @@ def test_odd_architecture_is_shown_harmlessly(here: Project) -> None:
     assert len(caught.value.message) < 120
 
 
-def test_missing_overlay_is_told(here: Project, tmp_path: Path) -> None:
-    there, missing = tmp_path / "there.yaml", tmp_path / "missing.yaml"
-    there.touch()
+def test_missing_overlay_is_reported(here: Project, tmp_path: Path) -> None:
+    present, missing = tmp_path / "present.yaml", tmp_path / "missing.yaml"
+    present.touch()
 
     with pytest.raises(ManifestError) as caught:
-        select(here, "sdxl", [there, missing])
+        select(here, "sdxl", [present, missing])
 
     assert caught.value.exit_code == 2
     assert caught.value.message == f"--overlay {missing}: no such file"
@@ -77,7 +77,7 @@ def test_missing_overlay_is_told(here: Project, tmp_path: Path) -> None:
         (["b.yaml", "own/a.yaml"], True, "own/b.a.sdxl.trial.lock.json", "own/b.a.python.trial.lock.txt"),
     ],
 )
-def test_locks_lie_beside_the_last_overlay_or_among_the_project_s_own(
+def test_locks_are_beside_the_last_overlay_or_in_the_project(
     overlays: list[str],
     trial: bool,
     lock: str,
@@ -114,7 +114,7 @@ def test_overlay_by_a_relative_path_has_its_lock_beside_it(here: Project, monkey
     assert select(here, "sdxl", ["mine.yaml"]).lock == here.root / "mine.sdxl.lock.json"
 
 
-def test_trial_is_laid_over_first(here: Project, tmp_path: Path) -> None:
+def test_trial_is_merged_first(here: Project, tmp_path: Path) -> None:
     overlay = tmp_path / "a.yaml"
     overlay.touch()
     both = select(here, "sdxl", [overlay], trial=True)

@@ -12,7 +12,7 @@ import yaml
 from gesso.manifest.folders import FOLDERS
 from gesso.manifest.load import load
 from gesso.manifest.lock import read_lock, stale_inputs
-from gesso.manifest.messages import PATTERNS_IN_WORDS
+from gesso.manifest.messages import PATTERN_DESCRIPTIONS
 from gesso.manifest.schema import Manifest, editor_schema
 from gesso.settings import Project, select
 
@@ -31,7 +31,7 @@ def test_every_architecture_is_tested_here() -> None:
     assert Project(ROOT).archs() == ARCHS
 
 
-def test_written_schema_is_what_the_code_says() -> None:
+def test_written_schema_is_up_to_date() -> None:
     written = json.loads((ROOT / "manifests/schema.json").read_text(encoding="utf-8"))
 
     assert written == json.loads(json.dumps(editor_schema())), "run `invoke generate`"
@@ -46,7 +46,7 @@ def test_manifest_names_its_schema_to_the_editor(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_manifest_uses_only_keys_that_the_schema_knows(path: Path) -> None:
+def test_manifest_uses_only_keys_of_the_schema(path: Path) -> None:
     schema = editor_schema()
     data = plain_keys(path)
 
@@ -60,7 +60,7 @@ def test_manifest_uses_only_keys_that_the_schema_knows(path: Path) -> None:
         assert data.get(key, {}).keys() <= schema["$defs"][definition]["properties"].keys()
 
 
-def test_schema_refuses_unknown_keys_and_asks_for_nothing_at_the_top() -> None:
+def test_schema_refuses_unknown_keys_and_requires_none_at_the_top() -> None:
     schema = editor_schema()
 
     assert "required" not in schema
@@ -70,14 +70,14 @@ def test_schema_refuses_unknown_keys_and_asks_for_nothing_at_the_top() -> None:
     assert [name for name, d in schema["$defs"].items() if d.get("required")] == ["Model", "Node"]
 
 
-def test_every_pattern_has_words_for_people() -> None:
+def test_every_pattern_has_a_description() -> None:
     def patterns(part: object) -> set[str]:
         if isinstance(part, dict):
             own = {part["pattern"]} if isinstance(part.get("pattern"), str) else set()
             return own.union(*map(patterns, part.values()))
         return set().union(*map(patterns, part)) if isinstance(part, list) else set()
 
-    assert patterns(editor_schema()) == set(PATTERNS_IN_WORDS)
+    assert patterns(editor_schema()) == set(PATTERN_DESCRIPTIONS)
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -94,7 +94,7 @@ def test_shipped_manifest_loads(arch: str, trial: bool) -> None:
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_shipped_manifest_takes_code_over_https_and_pinned_only(arch: str) -> None:
+def test_shipped_manifest_uses_only_pinned_https_sources(arch: str) -> None:
     selection = select(Project(ROOT), arch)
 
     manifest = load(selection.manifest, root=ROOT).manifest
@@ -104,13 +104,13 @@ def test_shipped_manifest_takes_code_over_https_and_pinned_only(arch: str) -> No
         assert source.git is not None
         assert source.git.startswith("https://")
         assert source.ref is not None
-        assert len(source.ref) == 40, "a commit, for a tag can be moved"
+        assert len(source.ref) == 40, "must be a commit: a tag can be moved"
     for model in manifest.models:
         assert all(url.startswith("https://") for url in model.sources)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_no_shipped_file_names_git_over_anything_but_https(path: Path) -> None:
+def test_shipped_files_use_git_over_https_only(path: Path) -> None:
     data = plain_keys(path)
 
     gits = [part.get("git") for part in (data.get("comfyui", {}), *data.get("nodes", ()))]
@@ -118,7 +118,7 @@ def test_no_shipped_file_names_git_over_anything_but_https(path: Path) -> None:
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_trial_takes_code_from_this_project_only(arch: str) -> None:
+def test_trial_uses_only_sources_in_this_project(arch: str) -> None:
     selection = select(Project(ROOT), arch, trial=True)
 
     manifest = load(selection.manifest, selection.layers, root=ROOT).manifest

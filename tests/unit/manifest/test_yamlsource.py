@@ -1,4 +1,4 @@
-"""Strict YAML: what stays text, where everything stands, and that no input whatsoever raises."""
+"""Strict YAML: scalar types, positions, refused input, and that no input raises."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tree_of(text: str) -> Tree:
     return tree
 
 
-def said(data: str | bytes) -> list[str]:
+def problems_of(data: str | bytes) -> list[str]:
     _, problems = parse(data.encode() if isinstance(data, str) else data, "f.yaml")
     return [str(problem) for problem in problems]
 
@@ -148,7 +148,7 @@ last: |
         (("models", 1), 12, 5),
         (("models", 1, "sources", 0), 12, 25),
         (("last",), 13, 1),
-        # what is not there is looked for as far as there is something
+        # a missing path resolves to its nearest existing parent
         (("nothing",), 3, 1),
         (("models", 7), 5, 1),
         (("models", -1), 5, 1),
@@ -162,7 +162,7 @@ def test_locate_gives_line_and_column(path: tuple[str | int, ...], line: int, co
     assert locate(tree_of(NESTED), path) == Mark("f.yaml", line, column)
 
 
-def test_every_part_of_a_tree_knows_its_place() -> None:
+def test_every_part_of_a_tree_has_its_position() -> None:
     tree = tree_of("# first\na:\n  - b: c\n")
 
     assert isinstance(tree, Mapping)
@@ -175,7 +175,7 @@ def test_every_part_of_a_tree_knows_its_place() -> None:
     assert inner.items["b"] == Scalar("c", Mark("f.yaml", 3, 8))
 
 
-def test_plain_gives_what_stands_there() -> None:
+def test_plain_returns_the_data() -> None:
     assert plain(tree_of(NESTED)) == {
         "top": "text",
         "models": [{"name": "a", "sources": ["one", "two"]}, {"name": "b", "sources": ["three"]}],
@@ -203,12 +203,12 @@ def test_plain_gives_what_stands_there() -> None:
         ),
         (
             b"a: 1\na: 2\na: 3\n",
-            [f"f.yaml:{n}: a: duplicate key; it stands in line 1 already" for n in (2, 3)],
+            [f"f.yaml:{n}: a: duplicate key; already used in line 1" for n in (2, 3)],
         ),
-        (b'b:\n- a: 1\n  "a": 2\n', ["f.yaml:3: b[0].a: duplicate key; it stands in line 2 already"]),
-        (b"? [a]\n: b\n", ["f.yaml:1: a key must be a word"]),
-        (b"? \n: b\n", ["f.yaml:1: a key must be a word"]),
-        (b'"\\e[31m": b\n', ["f.yaml:1: a key must be a word"]),
+        (b'b:\n- a: 1\n  "a": 2\n', ["f.yaml:3: b[0].a: duplicate key; already used in line 2"]),
+        (b"? [a]\n: b\n", ["f.yaml:1: a key must be plain text"]),
+        (b"? \n: b\n", ["f.yaml:1: a key must be plain text"]),
+        (b'"\\e[31m": b\n', ["f.yaml:1: a key must be plain text"]),
         (b"a: [\n", ["f.yaml:2: not YAML: the file ends within brackets"]),
         (b"a: 1\nb: {c: [d,\n\n", ["f.yaml:4: not YAML: the file ends within brackets"]),
         (b"a: 1\nb: [c\n\n", ["f.yaml:2: not YAML: a bracket or quote is opened here and never closed"]),
@@ -218,10 +218,10 @@ def test_plain_gives_what_stands_there() -> None:
     ids=repr,
 )
 def test_refused_with_its_line(data: bytes, expected: list[str]) -> None:
-    assert said(data) == expected
+    assert problems_of(data) == expected
 
 
-def test_first_of_two_equal_keys_counts() -> None:
+def test_first_of_two_equal_keys_wins() -> None:
     tree, problems = parse(b"a: 1\na: 2\n", "f")
 
     assert len(problems) == 1
@@ -230,8 +230,8 @@ def test_first_of_two_equal_keys_counts() -> None:
 
 
 def test_depth_has_a_limit() -> None:
-    assert said("[" * MAX_DEPTH + "x" + "]" * MAX_DEPTH) == []
-    deep = said("[" * (MAX_DEPTH + 1) + "x" + "]" * (MAX_DEPTH + 1))
+    assert problems_of("[" * MAX_DEPTH + "x" + "]" * MAX_DEPTH) == []
+    deep = problems_of("[" * (MAX_DEPTH + 1) + "x" + "]" * (MAX_DEPTH + 1))
     assert [line.rsplit(": ", 1)[1] for line in deep] == [f"nested deeper than {MAX_DEPTH} levels"]
 
 
@@ -239,17 +239,17 @@ def test_size_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_BYTES == 1_048_576
     monkeypatch.setattr("gesso.manifest.yamlsource.MAX_BYTES", 1000)
 
-    assert said(b"a: " + b"x" * 997) == []
-    assert said(b"a: " + b"x" * 998) == ["f.yaml:1: 1,001 bytes; a manifest has at most 1,000"]
+    assert problems_of(b"a: " + b"x" * 997) == []
+    assert problems_of(b"a: " + b"x" * 998) == ["f.yaml:1: 1,001 bytes; a manifest has at most 1,000"]
 
 
-def test_problem_is_one_line_whatever_it_tells_of() -> None:
+def test_problem_is_always_one_printable_line() -> None:
     problem = Problem(Mark("a\nb", 1), "k\x1b[31m", "bad\r\u2028\ud800\N{SNOWMAN}")
 
     assert str(problem) == "a\\nb:1: k\\x1b[31m: bad\\r\\u2028\\ud800\N{SNOWMAN}"
 
 
-def test_read_gives_problems_back(tmp_path: Path) -> None:
+def test_read_returns_problems(tmp_path: Path) -> None:
     tree, problems = read(tmp_path / "none.yaml", shown_as="none.yaml")
     assert (tree, [str(p) for p in problems]) == (None, ["none.yaml:1: no such file"])
 
@@ -315,11 +315,11 @@ def test_any_text_gives_a_tree_or_problems(text: str) -> None:
     check_any(text.encode())
 
 
-# -- there and back -----------------------------------------------------------------------------------------
+# -- round trip -----------------------------------------------------------------------------------------
 
 
 class Quoting(yaml.SafeDumper):
-    """Writes text in quotes, all else plain, and no aliases."""
+    """Writes text in quotes, everything else plain, without aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the signature is PyYAML's
         return True
@@ -335,7 +335,7 @@ DATA = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dicti
 
 
 def same(left: object, right: object) -> bool:
-    """Tell whether two structures are equal, with True no 1."""
+    """Compare two structures; True and 1 differ."""
     return repr(left) == repr(right)
 
 

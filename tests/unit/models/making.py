@@ -45,7 +45,7 @@ def wanted(data: bytes = VAE, name: str = NAME, **more: Any) -> Model:
     entry = {
         "name": name, "sources": ("https://huggingface.co/org/repo/resolve/main/file.safetensors",),
         "sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "kind": "vae", "family": "sdxl",
-        "tier": "required", "license": "MIT",
+        "tier": "required", "license": "MIT", "size_confirmed": True,
     }  # fmt: skip
     return Model.model_validate(entry | more)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gesso.models.content import judge, may_be_pickle
+from gesso.models.content import hash_error, judge, may_be_pickle, remark
 from gesso.models.faults import ContentWhy, SourceError
 from gesso.models.identify.header import FIRST
 
@@ -132,3 +132,83 @@ def test_whatever_comes_there_is_one_kind_of_answer(data: bytes, size: int | Non
     assert found is None or found in get_args(ContentWhy)
     if size is not None and known is not None and size != known:
         assert found is not None
+
+
+def test_a_confirmed_size_refuses_a_whole_file_of_another() -> None:
+    assert why(wanted(size=len(VAE) + 1), VAE, len(VAE)) == "truncated"
+    assert why(wanted(size=len(VAE) - 1), VAE, len(VAE)) == "oversized"
+
+
+# ── a size that no host confirmed ──
+
+
+def hint(size: int | None, data: bytes = VAE, **more: Any) -> Any:
+    return wanted(data, size=size, size_confirmed=False, **more)
+
+
+@pytest.mark.parametrize("size", [1, len(VAE) - 1, len(VAE), len(VAE) + 1, 10**12])
+def test_a_hint_is_no_verdict_on_a_sound_file(size: int) -> None:
+    assert why(hint(size), VAE, len(VAE)) is None
+    assert why(hint(size), VAE, None) is None
+    assert why(hint(size, **PTH), b"PK\x03\x04" + bytes(100), 104) is None
+
+
+def test_the_files_own_size_law_holds_and_the_hint_is_told_beside_it() -> None:
+    found = judge(hint(len(VAE) + 7), Reader(VAE[:-5]), len(VAE) - 5)
+    assert found is not None
+    assert found.why == "truncated"
+    assert found.message.startswith(f"truncated: {len(VAE) - 5:,} bytes are here of {len(VAE):,} (")
+    assert found.message.endswith(
+        f"; {len(VAE) - 5:,} bytes, the lock says {len(VAE) + 7:,} (unconfirmed) (12 too few)"
+    )
+    assert why(hint(len(VAE) - 7), VAE + b"!", len(VAE) + 1) == "oversized"
+    assert why(hint(1000), b"\xfe" * 990, 990) == "malformed"
+
+
+@pytest.mark.parametrize("data", [b"\xfe" * 710, VAE[:710]], ids=["garbage", "head"])
+def test_a_stub_of_a_hint_is_called_one(data: bytes) -> None:
+    found = judge(hint(7_105_348_188), Reader(data), 710)
+    assert found is not None
+    assert found.why == "stub"
+    assert found.message.startswith("710 bytes, the lock says 7,105,348,188 (unconfirmed)")
+    assert found.next_step == "fetch it again"
+
+
+def test_another_family_is_refused_whatever_the_hint() -> None:
+    other = vae_of(16)
+    found = judge(hint(5), Reader(other), len(other))
+    assert found is not None
+    assert (found.why, "(unconfirmed)" in found.message) == ("wrong-family", True)
+
+
+@pytest.mark.parametrize(
+    ("size", "locked", "expected"),
+    [(9, 1000, "stub"), (11, 1000, "truncated"), (1001, 1000, "oversized"), (1000, 1000, "wrong-hash"),
+     (5, None, "wrong-hash")],
+)  # fmt: skip
+def test_a_wrong_hash_is_called_what_the_size_makes_it(size: int, locked: int | None, expected: str) -> None:
+    found = hash_error(hint(locked), "0" * 64, size)
+    assert found.why == expected
+    assert f"sha256 {'0' * 64}, the lock says {hint(locked).sha256}" in found.message
+    assert ("(unconfirmed)" in found.message) == (expected != "wrong-hash")
+
+
+def test_a_remark_is_made_of_a_wrong_size_alone() -> None:
+    assert remark(hint(5), 5) == remark(hint(None), 5) == remark(hint(5), None) == ""
+    assert remark(hint(825_798_408), 787_359_648) == (
+        "825,798,408 bytes said by the lock (unconfirmed), the file has 787,359,648: its SHA-256 is right; "
+        "`invoke lock` corrects it"
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.binary(max_size=300) | st.integers(0, len(VAE)).map(lambda n: VAE[:n]),
+    st.none() | st.integers(0, 1 << 40),
+    st.integers(1, 1 << 40),
+)
+def test_a_hint_never_makes_wrong_what_would_be_right_without_it(data: bytes, size: int | None, known: int) -> None:
+    without = why(hint(None), data, size)
+    found = why(hint(known), data, size)
+    assert (found is None) == (without is None)
+    assert found in {without, "stub"}

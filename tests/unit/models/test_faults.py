@@ -9,8 +9,8 @@ from typing import get_args
 import pytest
 
 from gesso.errors import FetchError, GessoError, VerifyError
-from gesso.models.download.limits import Limits, what_next
-from gesso.models.faults import ContentError, LocalError, SourceError, SourceWhy, cut_off, of_disk, sum_up
+from gesso.models.faults import ContentError, LocalError, SourceError, SourceWhy, combine, cut_off, disk_error
+from gesso.models.net.limits import Limits, next_try
 
 DISK = {
     "disk-full": [errno.ENOSPC, errno.EDQUOT, errno.EFBIG],
@@ -23,7 +23,7 @@ DISK = {
 
 @pytest.mark.parametrize(("why", "code"), [(why, code) for why, codes in DISK.items() for code in codes])
 def test_what_our_own_disk_says(why: str, code: int) -> None:
-    found = of_disk(OSError(code, os.strerror(code)), "vae/a.safetensors")
+    found = disk_error(OSError(code, os.strerror(code)), "vae/a.safetensors")
     assert isinstance(found, LocalError)
     assert (found.why, found.exit_code) == (why, 4)
     assert found.message == f"vae/a.safetensors: {os.strerror(code)}"
@@ -38,7 +38,7 @@ def test_what_our_own_disk_says(why: str, code: int) -> None:
 
 
 def test_an_error_of_the_disk_without_words_is_still_said() -> None:
-    assert of_disk(OSError("odd"), "a").message == "a: OSError"
+    assert disk_error(OSError("odd"), "a").message == "a: OSError"
 
 
 def test_exit_codes_and_retries() -> None:
@@ -54,7 +54,7 @@ def test_exit_codes_and_retries() -> None:
 
 def test_one_source_is_said_in_its_own_words() -> None:
     fault = SourceError("not-found", "HTTP 404: it has moved", "look there")
-    found = sum_up("vae/a", [("one.example", fault)])
+    found = combine("vae/a", [("one.example", fault)])
     assert isinstance(found, SourceError)
     assert (found.why, found.message, found.next_step) == (
         "not-found", "vae/a: one.example: HTTP 404: it has moved", "look there",
@@ -62,13 +62,13 @@ def test_one_source_is_said_in_its_own_words() -> None:
 
 
 def test_several_sources_are_all_named_in_order() -> None:
-    found = sum_up("vae/a", [("one", SourceError("gone", "first")), ("two", ContentError("html", "second"))])
+    found = combine("vae/a", [("one", SourceError("gone", "first")), ("two", ContentError("html", "second"))])
     assert found.message == "vae/a: none of 2 sources gave it: one: first; two: second"
     assert isinstance(found, SourceError)
 
 
 def test_only_wrong_bytes_everywhere_are_wrong_bytes() -> None:
-    found = sum_up("a", [("one", ContentError("stub", "x", "step 1")), ("two", ContentError("html", "y", "step 2"))])
+    found = combine("a", [("one", ContentError("stub", "x", "step 1")), ("two", ContentError("html", "y", "step 2"))])
     assert isinstance(found, ContentError)
     assert (found.why, found.next_step, found.exit_code) == ("stub", "step 1", 5)
 
@@ -76,13 +76,13 @@ def test_only_wrong_bytes_everywhere_are_wrong_bytes() -> None:
 @pytest.mark.parametrize("why", ["needs-token", "bad-token", "gated"])
 def test_what_a_person_can_mend_comes_first(why: SourceWhy) -> None:
     mendable = SourceError(why, "token", "set HF_TOKEN")
-    found = sum_up("a", [("one", SourceError("unreachable", "x", "wait", transient=True)), ("two", mendable)])
+    found = combine("a", [("one", SourceError("unreachable", "x", "wait", transient=True)), ("two", mendable)])
     assert isinstance(found, SourceError)
     assert (found.why, found.next_step, found.transient) == (why, "set HF_TOKEN", False)
 
 
 def test_no_source_at_all_is_an_error_too() -> None:
-    found = sum_up("a", [])
+    found = combine("a", [])
     assert isinstance(found, GessoError)
     assert found.next_step
 
@@ -98,7 +98,7 @@ def test_no_fault_is_tried_for_ever(why: SourceWhy) -> None:
     while True:
         tries += 1
         fault = SourceError(why, "m", transient=True)
-        match what_next(fault, limits, whole=whole, mixed=mixed, failures=failures):
+        match next_try(fault, limits, whole=whole, mixed=mixed, failures=failures):
             case "in one piece":
                 whole = True
             case "later":

@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Folder:
 
 def test_a_bad_file_is_moved_with_its_bytes_and_named_after_when_why_and_what(folder: Folder) -> None:
     path = put(folder, NAME, b"<html>")
-    kept = quarantine.put(folder, NAME, "html")
+    kept = quarantine.move(folder, NAME, "html")
     assert not path.exists()
     assert kept.read_bytes() == b"<html>"
     assert kept.parent == folder.quarantine
@@ -33,10 +33,10 @@ def test_a_bad_file_is_moved_with_its_bytes_and_named_after_when_why_and_what(fo
 def test_its_receipt_goes(folder: Folder) -> None:
     path = put(folder, NAME, VAE)
     receipts.write(folder, NAME, wanted().sha256, path.stat())
-    kept = quarantine.put(folder, NAME, "wrong-hash")
+    kept = quarantine.move(folder, NAME, "wrong-hash")
     kept.rename(path)
     assert not folder.receipt(NAME).exists()
-    assert not receipts.holds(folder, NAME, wanted().sha256)
+    assert not receipts.is_valid(folder, NAME, wanted().sha256)
 
 
 def test_evidence_never_takes_the_place_of_evidence(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +44,7 @@ def test_evidence_never_takes_the_place_of_evidence(folder: Folder, monkeypatch:
     kept = []
     for n in range(12):
         put(folder, NAME, bytes([n]))
-        kept.append(quarantine.put(folder, NAME, "stub"))
+        kept.append(quarantine.move(folder, NAME, "stub"))
     assert [path.read_bytes() for path in kept] == [bytes([n]) for n in range(12)]
 
 
@@ -54,7 +54,7 @@ def test_evidence_of_a_link_that_leads_nowhere_is_kept_too(folder: Folder, monke
     for _ in range(2):
         put(folder, NAME, b"").unlink()
         folder.path(NAME).symlink_to("gone")
-        kept.append(quarantine.put(folder, NAME, "missing"))
+        kept.append(quarantine.move(folder, NAME, "missing"))
     assert kept[0] != kept[1]
     assert all(path.is_symlink() for path in kept)
 
@@ -63,7 +63,7 @@ def test_a_link_is_moved_and_what_it_leads_to_stays(folder: Folder, tmp_path: Pa
     (tmp_path / "theirs").write_bytes(b"x")
     put(folder, NAME, b"").unlink()
     folder.path(NAME).symlink_to(tmp_path / "theirs")
-    kept = quarantine.put(folder, NAME, "stub")
+    kept = quarantine.move(folder, NAME, "stub")
     assert kept.is_symlink()
     assert (tmp_path / "theirs").read_bytes() == b"x"
     assert not os.path.lexists(folder.path(NAME))
@@ -75,7 +75,7 @@ def test_a_folder_is_never_moved(folder: Folder) -> None:
     path.mkdir(parents=True)
     (path / "theirs").touch()
     with pytest.raises(OSError, match=r".") as caught:
-        quarantine.put(folder, NAME, "unreadable")
+        quarantine.move(folder, NAME, "unreadable")
     assert caught.value.errno in {errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
     assert (path / "theirs").exists()
 
@@ -90,7 +90,7 @@ def test_a_mount_of_its_own_keeps_it_hidden_beside(folder: Folder, monkeypatch: 
 
     monkeypatch.setattr(Path, "rename", other_disk)
     path = put(folder, NAME, b"bad")
-    kept = quarantine.put(folder, NAME, "stub")
+    kept = quarantine.move(folder, NAME, "stub")
     assert (kept.parent, kept.read_bytes(), path.exists()) == (path.parent, b"bad", False)
     assert kept.name.startswith(".")
     assert kept.suffix == ".quarantined"
@@ -104,14 +104,14 @@ def test_what_cannot_be_moved_stays_and_is_an_error(folder: Folder, monkeypatch:
     path = put(folder, NAME, b"bad")
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(OSError, match=re.escape(os.strerror(code))):
-        quarantine.put(folder, NAME, "stub")
+        quarantine.move(folder, NAME, "stub")
     assert path.read_bytes() == b"bad"
 
 
 def test_the_longest_name_can_be_put_aside(folder: Folder) -> None:
     name = f"vae/{'x' * 240}.safetensors"
     put(folder, name, b"bad")
-    assert quarantine.put(folder, name, "wrong-family").read_bytes() == b"bad"
+    assert quarantine.move(folder, name, "wrong-family").read_bytes() == b"bad"
 
 
 def _fill(folder: Folder, *names: str, size: int = 8192) -> None:
@@ -150,5 +150,5 @@ def test_what_is_put_aside_now_trims_what_was_before(folder: Folder, monkeypatch
     monkeypatch.setattr(quarantine, "KEEP", 8192)
     _fill(folder, *NAMES)
     put(folder, NAME, b"x" * 8192)
-    kept = quarantine.put(folder, NAME, "stub")
+    kept = quarantine.move(folder, NAME, "stub")
     assert list(folder.quarantine.iterdir()) == [kept]

@@ -28,12 +28,12 @@ def folder(tmp_path: Path) -> Folder:
     folder = Folder.at(tmp_path / "models")
     path = put(folder, NAME, VAE)
     assert receipts.write(folder, NAME, SHA, path.stat())
-    assert receipts.holds(folder, NAME, SHA)
+    assert receipts.is_valid(folder, NAME, SHA)
     return folder
 
 
 def held(folder: Folder) -> bool:
-    return receipts.holds(folder, NAME, SHA)
+    return receipts.is_valid(folder, NAME, SHA)
 
 
 def test_without_a_receipt_nothing_is_held(tmp_path: Path) -> None:
@@ -130,14 +130,14 @@ def test_another_format_is_not_believed(folder: Folder) -> None:
 
 
 def test_a_receipt_for_other_bytes_is_not_held(folder: Folder) -> None:
-    assert not receipts.holds(folder, NAME, "f" * 64)
+    assert not receipts.is_valid(folder, NAME, "f" * 64)
 
 
 def test_a_receipt_for_another_name_is_not_held(folder: Folder) -> None:
     other = "vae/other.safetensors"
     put(folder, other, VAE)
     folder.receipt(other).write_bytes(folder.receipt(NAME).read_bytes())
-    assert not receipts.holds(folder, other, SHA)
+    assert not receipts.is_valid(folder, other, SHA)
 
 
 BROKEN = {
@@ -205,7 +205,7 @@ def test_where_it_cannot_be_kept_this_is_said_and_no_error(tmp_path: Path) -> No
     path = put(folder, NAME, VAE)
     assert receipts.write(folder, NAME, SHA, path.stat()) is False
     assert not held(folder)
-    receipts.forget(folder, NAME)
+    receipts.delete(folder, NAME)
 
 
 def test_a_write_that_fails_half_way_leaves_nothing(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,11 +223,11 @@ def test_a_new_receipt_takes_the_place_of_the_old(folder: Folder) -> None:
     path = put(folder, NAME, VAE + b"more")
     assert receipts.write(folder, NAME, "a" * 64, path.stat())
     assert not held(folder)
-    assert receipts.holds(folder, NAME, "a" * 64)
+    assert receipts.is_valid(folder, NAME, "a" * 64)
     assert list(folder.receipt(NAME).parent.iterdir()) == [folder.receipt(NAME)]
 
 
 def test_what_is_forgotten_is_not_held(folder: Folder) -> None:
-    receipts.forget(folder, NAME)
+    receipts.delete(folder, NAME)
     assert not held(folder)
-    receipts.forget(folder, NAME)  # and twice is no error
+    receipts.delete(folder, NAME)  # and twice is no error

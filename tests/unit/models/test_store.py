@@ -10,7 +10,7 @@ import pytest
 
 from gesso.errors import BuildError
 from gesso.models.faults import LocalError
-from gesso.models.store import lay_out, place_of, store
+from gesso.models.store import link_models, place_of, store
 from gesso.models.verify import check
 
 from .making import wanted
@@ -58,7 +58,7 @@ def test_models_are_laid_out_as_links_with_one_time_and_mode(tmp_path: Path) -> 
     folder = _filled(tmp_path / "store", (model, b"content"))
     folder.path(model.name).chmod(0o600)
     check(model, folder)
-    assert lay_out(folder, [model], tmp_path / "context", times=WHEN) == {model.name: 7}
+    assert link_models(folder, [model], tmp_path / "context", times=WHEN) == {model.name: 7}
     laid = tmp_path / "context" / model.name
     assert laid.samefile(folder.path(model.name))
     assert laid.stat().st_mtime == WHEN
@@ -70,7 +70,7 @@ def test_the_receipt_outlives_the_link(tmp_path: Path) -> None:
     model = _pickle("upscale_models/a.pth", b"content")
     folder = _filled(tmp_path / "store", (model, b"content"))
     for turn in range(3):
-        lay_out(folder, [model], tmp_path / f"context-{turn}", times=WHEN)
+        link_models(folder, [model], tmp_path / f"context-{turn}", times=WHEN)
         assert check(model, folder).by == "receipt"
 
 
@@ -85,7 +85,7 @@ def test_where_no_link_can_be_made_the_file_is_copied(
         raise OSError(code, "no links")
 
     monkeypatch.setattr("pathlib.Path.hardlink_to", refuse)
-    lay_out(folder, [model], tmp_path / "context", times=WHEN)
+    link_models(folder, [model], tmp_path / "context", times=WHEN)
     laid = tmp_path / "context" / model.name
     assert laid.read_bytes() == b"content"
     assert not laid.samefile(folder.path(model.name))
@@ -100,7 +100,7 @@ def test_another_refusal_is_an_error_of_this_machine(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr("pathlib.Path.hardlink_to", refuse)
     with pytest.raises(LocalError) as caught:
-        lay_out(folder, [model], tmp_path / "context", times=WHEN)
+        link_models(folder, [model], tmp_path / "context", times=WHEN)
     assert caught.value.why == "disk-full"
 
 
@@ -116,5 +116,5 @@ def test_nothing_is_laid_out_that_is_not_proven(harm: str, tmp_path: Path) -> No
         case _:
             folder.receipt(model.name).unlink()
     with pytest.raises(BuildError, match="not in the store"):
-        lay_out(folder, [model], tmp_path / "context", times=WHEN)
+        link_models(folder, [model], tmp_path / "context", times=WHEN)
     assert not (tmp_path / "context" / model.name).exists()

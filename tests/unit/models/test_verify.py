@@ -51,7 +51,7 @@ def bad(model: Model, folder: Folder, status: Status, *evidence: str, level: Lev
     assert found.next_step
     for text in evidence:
         assert text in found.evidence
-    assert not receipts.holds(folder, model.name, model.sha256)
+    assert not receipts.is_valid(folder, model.name, model.sha256)
     return found
 
 
@@ -63,7 +63,7 @@ def test_the_right_bytes_are_ok_by_their_hash_and_get_a_receipt(folder: Folder, 
     put(folder, NAME, VAE)
     found = check(wanted(), folder, level)
     assert (found.status, found.ok, found.bad, found.by, found.size) == ("ok", True, False, "hash", len(VAE))
-    assert receipts.holds(folder, NAME, wanted().sha256)
+    assert receipts.is_valid(folder, NAME, wanted().sha256)
 
 
 def test_a_valid_receipt_is_enough_for_fast_and_for_nothing_else(folder: Folder) -> None:
@@ -179,7 +179,7 @@ def test_a_file_that_is_written_to_while_it_is_read_is_not_judged(folder: Folder
 
     found = check(wanted(), folder, "full", write)
     assert (found.status, "written to" in found.evidence) == ("unreadable", True)
-    assert not receipts.holds(folder, NAME, wanted().sha256)
+    assert not receipts.is_valid(folder, NAME, wanted().sha256)
     assert check(wanted(), folder).ok
 
 
@@ -462,7 +462,7 @@ def test_a_check_that_is_asked_to_stop_does_so_within_a_chunk(folder: Folder, mo
     with pytest.raises(Stopped):
         check(wanted(), folder, "full", count, stop)
     assert hashed == [300, 300]
-    assert not receipts.holds(folder, NAME, wanted().sha256)
+    assert not receipts.is_valid(folder, NAME, wanted().sha256)
 
 
 def test_ctrl_c_stops_what_runs_and_begins_nothing_more(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -508,3 +508,53 @@ def test_every_status_is_either_ok_bad_or_says_that_it_is_neither() -> None:
     found = {status: Verdict("n", "required", status, "e") for status in get_args(Status)}
     assert {s for s, v in found.items() if v.ok} == {"ok"}
     assert {s for s, v in found.items() if not v.bad} == {"ok", "unproven", "missing"}
+
+
+# ── a size that no host confirmed ──
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("size", [5, len(VAE) - 1, len(VAE) + 1, JUGGERNAUT])
+def test_the_hash_decides_where_the_size_is_a_hint(folder: Folder, size: int, level: Level) -> None:
+    put(folder, NAME, VAE)
+    model = wanted(size=size, size_confirmed=False)
+    found = check(model, folder, level)
+    assert (found.status, found.by, found.size) == ("ok", "hash", len(VAE))
+    assert found.remark.startswith(f"{size:,} bytes said by the lock (unconfirmed), the file has {len(VAE):,}")
+    assert receipts.is_valid(folder, NAME, model.sha256)
+    again = check(model, folder)
+    assert (again.by, again.remark) == ("receipt", found.remark)
+
+
+def test_a_header_alone_proves_nothing_where_the_hint_is_right(folder: Folder) -> None:
+    put(folder, NAME, VAE)
+    found = check(wanted(size_confirmed=False), folder, "header")
+    assert (found.status, found.by, found.remark) == ("unproven", "header", "")
+    assert check(wanted(size_confirmed=False), folder).remark == ""
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("size", "status"), [(JUGGERNAUT, "stub"), (len(VAE) + 1, "truncated"), (len(VAE) - 1, "oversized")]
+)
+def test_a_wrong_hash_is_called_a_stub_where_the_hint_says_so(
+    folder: Folder, size: int, status: Status, level: Level
+) -> None:
+    put(folder, NAME, VAE[:-1] + b"!")
+    model = wanted(size=size, size_confirmed=False)
+    found = bad(model, folder, status, f"the lock says {size:,} (unconfirmed)", "sha256 ", level=level)
+    assert found.by == "hash"
+    assert not found.remark
+
+
+def test_the_incidents_stub_is_named_whoever_confirmed_its_size(folder: Folder) -> None:
+    put(folder, CHECKPOINT, b"\xfe" * 710_000)
+    bad(checkpoint(size_confirmed=False), folder, "stub", "710,000 bytes, the lock says 7,105,348,188 (unconfirmed)")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_confirmed_size_refuses_unhashed(folder: Folder, level: Level) -> None:
+    put(folder, NAME, VAE)
+    hashed: list[int] = []
+    found = check(wanted(size=len(VAE) + 1), folder, level, hashed.append)
+    assert (found.status, hashed) == ("truncated", [])

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from gesso.models import progress, view
 from gesso.models.events import Event
-from gesso.models.view import FetchView, turn
+from gesso.models.view import FetchView, change_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +101,7 @@ def test_a_long_line_is_left_whole() -> None:
     ],
 )
 def test_the_line_for_a_turn(what: Event, said: str) -> None:
-    assert turn(progress.Board().feed(what, 0)) == said
+    assert change_line(progress.Board().feed(what, 0)) == said
 
 
 def test_on_a_terminal_there_are_bars_and_a_total() -> None:
@@ -140,7 +140,7 @@ def test_bars_are_taken_away_at_the_end_and_after_a_failure() -> None:
 
 def test_without_a_console_it_draws_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     with FetchView() as made:
-        made.say("hello")
+        made.on_progress("hello")
     assert capsys.readouterr() == ("", "hello\n")
 
 
@@ -165,4 +165,4 @@ def test_it_may_be_drawn_while_threads_feed_it(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_words_of_a_turn_are_those_of_the_board() -> None:
-    assert set(progress.WORDS) >= view.TURNS
+    assert set(progress.WORDS) >= view.CHANGES

@@ -147,3 +147,15 @@ def test_a_lock_says_where_and_how_large_and_the_manifest_all_else(arch: str) ->
             locked[own.name].sources, locked[own.name].size, locked[own.name].sha256,
         )  # fmt: skip
         assert (found.tier, found.kind, found.family, found.license) == (own.tier, own.kind, own.family, own.license)
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_whether_the_size_is_confirmed_is_the_locks_or_the_records_to_say(*, sure: bool) -> None:
+    manifest = load(PROJECT / "manifests/sdxl.yaml").manifest
+    lock = read_lock(PROJECT / "manifests/locks/sdxl.lock.json")
+    locked = tuple(model.model_copy(update={"size_confirmed": sure}) for model in lock.models)
+    found = from_lock(manifest, lock.model_copy(update={"models": locked}))
+    assert {model.size_confirmed for model in found} == {sure}
+    entry = A.model_dump(exclude={"size_confirmed"})
+    assert from_record([entry | {"size_confirmed": sure}], "x")[0].size_confirmed == sure
+    assert not from_record([entry], "the record of an older image")[0].size_confirmed

@@ -1,4 +1,4 @@
-"""The gold graphs as things to change: in API format, and in the editor's with its links and subgraphs."""
+"""Editable gold graphs for tests: in API format, and in the editor's with its links and subgraphs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from gesso.settings import Project
 from gesso.workflow import check as checks
-from gesso.workflow.command import on_host
+from gesso.workflow.command import for_host
 
 if TYPE_CHECKING:
     from gesso.workflow.arch import Arch
-    from gesso.workflow.check import Checked
-    from gesso.workflow.object_info import Classes
+    from gesso.workflow.check import CheckResult
+    from gesso.workflow.object_info import NodeClasses
 
 PROJECT = Project(Path(__file__).resolve().parents[3])
 GOLD = {
@@ -28,17 +28,17 @@ SUBGRAPH = "11111111-2222-4333-8444-555555555555"
 
 
 @functools.cache
-def _compare_with(arch: str) -> tuple[Arch, Classes]:
-    return on_host(PROJECT, arch)
+def _reference(arch: str) -> tuple[Arch, NodeClasses]:
+    return for_host(PROJECT, arch)
 
 
-def recorded_classes() -> Classes:
-    return _compare_with("sdxl")[1]
+def recorded_classes() -> NodeClasses:
+    return _reference("sdxl")[1]
 
 
-def check(graph: Api | Editor, *, arch: str | None = None) -> Checked:
-    own, classes = _compare_with(arch or GOLD[graph.name])
-    return checks.check(checks.read(json.dumps(graph.data), graph.name, classes), classes, own)
+def check(graph: Api | Editor, *, arch: str | None = None) -> CheckResult:
+    image, classes = _reference(arch or GOLD[graph.name])
+    return checks.check(checks.read(json.dumps(graph.data), graph.name, classes), classes, image)
 
 
 def load(name: str, suffix: str) -> dict[str, Any]:
@@ -74,8 +74,8 @@ class Api:
         self.data[node] = {"class_type": class_type, "inputs": inputs, "_meta": {"title": f"Added {class_type}"}}
         return node
 
-    def put_before(self, node: str, edge: str, class_type: str, into: str, **inputs: Any) -> str:
-        """Add a node between an input and what feeds it."""
+    def insert_before(self, node: str, edge: str, class_type: str, into: str, **inputs: Any) -> str:
+        """Add a node between an input and its source."""
         added = self.add(class_type, **{into: self.inputs(node)[edge], **inputs})
         self.inputs(node)[edge] = [added, 0]
         return added
@@ -132,8 +132,8 @@ class Editor:
 
     def link_to(self, node: dict[str, Any], edge: str) -> list[Any]:
         """The link that ends in an input."""
-        wanted = next(item["link"] for item in node["inputs"] if item["name"] == edge)
-        found: list[Any] = next(link for link in self.data["links"] if link[0] == wanted)
+        id_ = next(item["link"] for item in node["inputs"] if item["name"] == edge)
+        found: list[Any] = next(link for link in self.data["links"] if link[0] == id_)
         return found
 
     def add(self, type_: str, outputs: list[str], values: list[Any], **more: Any) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class Editor:
         return node
 
     def feed(self, source: dict[str, Any], slot: int, node: dict[str, Any], edge: str, kind: str) -> None:
-        """Connect an output to an input; the input is made where the node has none of that name."""
+        """Connect an output to an input, which is added if missing."""
         at = next((at for at, item in enumerate(node["inputs"]) if item["name"] == edge), None)
         if at is None:
             node["inputs"].append({"name": edge, "type": kind, "link": None})
@@ -160,7 +160,7 @@ class Editor:
         return found
 
     def reroute(self, node: dict[str, Any], edge: str) -> dict[str, Any]:
-        """Put a Reroute before an input."""
+        """Insert a Reroute before an input."""
         link = self.link_to(node, edge)
         added = self.add("Reroute", [link[5]], [])
         self.feed(self.node(link[1]), link[2], added, "", link[5])
@@ -170,7 +170,7 @@ class Editor:
     def into_subgraph(
         self, node: dict[str, Any], *, promoted: str | None = None, name: str = SUBGRAPH
     ) -> dict[str, Any]:
-        """Move a loader without inputs into a subgraph; `promoted` is a value that is set from outside."""
+        """Move a loader without inputs into a subgraph; `promoted` is an input whose value is set on the outer node."""
         instance = self.add(name, [item["type"] for item in node["outputs"]], [])
         for link in self.data["links"]:
             if link[1] == node["id"]:

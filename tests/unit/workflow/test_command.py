@@ -1,4 +1,4 @@
-"""`gesso workflow check`: its words, its JSON and its exit codes, on a host and in an image; what a build refuses."""
+"""`gesso workflow check`: text, JSON and exit codes, in a checkout and in an image; what a build refuses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gesso.runtime.services import comfyui as comfy
 from gesso.settings import Project, Selection
 from gesso.workflow import command
 from gesso.workflow.graph import GraphError
-from gesso.workflow.user_models import OwnFiles
+from gesso.workflow.user_models import UserModels
 
 from .graphs import GOLD, PROJECT, Api, recorded_classes
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def run(*words: str) -> int:
+def run(*args: str) -> int:
     try:
-        return main.main(["workflow", "check", *words])
+        return main.main(["workflow", "check", *args])
     except SystemExit as end:
         return int(end.code or 0)
 
@@ -67,45 +67,47 @@ def test_the_gold_graphs_are_fine(
     assert capsys.readouterr().out.startswith(f"ok: {path}: ")
 
 
-def test_what_is_wrong_is_said_and_ends_with_one(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_printed_and_exit_with_1(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(str(broken), "--arch", "sdxl") == 1
-    said = capsys.readouterr().out
-    assert "latent-vae: a VAE (flux, 16 channels) from node" in said
-    assert "flux_vae.safetensors" in said
-    assert said.rstrip().splitlines()[-1].endswith("3 wrong, 0 unclear; 35 nodes")
+    out = capsys.readouterr().out
+    assert "latent-vae: a VAE (flux, 16 channels) from node" in out
+    assert "flux_vae.safetensors" in out
+    assert out.rstrip().splitlines()[-1].endswith("3 wrong, 0 unclear; 35 nodes")
 
 
 def test_json(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(str(broken), "--arch", "sdxl", "--json") == 1
-    said = json.loads(capsys.readouterr().out)
-    assert (said["ok"], said["format"], said["nodes"], said["file"]) == (False, "api", 35, str(broken))
-    found = next(item for item in said["findings"] if item["code"] == "latent-vae")
+    result = json.loads(capsys.readouterr().out)
+    assert (result["ok"], result["format"], result["nodes"], result["file"]) == (False, "api", 35, str(broken))
+    found = next(item for item in result["findings"] if item["code"] == "latent-vae")
     assert set(found) == {"code", "severity", "file", "node", "title", "edge", "what", "should"}
     assert (found["severity"], found["node"], found["edge"], found["title"]) == ("error", "31", "vae", "Decode")
 
 
-def test_the_unclear_is_said_and_fails_only_when_strict(unclear: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unclear_findings_are_printed_and_fail_only_when_strict(
+    unclear: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(str(unclear), "--arch", "sdxl") == 0
     assert "family-unknown" in capsys.readouterr().out
     assert run(str(unclear), "--arch", "sdxl", "--strict") == 1
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [("{", "not JSON"), ("[]", "neither a workflow"), ("\x00", "not JSON"), ('{"nodes": [{}]}', "without id")],
 )
-def test_what_cannot_be_read_ends_with_two(
-    tmp_path: Path, text: str, words: str, capsys: pytest.CaptureFixture[str]
+def test_an_unreadable_graph_exits_with_2(
+    tmp_path: Path, text: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)
     assert run(str(path), "--arch", "sdxl") == 2
-    said = capsys.readouterr().err
-    assert words in said
-    assert "Traceback" not in said
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
 
 
-def test_files_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_files_folders_and_binary_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "latin").write_bytes(b"\xe9{}")
     for path in (tmp_path / "gone.json", tmp_path, tmp_path / "latin"):
         assert run(str(path), "--arch", "sdxl") == 2
@@ -148,13 +150,13 @@ def _options(file: Path, **more: Any) -> argparse.Namespace:
 
 @pytest.fixture
 def comfyui(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    def answers(known: Any) -> None:
-        monkeypatch.setattr(comfy, "ask", lambda *_, **__: known)
+    def respond(raw: Any) -> None:
+        monkeypatch.setattr(comfy, "get_json", lambda *_, **__: raw)
 
-    return answers
+    return respond
 
 
-def test_in_an_image_its_record_says_what_it_holds(
+def test_in_an_image_its_build_record_is_used(
     tmp_path: Path, broken: Path, comfyui: Callable[[Any], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     layout = _instance(tmp_path)
@@ -167,13 +169,13 @@ def test_in_an_image_its_record_says_what_it_holds(
         runtime_workflow.run(_options(good, arch="flux"), layout)
 
 
-def test_without_a_comfyui_that_answers_the_rest_is_checked_all_the_same(
+def test_without_a_running_comfyui_everything_but_classes_is_checked(
     tmp_path: Path, broken: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     layout = _instance(tmp_path)
     found = runtime_workflow._object_info(port=1)
     assert found == {}
-    arch, classes = command.in_image(json.loads((layout.gesso / "build.json").read_text()), None, lambda: found)
+    arch, classes = command.for_image(json.loads((layout.gesso / "build.json").read_text()), None, lambda: found)
     for name in ("krita_gold_standard_sdxl", "krita_gold_standard_sdxl_inpaint", "krita_gold_standard_sdxl_upscale"):
         for suffix in (".json", ".api.json"):
             checked = command.check_file(PROJECT.workflows / f"{name}{suffix}", arch, classes)
@@ -183,7 +185,7 @@ def test_without_a_comfyui_that_answers_the_rest_is_checked_all_the_same(
 
 
 def test_a_file_that_is_still_being_fetched_is_not_missing(tmp_path: Path, comfyui: Callable[[Any], None]) -> None:
-    """A live ComfyUI lists what lies there at that moment; the manifest knows what will."""
+    """A running ComfyUI lists only the files that are present; the manifest lists all."""
     layout = _instance(tmp_path)
     raw = json.loads(json.dumps(recorded_classes()._raw))
     raw["VAELoader"]["input"]["required"]["vae_name"] = [["pixel_space"]]
@@ -194,13 +196,13 @@ def test_a_file_that_is_still_being_fetched_is_not_missing(tmp_path: Path, comfy
         assert runtime_workflow.run(_options(file), layout) == 0
 
 
-def test_a_persons_own_file_is_no_missing_one(
+def test_a_users_own_file_is_not_missing(
     tmp_path: Path, comfyui: Callable[[Any], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     layout = _instance(tmp_path)
     comfyui(recorded_classes()._raw)
     graph = Api("krita_gold_standard_sdxl")
-    graph.put_before(graph.sampler, "model", "LoraLoaderModelOnly", "model", lora_name="mine.safetensors",
+    graph.insert_before(graph.sampler, "model", "LoraLoaderModelOnly", "model", lora_name="mine.safetensors",
                      strength_model=1.0)  # fmt: skip
     path = tmp_path / "own.json"
     path.write_text(json.dumps(graph.data))
@@ -208,8 +210,8 @@ def test_a_persons_own_file_is_no_missing_one(
     (layout.models / "loras").mkdir(parents=True)
     (layout.models / "loras/mine.safetensors").touch()
     assert runtime_workflow.run(_options(path), layout) == 0
-    assert not OwnFiles(layout.models).has("loras", "../../../gesso/build.json")
-    assert not OwnFiles(layout.models).has("loras", "/etc/passwd")
+    assert not UserModels(layout.models).has("loras", "../../../gesso/build.json")
+    assert not UserModels(layout.models).has("loras", "/etc/passwd")
 
 
 def _safetensors(path: Path, shapes: dict[str, list[int]]) -> None:
@@ -223,26 +225,26 @@ def _safetensors(path: Path, shapes: dict[str, list[int]]) -> None:
     path.write_bytes(struct.pack("<Q", len(blob)) + blob + bytes(at))
 
 
-def test_a_persons_own_vae_is_known_by_its_header(tmp_path: Path) -> None:
-    """Failure B with a file that no manifest names: its first bytes tell that it has 16 channels."""
+def test_a_users_own_vae_is_identified_by_its_header(tmp_path: Path) -> None:
+    """Failure B with a file that no manifest names: its header shows 16 channels."""
     layout = _instance(tmp_path)
-    arch, classes = command.on_host(PROJECT, "sdxl")
+    arch, classes = command.for_host(PROJECT, "sdxl")
     graph = Api("krita_gold_standard_sdxl")
     graph.inputs(graph.find("VAELoader"))["vae_name"] = "mine.safetensors"
     path = tmp_path / "own.json"
     path.write_text(json.dumps(graph.data))
     for channels, codes in ((16, {"vae-lock", "latent-vae", "latent-model"}), (4, {"vae-lock"})):
         _safetensors(layout.models / "vae/mine.safetensors", {"decoder.conv_in.weight": [512, channels, 3, 3]})
-        found = command.check_file(path, arch, classes, OwnFiles(layout.models))
+        found = command.check_file(path, arch, classes, UserModels(layout.models))
         assert {finding.code for finding in found.findings} == codes
     (layout.models / "vae/mine.safetensors").write_text("<html>")
-    found = command.check_file(path, arch, classes, OwnFiles(layout.models))
+    found = command.check_file(path, arch, classes, UserModels(layout.models))
     assert {finding.code for finding in found.findings} == {"vae-lock", "family-unknown"}
 
 
-def test_a_record_that_is_none() -> None:
+def test_an_incomplete_build_record_is_refused() -> None:
     with pytest.raises(ManifestError, match="lacks 'models'"):
-        command.in_image({}, None, dict)
+        command.for_image({}, None, dict)
 
 
 # --- in a build
@@ -259,7 +261,7 @@ def _check(project: Project) -> None:
     build.check_workflows(project, load(project.manifests / "sdxl.yaml", root=project.root).manifest)
 
 
-def test_the_projects_own_graphs_may_be_built(project: Project) -> None:
+def test_a_build_accepts_the_projects_graphs(project: Project) -> None:
     _check(project)
 
 
@@ -272,8 +274,10 @@ def test_a_build_refuses_a_graph_that_mixes_families(project: Project) -> None:
     assert "formats-differ" in str(caught.value)
 
 
-def test_no_context_is_written_for_it(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The door that every build and `invoke render` goes through."""
+def test_no_context_is_written_for_a_broken_graph(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every build and `invoke render` goes through this function."""
     graph = Api("krita_gold_standard_sdxl")
     graph.inputs(graph.decode)["vae"] = [graph.other_vae(), 0]
     (project.workflows / f"{graph.name}.api.json").write_text(json.dumps(graph.data))
@@ -284,20 +288,20 @@ def test_no_context_is_written_for_it(project: Project, tmp_path: Path, monkeypa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_build_refuses_what_is_unclear(project: Project) -> None:
+def test_a_build_refuses_unclear_findings(project: Project) -> None:
     core = project.images / "standin/ComfyUI/recorded/core.json"
     core.write_text(core.read_text().replace('"SetLatentNoiseMask"', '"NewMask"'))
     for suffix in (".api.json", ".json"):
         path = project.workflows / f"krita_gold_standard_sdxl{suffix}"
         path.write_text(path.read_text().replace('"SetLatentNoiseMask"', '"NewMask"'))
-    with pytest.raises(ManifestError, match="class-unknown: no rule says what NewMask does with it"):
+    with pytest.raises(ManifestError, match="class-unknown: no rule describes what NewMask does with it"):
         _check(project)
 
 
 def test_a_build_refuses_the_wrong_one_of_the_two_formats(project: Project) -> None:
     shutil.copy(project.workflows / "krita_gold_standard_sdxl.json",
                 project.workflows / "krita_gold_standard_sdxl.api.json")  # fmt: skip
-    with pytest.raises(ManifestError, match="the other of the two formats"):
+    with pytest.raises(ManifestError, match="is in editor format; must be in api format"):
         _check(project)
 
 
@@ -307,6 +311,6 @@ def test_a_build_refuses_a_file_that_is_no_graph(project: Project) -> None:
         _check(project)
 
 
-def test_another_manifest_that_is_broken_does_not_hinder_this_one(project: Project) -> None:
+def test_another_broken_manifest_does_not_matter(project: Project) -> None:
     (project.manifests / "flux.yaml").write_text("nonsense: 1\n")
     _check(project)

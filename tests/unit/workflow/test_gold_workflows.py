@@ -1,7 +1,7 @@
-"""The gold-standard graphs: both formats say the same, and the editor's format is one the editor can open.
+"""The gold-standard graphs: both formats describe the same graph, and the editor can open its format.
 
-`data/gold_node_defs.json` holds what ComfyUI 0.33.0 says of the classes used here (GET /object_info), in the
-order in which its editor lays out widgets; model lists and tooltips are left out.
+`data/gold_node_defs.json` holds ComfyUI 0.33.0's definitions of the classes used here (GET /object_info), in the
+order of the editor's widgets, without model lists and tooltips.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def api(name: str) -> dict[str, Any]:
 
 
 def widget_values(node: dict[str, Any]) -> dict[str, Any]:
-    """What the editor's list of values means, by the definition's order; a seed takes one more place."""
+    """The editor's list of values by name, in the definition's order; a seed has one more value."""
     values, named, at = node["widgets_values"], {}, 0
     for field in DEFS[node["type"]]["inputs"]:
         if field["type"] not in WIDGETS:
@@ -99,15 +99,15 @@ def test_both_formats_describe_the_same_graph(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GOLD)
-def test_types_are_kept_apart_from_equal_values(name: str) -> None:
+def test_values_have_the_same_types(name: str) -> None:
     """1 == 1.0 == True in Python, not in JSON that Krita reads."""
     for node_id, node in to_api(ui(name)).items():
         for key, value in node["inputs"].items():
             assert type(value) is type(api(name)[node_id]["inputs"][key]), (node_id, key)
 
 
-def test_a_changed_widget_link_or_seed_is_seen() -> None:
-    """The proof above can fail."""
+def test_a_changed_widget_link_or_seed_is_detected() -> None:
+    """The comparison above can fail."""
     base = api(GOLD[0])
     changed = ui(GOLD[0])
     sampler = next(n for n in changed["nodes"] if n["type"] == "KSampler")
@@ -146,7 +146,7 @@ def test_links_agree_with_their_sockets(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GOLD)
-def test_inputs_are_those_that_comfyui_knows(name: str) -> None:
+def test_inputs_match_the_definitions(name: str) -> None:
     graph = api(name)
     for node in graph.values():
         definition = DEFS[node["class_type"]]
@@ -199,7 +199,7 @@ def test_every_node_is_used(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GOLD)
-def test_krita_importer_can_take_it(name: str) -> None:
+def test_krita_can_import_it(name: str) -> None:
     """Numbers as ids, ETN_ nodes at both ends, parameter names unique and ordered, values in range."""
     graph = api(name)
     assert all(node_id.isdigit() for node_id in graph)
@@ -226,13 +226,13 @@ def test_krita_importer_can_take_it(name: str) -> None:
                 assert default
             case other:
                 pytest.fail(f"unexpected parameter type {other}")
-    wanted = ["Positive", "trength", "Steps", "Guidance", "Seed"]
-    assert all(any(w in name for name in names) for w in wanted)
+    expected = ["Positive", "trength", "Steps", "Guidance", "Seed"]
+    assert all(any(part in name for name in names) for part in expected)
 
 
 @pytest.mark.parametrize("name", GOLD)
 def test_each_parameter_feeds_one_widget(name: str) -> None:
-    """The editor shapes a parameter after the one widget it feeds; with two it forgets range and type."""
+    """The editor gives a parameter the range and type of the one widget it feeds; with two it loses them."""
     graph = ui(name)
     nodes = {n["id"]: n for n in graph["nodes"]}
     for node in (n for n in graph["nodes"] if n["type"] == "ETN_Parameter"):
@@ -242,7 +242,7 @@ def test_each_parameter_feeds_one_widget(name: str) -> None:
 
 @pytest.mark.parametrize("name", GOLD)
 def test_vae_is_locked(name: str) -> None:
-    """One VAELoader of the right family; every VAE edge starts there, none at the checkpoint."""
+    """One VAELoader of the right family feeds every VAE input; the checkpoint's VAE is not used."""
     graph = api(name)
     ((vae_id, vae),) = ((i, n) for i, n in graph.items() if n["class_type"] == "VAELoader")
     assert vae["inputs"]["vae_name"] == VAE_OF["flux" if name.endswith("flux") else "sdxl"]

@@ -1,4 +1,4 @@
-"""What a person may do with a gold graph: none of it is flagged, not even as unclear."""
+"""Legal changes to a gold graph: none of them causes a finding, not even an unclear one."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def two_models_of_one_family(g: Api) -> None:
         second = g.add("UNETLoader", unet_name="flux1-dev-kontext_fp8_scaled.safetensors", weight_dtype="default")
     else:
         second = g.add("CheckpointLoaderSimple", ckpt_name="RealVisXL_V5.0_fp16.safetensors")
-    g.put_before(g.sampler, "model", "ModelMergeSimple", "model1", model2=[second, 0], ratio=0.5)
+    g.insert_before(g.sampler, "model", "ModelMergeSimple", "model1", model2=[second, 0], ratio=0.5)
 
 
 def patched_model(g: Api) -> None:
-    g.put_before(g.sampler, "model", "RescaleCFG", "model", multiplier=0.7)
-    g.put_before(g.sampler, "model", "SelfAttentionGuidance", "model", scale=0.5, blur_sigma=2.0)
+    g.insert_before(g.sampler, "model", "RescaleCFG", "model", multiplier=0.7)
+    g.insert_before(g.sampler, "model", "SelfAttentionGuidance", "model", scale=0.5, blur_sigma=2.0)
 
 
 def control_net_of_the_manifest(g: Api) -> None:
@@ -82,8 +82,8 @@ def control_net_of_the_manifest(g: Api) -> None:
 
 def two_prompts_combined(g: Api) -> None:
     text = g.add("CLIPTextEncode", text="a", clip=g.clip())
-    g.put_before(g.sampler, "positive", "ConditioningCombine", "conditioning_1", conditioning_2=[text, 0])
-    g.put_before(g.sampler, "negative", "ConditioningSetTimestepRange", "conditioning", start=0.0, end=0.5)
+    g.insert_before(g.sampler, "positive", "ConditioningCombine", "conditioning_1", conditioning_2=[text, 0])
+    g.insert_before(g.sampler, "negative", "ConditioningSetTimestepRange", "conditioning", start=0.0, end=0.5)
 
 
 def last_layer_of_clip(g: Api) -> None:
@@ -94,17 +94,17 @@ def last_layer_of_clip(g: Api) -> None:
 
 
 def batch_of_two(g: Api) -> None:
-    g.put_before(g.sampler, "latent_image", "RepeatLatentBatch", "samples", amount=2)
+    g.insert_before(g.sampler, "latent_image", "RepeatLatentBatch", "samples", amount=2)
 
 
 def batch_of_the_same_kind(g: Api) -> None:
     again = g.add("VAEEncode", pixels=[g.find("ETN_KritaCanvas"), 0], vae=[g.find("VAELoader"), 0])
-    g.put_before(g.sampler, "latent_image", "LatentBatch", "samples1", samples2=[again, 0])
+    g.insert_before(g.sampler, "latent_image", "LatentBatch", "samples1", samples2=[again, 0])
 
 
 def reference_latent(g: Api) -> None:
     image = g.add("VAEEncode", pixels=[g.find("ETN_KritaCanvas"), 0], vae=[g.find("VAELoader"), 0])
-    g.put_before(g.sampler, "positive", "ReferenceLatent", "conditioning", latent=[image, 0])
+    g.insert_before(g.sampler, "positive", "ReferenceLatent", "conditioning", latent=[image, 0])
 
 
 def second_loader_of_the_locked_vae(g: Api) -> None:
@@ -188,7 +188,7 @@ def file_from_a_primitive(g: Editor) -> None:
     g.feed(g.add("PrimitiveNode", ["COMBO"], value), 0, loader, "vae_name", "COMBO")
 
 
-def bypassed_lora_that_nobody_has(g: Editor) -> None:
+def bypassed_unknown_lora(g: Editor) -> None:
     sampler = g.find("KSampler")
     link = g.link_to(sampler, "model")
     lora = g.add("LoraLoaderModelOnly", ["MODEL"], ["more-detail.safetensors", 1.0], mode=4)
@@ -226,7 +226,7 @@ def nodes_moved_and_reordered(g: Editor) -> None:
 
 EDITOR_VARIANTS: tuple[Callable[[Editor], None], ...] = (
     reroutes, loader_in_a_subgraph, loader_with_three_outputs_in_a_subgraph, subgraph_in_a_subgraph,
-    file_set_from_outside_a_subgraph, file_from_a_primitive, bypassed_lora_that_nobody_has,
+    file_set_from_outside_a_subgraph, file_from_a_primitive, bypassed_unknown_lora,
     bypassed_upscale_of_latents, muted_branch_with_another_vae, notes_and_groups, nodes_moved_and_reordered,
 )  # fmt: skip
 
@@ -249,6 +249,6 @@ def test_a_legal_variant_of_the_editor_has_no_finding(name: str, variant: Callab
 
 def test_a_lora_of_the_manifest() -> None:
     graph = Api("krita_gold_standard_sdxl")
-    graph.put_before(graph.sampler, "model", "LoraLoaderModelOnly", "model",
+    graph.insert_before(graph.sampler, "model", "LoraLoaderModelOnly", "model",
                      lora_name="Hyper-SDXL-8steps-CFG-lora.safetensors", strength_model=1.0)  # fmt: skip
     assert check(graph).findings == ()

@@ -1,4 +1,4 @@
-"""Every way to break a gold graph that we could think of, and the node that each must name."""
+"""Many ways to break a gold graph, and the finding that each must cause."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Named = tuple[str, str]
 
-# --- in API format: each changes the graph and gives (code, node) of a finding that must be there
+# --- in API format: each changes the graph and returns (code, node) of an expected finding
 
 
 def vae_of_the_other_family(g: Api) -> Named:
@@ -26,7 +26,7 @@ def vae_of_the_other_family_names_the_loader(g: Api) -> Named:
     return "vae-lock", g.find("VAELoader")
 
 
-def vae_file_that_nobody_has(g: Api) -> Named:
+def unknown_vae_file(g: Api) -> Named:
     g.inputs(g.find("VAELoader"))["vae_name"] = "vae-ft-mse-840000.safetensors"
     return "file-missing", g.find("VAELoader")
 
@@ -48,7 +48,7 @@ def vae_from_the_checkpoint(g: Api) -> Named:
 
 
 def vae_from_the_checkpoint_through_a_switch(g: Api) -> Named:
-    """The same kind of latents: only the lock is broken."""
+    """The same kind of latents: only the VAE lock is violated."""
     source = g.other_model() if g.flux else g.model
     locked = g.inputs(g.decode)["vae"]
     switch = g.add("ComfySwitchNode", switch=True, on_false=locked, on_true=[source, 2])
@@ -95,12 +95,12 @@ def latent_upscale_to_a_size_between_families(g: Api) -> Named:
 
 
 def batch_of_two_families(g: Api) -> Named:
-    batch = g.put_before(g.sampler, "latent_image", "LatentBatch", "samples1", samples2=[g.other_latent(), 0])
+    batch = g.insert_before(g.sampler, "latent_image", "LatentBatch", "samples1", samples2=[g.other_latent(), 0])
     return "latent-mix", batch
 
 
 def composite_of_two_families(g: Api) -> Named:
-    added = g.put_before(g.sampler, "latent_image", "LatentCompositeMasked", "destination",
+    added = g.insert_before(g.sampler, "latent_image", "LatentCompositeMasked", "destination",
                          source=[g.other_latent(), 0], x=0, y=0, resize_source=False)  # fmt: skip
     return "latent-mix", added
 
@@ -119,7 +119,7 @@ def cropped_latent_of_the_other_family(g: Api) -> Named:
 
 
 def blended_latents(g: Api) -> Named:
-    added = g.put_before(g.decode, "samples", "LatentBlend", "samples1", samples2=[g.other_latent(), 0],
+    added = g.insert_before(g.decode, "samples", "LatentBlend", "samples1", samples2=[g.other_latent(), 0],
                          blend_factor=0.5)  # fmt: skip
     return "latent-mix", added
 
@@ -136,7 +136,7 @@ def second_model_is_not_in_the_manifest(g: Api) -> Named:
 
 
 def merged_with_a_model_of_the_other_family(g: Api) -> Named:
-    merged = g.put_before(g.sampler, "model", "ModelMergeSimple", "model1", model2=[g.other_model(), 0], ratio=0.5)
+    merged = g.insert_before(g.sampler, "model", "ModelMergeSimple", "model1", model2=[g.other_model(), 0], ratio=0.5)
     return "model-family", merged
 
 
@@ -156,13 +156,13 @@ def one_prompt_by_other_text_encoders(g: Api) -> Named:
 
 def prompts_of_two_families_combined(g: Api) -> Named:
     text = g.add("CLIPTextEncode", text="a", clip=g.other_clip())
-    return "text-family", g.put_before(g.sampler, "positive", "ConditioningCombine", "conditioning_1",
+    return "text-family", g.insert_before(g.sampler, "positive", "ConditioningCombine", "conditioning_1",
                                        conditioning_2=[text, 0])  # fmt: skip
 
 
 def reference_of_the_other_family(g: Api) -> Named:
-    added = g.put_before(g.sampler, "positive", "ReferenceLatent", "conditioning", latent=[g.other_latent(), 0])
-    return "latent-mix", added if g.inpaints else g.sampler  # there the prompt has latents in it already
+    added = g.insert_before(g.sampler, "positive", "ReferenceLatent", "conditioning", latent=[g.other_latent(), 0])
+    return "latent-mix", added if g.inpaints else g.sampler  # its prompt contains latents already
 
 
 def inpaint_conditioning_with_another_vae(g: Api) -> Named:
@@ -178,12 +178,12 @@ def control_net_of_the_other_family(g: Api) -> Named:
     name = "xinsir-controlnet-union-sdxl-1.0-promax" if g.flux else "FLUX.1-dev-ControlNet-Union-Pro-2.0-fp8"
     net = g.add("ControlNetLoader", control_net_name=f"{name}.safetensors")
     canvas = g.find("ETN_KritaCanvas")
-    return "model-family", g.put_before(g.sampler, "positive", "ControlNetApply", "conditioning",
+    return "model-family", g.insert_before(g.sampler, "positive", "ControlNetApply", "conditioning",
                                         control_net=[net, 0], image=[canvas, 0], strength=1.0)  # fmt: skip
 
 
-def lora_that_nobody_has(g: Api) -> Named:
-    added = g.put_before(g.sampler, "model", "LoraLoaderModelOnly", "model", lora_name="more-detail.safetensors",
+def unknown_lora(g: Api) -> Named:
+    added = g.insert_before(g.sampler, "model", "LoraLoaderModelOnly", "model", lora_name="more-detail.safetensors",
                          strength_model=1.0)  # fmt: skip
     return "file-missing", added
 
@@ -248,12 +248,12 @@ def output_that_nothing_reaches(g: Api) -> Named:
     return "input-missing", g.find("ETN_KritaOutput")
 
 
-def vae_through_a_class_that_is_not_there(g: Api) -> Named:
-    return "class-missing", g.put_before(g.decode, "vae", "VAESelector+", "vae")
+def vae_through_a_missing_class(g: Api) -> Named:
+    return "class-missing", g.insert_before(g.decode, "vae", "VAESelector+", "vae")
 
 
 def reroute_in_the_api_format(g: Api) -> Named:
-    return "class-missing", g.put_before(g.decode, "vae", "Reroute", "")
+    return "class-missing", g.insert_before(g.decode, "vae", "Reroute", "")
 
 
 def input_that_the_class_does_not_have(g: Api) -> Named:
@@ -302,7 +302,7 @@ def circle(g: Api) -> Named:
 
 
 API_MUTANTS: tuple[Callable[[Api], Named], ...] = (
-    vae_of_the_other_family, vae_of_the_other_family_names_the_loader, vae_file_that_nobody_has,
+    vae_of_the_other_family, vae_of_the_other_family_names_the_loader, unknown_vae_file,
     decode_with_another_vae, encode_with_another_vae, vae_from_the_checkpoint, vae_from_the_style_in_krita,
     vae_from_the_checkpoint_through_a_switch, vae_from_the_style_through_another_device,
     wrong_empty_latent, wrong_empty_latent_decoded, latent_upscale_between_families,
@@ -311,15 +311,15 @@ API_MUTANTS: tuple[Callable[[Api], Named], ...] = (
     second_model_of_the_other_family, second_model_is_not_in_the_manifest, merged_with_a_model_of_the_other_family,
     swapped_text_encoders, one_prompt_by_other_text_encoders, prompts_of_two_families_combined,
     reference_of_the_other_family, inpaint_conditioning_with_another_vae, control_net_of_the_other_family,
-    lora_that_nobody_has, custom_sampling_of_other_latents, tiled_decode_with_another_vae, model_file_with_a_typo,
+    unknown_lora, custom_sampling_of_other_latents, tiled_decode_with_another_vae, model_file_with_a_typo,
     picture_from_the_server, made_up_krita_input, made_up_krita_input_is_no_class, made_up_krita_output,
-    saves_instead_of_sending, output_that_nothing_reaches, vae_through_a_class_that_is_not_there,
+    saves_instead_of_sending, output_that_nothing_reaches, vae_through_a_missing_class,
     reroute_in_the_api_format, input_that_the_class_does_not_have, input_left_out, link_to_a_node_that_is_gone,
     link_of_another_type, output_that_does_not_exist, sampler_that_does_not_exist, no_steps,
     text_where_a_number_belongs, circle,
 )  # fmt: skip
 
-# --- in the editor's format: what only it has
+# --- in the editor's format: what only exists there
 
 
 def muted_vae_loader(g: Editor) -> Named:
@@ -404,7 +404,7 @@ EDITOR_MUTANTS: tuple[Callable[[Editor], Named], ...] = (
 )  # fmt: skip
 
 
-def _named(found: Any, expected: Named) -> None:
+def _assert_reported(found: Any, expected: Named) -> None:
     code, node = expected
     errors = [finding for finding in found.findings if finding.is_error]
     assert (code, node) in {(f.code, f.node) for f in errors}, [str(finding) for finding in found.findings]
@@ -415,7 +415,7 @@ def _named(found: Any, expected: Named) -> None:
 def test_a_broken_graph_is_caught(name: str, mutant: Callable[[Api], Named]) -> None:
     graph = Api(name)
     expected = mutant(graph)
-    _named(check(graph), expected)
+    _assert_reported(check(graph), expected)
 
 
 @pytest.mark.parametrize("name", GOLD)
@@ -423,7 +423,7 @@ def test_a_broken_graph_is_caught(name: str, mutant: Callable[[Api], Named]) -> 
 def test_a_broken_graph_of_the_editor_is_caught(name: str, mutant: Callable[[Editor], Named]) -> None:
     graph = Editor(name)
     expected = mutant(graph)
-    _named(check(graph), expected)
+    _assert_reported(check(graph), expected)
 
 
 @pytest.mark.parametrize("name", GOLD)

@@ -1,4 +1,4 @@
-"""The tables are about classes that exist: inputs, kinds and outputs are those of the recorded ComfyUI."""
+"""The tables match the recorded ComfyUI: classes, inputs, kinds and outputs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from gesso.models.identify.identity import CHANNELS
 from gesso.workflow.families import latents_of
-from gesso.workflow.findings import CODES, Finding, shown
+from gesso.workflow.findings import CODES, Finding, printable
 from gesso.workflow.node_rules import RULES
 from gesso.workflow.rules import parse, rule_of
 
@@ -19,21 +19,21 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_rule_is_about_the_class_as_recorded(name: str) -> None:
+def test_a_rule_matches_the_recorded_class(name: str) -> None:
     definition, rule = recorded_classes().get(name), rule_of(name)
     assert definition is not None, "no such class in the recordings"
     assert rule is not None
     recorded = {field.name: KINDS[field.type] for field in definition.inputs.values() if field.type in KINDS}
-    said = {take.name: take.kind for take in rule.takes if take.kind not in {"", "*"} and not take.name.endswith("*")}
-    assert said == recorded
-    for take in rule.takes:
-        field = definition.inputs[take.name.removesuffix(".*")]
-        assert not take.folder or take.folder in field.folders
-        assert take.folder or take.kind == "*" or take.optional != field.required
-    assert len(rule.gives) == len(definition.outputs)
-    for give, type_ in zip(rule.gives, definition.outputs, strict=True):
-        assert give.kind in {"?", "*"} or give.kind == KINDS.get(type_, "")
-        assert set(give.sources) <= {take.name for take in rule.takes}
+    declared = {i.name: i.kind for i in rule.inputs if i.kind not in {"", "*"} and not i.name.endswith("*")}
+    assert declared == recorded
+    for item in rule.inputs:
+        field = definition.inputs[item.name.removesuffix(".*")]
+        assert not item.folder or item.folder in field.folders
+        assert item.folder or item.kind == "*" or item.optional != field.required
+    assert len(rule.outputs) == len(definition.outputs)
+    for output, type_ in zip(rule.outputs, definition.outputs, strict=True):
+        assert output.kind in {"?", "*"} or output.kind == KINDS.get(type_, "")
+        assert set(output.sources) <= {item.name for item in rule.inputs}
 
 
 def test_every_recorded_class_that_handles_models_or_latents_has_a_rule() -> None:
@@ -47,11 +47,11 @@ def test_every_recorded_class_that_handles_models_or_latents_has_a_rule() -> Non
     assert without == []
 
 
-def test_families_have_the_channels_that_the_models_wing_knows() -> None:
+def test_families_have_the_channels_that_identify_knows() -> None:
     assert {family: latents_of(family).channels for family in CHANNELS} == CHANNELS
 
 
-def test_a_rule_with_a_typo_does_not_pass() -> None:
+def test_a_rule_with_a_typo_is_refused() -> None:
     with pytest.raises(AssertionError):
         parse("model=M -> M=model")
 
@@ -68,13 +68,13 @@ def test_a_finding_names_file_node_edge_and_both_sides() -> None:
     )
     assert str(finding) == "x.json: node 8 'Decode', vae: latent-vae: 4 channels; should be 16"
     assert finding.as_json()["severity"] == "error"
-    whole = Finding(code="no-output", file="x.json", what="none", should="one")
-    assert str(whole) == "x.json: the graph: no-output: none; should be one"
+    graph_wide = Finding(code="no-output", file="x.json", what="none", should="one")
+    assert str(graph_wide) == "x.json: the graph: no-output: none; should be one"
 
 
 @pytest.mark.parametrize("text", ["\x1b[31mred", "a\nb", "\ud800", "x" * 1000, "\u202eabc"])
 def test_a_graphs_own_text_cannot_reach_the_terminal_raw(text: str) -> None:
-    safe = shown(text)
+    safe = printable(text)
     assert safe.isprintable()
     assert len(safe) <= 121
     safe.encode("utf-8")

@@ -1,4 +1,4 @@
-"""The editor's format: what runs of it, and what is refused."""
+"""The editor's format: what is converted, and what is refused."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 
 from gesso.workflow import check as checks
 from gesso.workflow.graph import Graph, GraphError, Link
-from gesso.workflow.object_info import Classes, recorded
+from gesso.workflow.object_info import NodeClasses, recorded
 from tests.unit.workflow.graphs import GOLD, PROJECT, SUBGRAPH, Api, Editor, load, recorded_classes
 
-SHEET: dict[str, Any] = {"nodes": [], "links": [], "version": 0.4}
+EMPTY: dict[str, Any] = {"nodes": [], "links": [], "version": 0.4}
 
 
-def read(data: Any, classes: Classes | None = None) -> Graph:
+def read(data: Any, classes: NodeClasses | None = None) -> Graph:
     return checks.read(json.dumps(data), "x.json", classes or recorded_classes())
 
 
@@ -53,24 +53,24 @@ def test_a_node_that_only_one_format_has() -> None:
     graph = Api("krita_gold_standard_flux")
     added = graph.add("PrimitiveInt", value=1)
     (found,) = checks.differences(read(Editor(graph.name).data), read(graph.data))
-    assert (found.node, found.what) == (added, "not there")
+    assert (found.node, found.what) == (added, "missing")
 
 
-def test_one_is_not_true_and_not_one_point_zero() -> None:
+def test_numbers_and_booleans_of_equal_value_differ() -> None:
     graph = Api("krita_gold_standard_sdxl")
     output = graph.find("ETN_KritaOutput")
     graph.inputs(output)["resize_canvas"] = 0
     assert checks.differences(read(Editor(graph.name).data), read(graph.data))
 
 
-def test_links_in_both_spellings() -> None:
+def test_links_in_both_notations() -> None:
     nodes = [
         node(1, "VAELoader", outputs=[{"name": "VAE", "type": "VAE"}], widgets_values=["a.safetensors"]),
         node(2, "VAEDecode", inputs=[{"name": "vae", "type": "VAE", "link": 7}]),
     ]
     table = {"id": 7, "origin_id": 1, "origin_slot": 0, "target_id": 2, "target_slot": 0, "type": "VAE"}
     for link in ([7, 1, 0, 2, 0, "VAE"], table):
-        graph = read({**SHEET, "nodes": nodes, "links": [link]})
+        graph = read({**EMPTY, "nodes": nodes, "links": [link]})
         assert graph.nodes["2"].inputs == {"vae": Link("1", 0)}
         assert graph.nodes["1"].inputs == {"vae_name": "a.safetensors"}
 
@@ -79,30 +79,30 @@ def test_links_in_both_spellings() -> None:
     "link", [None, 7, [], [1, 2, 0, 3], [1, None, 0, 3, 0, "VAE"], ["1", 2, 0, 3, 0, "VAE"], [1, 2, 0.5, 3, 0, "VAE"],
              {"id": 1, "origin_id": 2}],
 )  # fmt: skip
-def test_a_link_without_sense_connects_nothing(link: object) -> None:
-    """And those beside it are read all the same."""
+def test_a_malformed_link_connects_nothing(link: object) -> None:
+    """All others are still read."""
     gold = load("krita_gold_standard_sdxl", ".json")
     right = read(gold)
     assert read({**gold, "links": [link, *gold["links"]]}) == right
 
 
-def test_a_link_that_is_not_there_is_no_connection() -> None:
-    graph = read({**SHEET, "nodes": [node(2, "VAEDecode", inputs=[{"name": "vae", "type": "VAE", "link": 7}])]})
+def test_a_missing_link_is_no_connection() -> None:
+    graph = read({**EMPTY, "nodes": [node(2, "VAEDecode", inputs=[{"name": "vae", "type": "VAE", "link": 7}])]})
     assert graph.nodes["2"].inputs == {}
 
 
-def test_what_is_drawn_only_is_no_node() -> None:
+def test_display_only_nodes_are_dropped() -> None:
     drawn = [node(1, "Note"), node(2, "MarkdownNote"), node(3, "Reroute"), node(4, "PrimitiveNode")]
-    assert read({**SHEET, "nodes": drawn}).nodes == {}
+    assert read({**EMPTY, "nodes": drawn}).nodes == {}
 
 
 def test_muted_and_bypassed_nodes_do_not_run() -> None:
-    graph = read({**SHEET, "nodes": [node(1, "VAELoader", mode=2), node(2, "VAEDecode", mode=4), node(3, "VAESave")]})
+    graph = read({**EMPTY, "nodes": [node(1, "VAELoader", mode=2), node(2, "VAEDecode", mode=4), node(3, "VAESave")]})
     assert set(graph.nodes) == {"3"}
-    assert graph.silent == {"1", "2"}
+    assert graph.inactive == {"1", "2"}
 
 
-def test_a_bypassed_node_hands_on_the_first_input_of_its_type() -> None:
+def test_a_bypassed_node_passes_on_the_first_input_of_its_type() -> None:
     both = [{"name": "model", "type": "MODEL", "link": 1}, {"name": "clip", "type": "CLIP", "link": 2}]
     outs = [{"name": "CLIP", "type": "CLIP"}, {"name": "MODEL", "type": "MODEL"}]
     nodes = [
@@ -112,19 +112,19 @@ def test_a_bypassed_node_hands_on_the_first_input_of_its_type() -> None:
         node(4, "ModelSave", inputs=[{"name": "model", "type": "MODEL", "link": 4}]),
     ]
     links = [[1, 1, 0, 2, 0, "MODEL"], [2, 1, 1, 2, 1, "CLIP"], [3, 2, 0, 3, 0, "CLIP"], [4, 2, 1, 4, 0, "MODEL"]]
-    graph = read({**SHEET, "nodes": nodes, "links": links})
+    graph = read({**EMPTY, "nodes": nodes, "links": links})
     assert graph.nodes["3"].inputs["clip"] == Link("1", 1)
     assert graph.nodes["4"].inputs["model"] == Link("1", 0)
 
 
-def test_a_bypassed_loader_hands_on_nothing() -> None:
+def test_a_bypassed_loader_passes_on_nothing() -> None:
     graph = Editor("krita_gold_standard_sdxl")
     graph.find("VAELoader")["mode"] = 4
     found = read(graph.data)
     assert "vae" not in found.nodes[str(graph.decode["id"])].inputs
 
 
-def test_inputs_and_outputs_of_a_subgraph_are_followed() -> None:
+def test_inputs_and_outputs_of_a_subgraph_are_resolved() -> None:
     inner = {
         "id": SUBGRAPH,
         "inputs": [{"name": "samples", "type": "LATENT"}, {"name": "text", "type": "STRING"}],
@@ -152,7 +152,7 @@ def test_inputs_and_outputs_of_a_subgraph_are_followed() -> None:
         node(4, "SaveLatent", inputs=[{"name": "samples", "type": "LATENT", "link": 7}]),
     ]
     links = [[9, 1, 0, 2, 1, "LATENT"], [8, 2, 0, 3, 0, "IMAGE"], [7, 2, 1, 4, 0, "LATENT"]]
-    graph = read({**SHEET, "nodes": nodes, "links": links, "definitions": {"subgraphs": [inner]}})
+    graph = read({**EMPTY, "nodes": nodes, "links": links, "definitions": {"subgraphs": [inner]}})
     assert graph.nodes["2:5"].inputs["samples"] == Link("1", 0)
     assert graph.nodes["2:6"].inputs["text"] == "outside"
     assert graph.nodes["3"].inputs["images"] == Link("2:5", 0)
@@ -161,7 +161,7 @@ def test_inputs_and_outputs_of_a_subgraph_are_followed() -> None:
 
 
 def test_a_value_of_a_subgraph_that_also_feeds_a_plain_input() -> None:
-    """Seen in official templates: a text inside is a field of its own, and goes on into a switch that has none."""
+    """Seen in official templates: an inner text widget whose value also feeds a switch without one."""
     inner = {
         "id": SUBGRAPH, "outputs": [], "inputs": [{"name": "text", "type": "STRING"}],
         "nodes": [
@@ -172,30 +172,30 @@ def test_a_value_of_a_subgraph_that_also_feeds_a_plain_input() -> None:
         "links": [{"id": 1, "origin_id": -10, "origin_slot": 0, "target_id": 5, "target_slot": 0},
                   {"id": 2, "origin_id": -10, "origin_slot": 0, "target_id": 6, "target_slot": 0}],
     }  # fmt: skip
-    graph = read({**SHEET, "nodes": [node(2, SUBGRAPH)], "definitions": {"subgraphs": [inner]}})
+    graph = read({**EMPTY, "nodes": [node(2, SUBGRAPH)], "definitions": {"subgraphs": [inner]}})
     assert graph.nodes["2:5"].inputs["on_false"] == "inside"
     assert graph.nodes["2:6"].inputs["text"] == "inside"
 
 
-def test_fewer_values_than_inputs_are_the_first_of_them() -> None:
-    """A file of an older ComfyUI: the editor fills up with defaults."""
-    graph = read({**SHEET, "nodes": [node(1, "KSampler", widgets_values=[5, "fixed", 20])]})
+def test_fewer_values_than_inputs_are_assigned_in_order() -> None:
+    """A file of an older ComfyUI: the editor adds defaults."""
+    graph = read({**EMPTY, "nodes": [node(1, "KSampler", widgets_values=[5, "fixed", 20])]})
     assert graph.nodes["1"].inputs == {"seed": 5, "steps": 20}
 
 
 def test_more_values_than_inputs_have_no_names() -> None:
-    graph = read({**SHEET, "nodes": [node(1, "VAELoader", widgets_values=["a.safetensors", "upload"])]})
+    graph = read({**EMPTY, "nodes": [node(1, "VAELoader", widgets_values=["a.safetensors", "upload"])]})
     assert graph.nodes["1"].ordered == ("a.safetensors", "upload")
 
 
-def test_a_muted_subgraph_runs_nothing_of_what_is_in_it() -> None:
+def test_nothing_in_a_muted_subgraph_runs() -> None:
     graph = Editor("krita_gold_standard_sdxl")
     graph.into_subgraph(graph.find("VAELoader"))["mode"] = 2
     assert not [node for node in read(graph.data).nodes.values() if node.type == "VAELoader"]
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "message"),
     [
         ([], "neither a workflow"),
         ({}, "neither a workflow"),
@@ -209,7 +209,7 @@ def test_a_muted_subgraph_runs_nothing_of_what_is_in_it() -> None:
         ({str(n): {"class_type": "A"} for n in range(20_001)}, "at most 20000"),
         (
             {"nodes": [node(1, "s")], "definitions": {"subgraphs": [{"id": "s", "nodes": [node(1, "s")]}]}},
-            "inside each other without end",
+            "nested without end",
         ),
         (
             {
@@ -217,12 +217,12 @@ def test_a_muted_subgraph_runs_nothing_of_what_is_in_it() -> None:
                           node(2, "VAEDecode", inputs=[{"name": "vae", "type": "VAE", "link": 2}])],
                 "links": [[1, 1, 0, 1, 0, "*"], [2, 1, 0, 2, 0, "VAE"]],
             },
-            "links that lead in a circle",
+            "links form a cycle",
         ),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_refused_in_plain_words(data: Any, words: str) -> None:
-    with pytest.raises(GraphError, match=words) as caught:
+def test_an_unreadable_graph_is_refused_with_a_message(data: Any, message: str) -> None:
+    with pytest.raises(GraphError, match=message) as caught:
         read(data)
     assert caught.value.exit_code == 2
     assert caught.value.next_step
@@ -236,24 +236,24 @@ def test_subgraphs_that_multiply_are_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "9" * 5000, '{"nodes": NaN}', "\ufeff{}"])
-def test_what_is_no_json_is_refused(text: str) -> None:
+def test_invalid_json_is_refused(text: str) -> None:
     with pytest.raises(GraphError):
         checks.read(text, "x.json", recorded_classes())
 
 
-def test_values_find_their_names_without_a_definition() -> None:
+def test_values_are_named_without_a_definition() -> None:
     sockets = [{"name": n, "type": "INT", "widget": {"name": n}, "link": None} for n in ("seed", "steps")]
-    graph = read({**SHEET, "nodes": [node(1, "Unheard", inputs=sockets, widgets_values=[5, "randomize", 20])]})
+    graph = read({**EMPTY, "nodes": [node(1, "Unknown", inputs=sockets, widgets_values=[5, "randomize", 20])]})
     assert graph.nodes["1"].inputs == {"seed": 5, "steps": 20}
-    graph = read({**SHEET, "nodes": [node(1, "Unheard", widgets_values=[5, 20])]})
+    graph = read({**EMPTY, "nodes": [node(1, "Unknown", widgets_values=[5, 20])]})
     assert graph.nodes["1"].ordered == (5, 20)
-    graph = read({**SHEET, "nodes": [node(1, "Unheard", widgets_values={"a": 1})]})
+    graph = read({**EMPTY, "nodes": [node(1, "Unknown", widgets_values={"a": 1})]})
     assert graph.nodes["1"].inputs == {"a": 1}
 
 
 def test_a_loaders_file_is_found_without_any_definitions() -> None:
     for name, arch in GOLD.items():
-        graph = checks.read(json.dumps(load(name, ".json")), name, Classes({}))
+        graph = checks.read(json.dumps(load(name, ".json")), name, NodeClasses({}))
         loader = next(n for n in graph.nodes.values() if n.type == "VAELoader")
         assert [*loader.inputs.values(), *loader.ordered] == [
             "flux_vae.safetensors" if arch == "flux" else "sdxl_vae_fp16.safetensors"

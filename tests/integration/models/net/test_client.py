@@ -14,7 +14,7 @@ from gesso.models.download import unknown_length
 from gesso.models.download.unknown_length import receive_unmeasured
 from gesso.models.faults import ContentError, SourceError
 from gesso.models.net.client import Client
-from gesso.models.net.http import AGENT, Wire
+from gesso.models.net.http import AGENT, HttpConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -135,13 +135,13 @@ def serve() -> Iterator[Callable[[dict[str, tuple[int, dict[str, str], bytes]]],
 
 
 @pytest.fixture
-def wire() -> Iterator[Wire]:
-    wire = Wire(Client({"HF_TOKEN": "hf_secret"}, connect=5, stall=5))
+def wire() -> Iterator[HttpConnection]:
+    wire = HttpConnection(Client({"HF_TOKEN": "hf_secret"}, connect=5, stall=5))
     yield wire
     wire.leave()
 
 
-def test_a_get_says_who_asks_and_for_which_part(serve: Any, wire: Wire) -> None:
+def test_a_get_says_who_asks_and_for_which_part(serve: Any, wire: HttpConnection) -> None:
     url, asked = serve({"/f?a=1": (206, {"Content-Range": "bytes 2-4/9"}, b"abc")})
     found = wire.get(f"{url}/f?a=1", start=2, end=5)
     assert (found.range, found.length, found.url) == ((2, 5, 9), 3, f"{url}/f?a=1")
@@ -160,7 +160,9 @@ def test_a_get_says_who_asks_and_for_which_part(serve: Any, wire: Wire) -> None:
         "file:///etc/passwd", "/a b",
     ],
 )  # fmt: skip
-def test_wherever_a_redirect_leads_it_is_followed_or_a_source_error(serve: Any, wire: Wire, target: str) -> None:
+def test_wherever_a_redirect_leads_it_is_followed_or_a_source_error(
+    serve: Any, wire: HttpConnection, target: str
+) -> None:
     url, _ = serve({"/f": (302, {"Location": target}, b"")})
     with pytest.raises(SourceError) as caught:
         wire.get(f"{url}/f")
@@ -170,7 +172,7 @@ def test_wherever_a_redirect_leads_it_is_followed_or_a_source_error(serve: Any, 
 def test_the_token_is_left_behind_at_a_redirect_to_another_port(serve: Any) -> None:
     there, asked_there = serve({"/cdn": (200, {}, b"ok")})
     here, asked_here = serve({"/org/repo/resolve/main/f": (302, {"Location": f"{there}/cdn"}, b"")})
-    own = Wire(Client({"HF_TOKEN": "hf_secret", "HF_ENDPOINT": here}, connect=5, stall=5))
+    own = HttpConnection(Client({"HF_TOKEN": "hf_secret", "HF_ENDPOINT": here}, connect=5, stall=5))
     found = own.get(f"{here}/org/repo/resolve/main/f")
     own.leave()
     assert found.url == f"{there}/cdn"
@@ -178,7 +180,7 @@ def test_the_token_is_left_behind_at_a_redirect_to_another_port(serve: Any) -> N
     assert "Authorization" not in asked_there[0]
 
 
-def test_redirects_in_a_circle_end(serve: Any, wire: Wire) -> None:
+def test_redirects_in_a_circle_end(serve: Any, wire: HttpConnection) -> None:
     url, asked = serve({"/f": (302, {"Location": "/f"}, b"")})
     with pytest.raises(SourceError, match="redirects"):
         wire.get(f"{url}/f")
@@ -187,7 +189,7 @@ def test_redirects_in_a_circle_end(serve: Any, wire: Wire) -> None:
 
 def test_a_mirror_that_is_no_address_is_a_source_error(serve: Any) -> None:
     url, _ = serve({"/f": (200, {}, b"ok")})
-    own = Wire(Client({"HF_TOKEN": "hf_secret", "HF_ENDPOINT": "https://mirror.example:port"}))
+    own = HttpConnection(Client({"HF_TOKEN": "hf_secret", "HF_ENDPOINT": "https://mirror.example:port"}))
     try:
         own.get(f"{url}/f")  # it may also do without the token: what it must not do is to fall over
     except SourceError as fault:

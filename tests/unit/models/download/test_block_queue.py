@@ -7,7 +7,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gesso.models.download.block_queue import LARGEST, SMALLEST, Shares
+from gesso.models.download.block_queue import LARGEST, SMALLEST, BlockQueue
 
 
 @st.composite
@@ -27,7 +27,7 @@ STEPS = st.lists(st.tuples(st.integers(-5, 300), st.integers(0, 20), st.floats(0
 def test_every_block_is_dealt_exactly_once_whatever_is_given_back(
     made: list[tuple[int, int]], steps: list[tuple[int, int, float]]
 ) -> None:
-    shares = Shares(made)
+    shares = BlockQueue(made)
     open_blocks = {block for start, end in made for block in range(start, end)}
     fetched: list[int] = []
     for wanted, workers, done in [*steps, *[(10, 1, 1.0)] * 10_000]:
@@ -51,11 +51,11 @@ def test_every_block_is_dealt_exactly_once_whatever_is_given_back(
 
 def test_parts_are_about_as_large_as_wanted() -> None:
     for wanted, size in [(0, SMALLEST), (SMALLEST, SMALLEST), (50, 50), (LARGEST, LARGEST), (10_000, LARGEST)]:
-        assert Shares([(0, 100_000)]).take(wanted, 4) == (0, size), wanted
+        assert BlockQueue([(0, 100_000)]).take(wanted, 4) == (0, size), wanted
 
 
 def test_towards_the_end_parts_get_smaller_so_that_all_end_together() -> None:
-    shares = Shares([(0, 640)])
+    shares = BlockQueue([(0, 640)])
     sizes = []
     while part := shares.take(LARGEST, 4):
         sizes.append(part[1] - part[0])
@@ -65,13 +65,13 @@ def test_towards_the_end_parts_get_smaller_so_that_all_end_together() -> None:
 
 
 def test_one_worker_takes_half_of_what_is_left_at_most() -> None:
-    assert Shares([(0, 10)]).take(100, 1) == (0, 5)
-    assert Shares([(0, 1)]).take(100, 16) == (0, 1)
-    assert Shares([(0, 10)]).take(100, 0) == (0, 5)
+    assert BlockQueue([(0, 10)]).take(100, 1) == (0, 5)
+    assert BlockQueue([(0, 1)]).take(100, 16) == (0, 1)
+    assert BlockQueue([(0, 10)]).take(100, 0) == (0, 5)
 
 
 def test_a_part_never_crosses_a_gap() -> None:
-    shares = Shares([(10, 12), (0, 3)])
+    shares = BlockQueue([(10, 12), (0, 3)])
     parts = []
     while part := shares.take(100, 1):
         parts.append(part)
@@ -80,14 +80,14 @@ def test_a_part_never_crosses_a_gap() -> None:
 
 
 def test_nothing_given_back_is_nothing() -> None:
-    shares = Shares([])
+    shares = BlockQueue([])
     shares.give_back(5, 5)
     shares.give_back(5, 4)
     assert (shares.blocks, shares.take(1, 1)) == (0, None)
 
 
 def test_many_threads_share_without_loss() -> None:
-    shares = Shares([(0, 3_000), (5_000, 6_000)])
+    shares = BlockQueue([(0, 3_000), (5_000, 6_000)])
     got: list[list[int]] = [[] for _ in range(8)]
 
     def work(me: int) -> None:
@@ -106,7 +106,7 @@ def test_many_threads_share_without_loss() -> None:
 
 
 def test_given_back_by_the_last_worker_it_is_there_for_it_again() -> None:
-    shares = Shares([(0, 2)])
+    shares = BlockQueue([(0, 2)])
     part = shares.take(9, 1)
     assert part == (0, 1)
     shares.give_back(*part)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gesso.models.download.concurrency import FIRST, MOST, Pace
+from gesso.models.download.concurrency import FIRST, ConnectionCount
+from gesso.models.net.limits import MOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 TICK = 0.1  # seconds
 
 
-def run(rate: Callable[[int], float], seconds: float, pace: Pace | None = None) -> list[Pace]:
+def run(rate: Callable[[int], float], seconds: float, pace: ConnectionCount | None = None) -> list[ConnectionCount]:
     """Let bytes come at `rate(connections)` a second; give the pace at every tick."""
-    pace, total, seen = pace or Pace(), 0.0, []
+    pace, total, seen = pace or ConnectionCount(), 0.0, []
     for tick in range(1, round(seconds / TICK) + 1):
         total += rate(pace.connections) * TICK
         pace = pace.after(tick * TICK, int(total))
@@ -32,7 +33,7 @@ MB = 1e6
 
 @given(st.floats(0.05 * MB, 199 * MB), st.integers(1, 64))
 def test_where_each_connection_is_capped_it_reaches_the_most(cap: float, most: int) -> None:
-    paces = run(lambda n: n * cap, 10, Pace(connections=min(FIRST, most), most=most))
+    paces = run(lambda n: n * cap, 10, ConnectionCount(connections=min(FIRST, most), most=most))
     assert paces[-1].connections == most
     assert paces[-1].settled
 
@@ -67,7 +68,7 @@ def test_half_of_what_growth_should_bring_is_enough_and_less_is_not(share: float
 def test_a_link_that_frees_up_later_is_noticed() -> None:
     paces = run(lambda _: 10 * MB, 5)
     assert (paces[-1].connections, paces[-1].settled) == (FIRST, True)
-    again = Pace(connections=FIRST, settled=True)
+    again = ConnectionCount(connections=FIRST, settled=True)
     assert run(lambda n: n * MB, 12, again)[-1].connections == MOST
 
 
@@ -78,7 +79,7 @@ def test_it_does_not_try_again_all_the_time() -> None:
 
 
 def test_it_is_not_judged_before_it_has_settled() -> None:
-    pace = Pace()
+    pace = ConnectionCount()
     assert pace.after(0.1, 10_000_000) is pace
     assert pace.after(0.5, 10_000_000) is pace
 
@@ -100,7 +101,7 @@ def test_a_source_that_gives_nothing_is_not_asked_by_ever_more() -> None:
 )
 def test_it_is_never_above_the_most_nor_below_one(most: int, steps: list[tuple[float, int]]) -> None:
     now, total = 0.0, 0
-    pace = Pace(connections=min(FIRST, most), most=most)
+    pace = ConnectionCount(connections=min(FIRST, most), most=most)
     for seconds, count in steps:
         now, total = now + seconds, total + count
         pace = pace.after(now, total)

@@ -25,7 +25,7 @@ def model(name: str, size: int | None, tier: str = "required") -> Model:
     return wanted(name.encode(), f"vae/{name}.safetensors", size=size, tier=tier)
 
 
-def on_one(models: list[Model], usable: int, here: dict[str, int] | None = None) -> disk_space.Room:
+def on_one(models: list[Model], usable: int, here: dict[str, int] | None = None) -> disk_space.SpacePlan:
     disk = Disk(usable + RESERVE, ROOMY)
     assert disk.usable == usable
     here = {f"vae/{name}.safetensors": count for name, count in (here or {}).items()}

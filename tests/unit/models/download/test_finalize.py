@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gesso.models import receipts
-from gesso.models.download import finalize
-from gesso.models.download.finalize import put_in_place, sync
+from gesso.models.download import finalize as finalizing
+from gesso.models.download.finalize import finalize, sync
 from gesso.models.folder import Folder
 from gesso.models.verify import check
 from tests.unit.models.making import NAME, VAE, descriptors, put, wanted
@@ -57,7 +57,7 @@ def evidence(folder: Folder) -> list[Path]:
 
 
 def test_where_nothing_stood(folder: Folder, handles: list[int]) -> None:
-    put_in_place(folder, MODEL, *fetched(folder, handles))
+    finalize(folder, MODEL, *fetched(folder, handles))
     in_place(folder)
     assert not folder.path(NAME).is_symlink()
     assert evidence(folder) == []
@@ -65,7 +65,7 @@ def test_where_nothing_stood(folder: Folder, handles: list[int]) -> None:
 
 def test_what_somebody_put_there_meanwhile_is_kept(folder: Folder, handles: list[int]) -> None:
     put(folder, NAME, b"theirs")
-    put_in_place(folder, MODEL, *fetched(folder, handles))
+    finalize(folder, MODEL, *fetched(folder, handles))
     in_place(folder)
     (kept,) = evidence(folder)
     assert kept.read_bytes() == b"theirs"
@@ -80,7 +80,7 @@ def test_a_link_gives_way_and_what_it_leads_to_stays(
     (tmp_path / "a folder").mkdir()
     put(folder, NAME, b"").unlink()
     folder.path(NAME).symlink_to(tmp_path / target)
-    put_in_place(folder, MODEL, *fetched(folder, handles))
+    finalize(folder, MODEL, *fetched(folder, handles))
     in_place(folder)
     assert not folder.path(NAME).is_symlink()
     assert (tmp_path / "theirs").read_bytes() == b"theirs"
@@ -93,17 +93,17 @@ def test_a_folder_does_not_give_way(folder: Folder, handles: list[int]) -> None:
     (folder.path(NAME) / "theirs").touch()
     partial, handle = fetched(folder, handles)
     with pytest.raises(OSError, match=r"directory"):
-        put_in_place(folder, MODEL, partial, handle)
+        finalize(folder, MODEL, partial, handle)
     assert (folder.path(NAME) / "theirs").exists()
     assert partial.exists()  # to be taken when the way is free
-    assert not receipts.holds(folder, NAME, MODEL.sha256)
+    assert not receipts.is_valid(folder, NAME, MODEL.sha256)
 
 
 def test_a_models_folder_that_is_a_link_stays_one(folder: Folder, tmp_path: Path, handles: list[int]) -> None:
     (tmp_path / "big-disk").mkdir()
     folder.root.mkdir()
     (folder.root / "vae").symlink_to(tmp_path / "big-disk")
-    put_in_place(folder, MODEL, *fetched(folder, handles))
+    finalize(folder, MODEL, *fetched(folder, handles))
     assert (folder.root / "vae").is_symlink()
     assert (tmp_path / "big-disk" / Path(NAME).name).read_bytes() == VAE
     in_place(folder)
@@ -117,8 +117,8 @@ def test_a_file_that_changed_in_the_last_moment_gets_no_receipt(
     def meddle(_: Path) -> None:
         os.truncate(folder.path(NAME), 10)
 
-    monkeypatch.setattr(finalize, "sync", meddle)
-    put_in_place(folder, MODEL, partial, handle)
+    monkeypatch.setattr(finalizing, "sync", meddle)
+    finalize(folder, MODEL, partial, handle)
     assert not folder.receipt(NAME).exists()
     assert check(MODEL, folder).bad
 
@@ -132,24 +132,24 @@ def test_the_receipt_is_for_the_file_that_was_hashed_and_no_other(
         (folder.root / "other").write_bytes(VAE)
         (folder.root / "other").replace(folder.path(NAME))
 
-    monkeypatch.setattr(finalize, "sync", swap)
-    put_in_place(folder, MODEL, partial, handle)
-    assert not receipts.holds(folder, NAME, MODEL.sha256)
+    monkeypatch.setattr(finalizing, "sync", swap)
+    finalize(folder, MODEL, partial, handle)
+    assert not receipts.is_valid(folder, NAME, MODEL.sha256)
 
 
 def test_the_folder_is_synced_after_the_rename(
     folder: Folder, handles: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[Path, bool]] = []
-    monkeypatch.setattr(finalize, "sync", lambda where: seen.append((where, folder.path(NAME).exists())))
-    put_in_place(folder, MODEL, *fetched(folder, handles))
+    monkeypatch.setattr(finalizing, "sync", lambda where: seen.append((where, folder.path(NAME).exists())))
+    finalize(folder, MODEL, *fetched(folder, handles))
     assert seen == [(folder.path(NAME).parent, True)]
 
 
 def test_with_a_state_that_cannot_be_written_it_is_in_place_all_the_same(tmp_path: Path, handles: list[int]) -> None:
     (tmp_path / "file").touch()
     folder = Folder.at(tmp_path / "models", tmp_path / "file" / "state")
-    put_in_place(folder, MODEL, *fetched(folder, handles))
+    finalize(folder, MODEL, *fetched(folder, handles))
     assert check(MODEL, folder).by == "hash"
 
 
@@ -168,7 +168,7 @@ def test_only_the_file_that_was_hashed_is_put_in_place(folder: Folder, handles: 
     if how == "swapped":
         partial.write_bytes(b"other bytes under the same name")
     with pytest.raises(OSError, match=r".") as caught:
-        put_in_place(folder, MODEL, partial, handle)
+        finalize(folder, MODEL, partial, handle)
     assert caught.value.errno == errno.EBUSY
     assert not folder.path(NAME).exists()
 
@@ -176,6 +176,6 @@ def test_only_the_file_that_was_hashed_is_put_in_place(folder: Folder, handles: 
 def test_what_a_killed_run_left_after_the_rename_is_tidied(folder: Folder, handles: list[int]) -> None:
     fetched(folder, handles)
     put(folder, NAME, VAE)
-    assert finalize.tidy(folder, MODEL)
+    assert finalizing.remove_leftovers(folder, MODEL)
     assert [path.name for path in folder.path(NAME).parent.iterdir()] == [folder.path(NAME).name]
-    assert not finalize.tidy(folder, MODEL)
+    assert not finalizing.remove_leftovers(folder, MODEL)

@@ -36,27 +36,27 @@ class Child:
         self.envs.append(env)
         said: list[str] = []
 
-        def say(line: str) -> None:
+        def on_progress(line: str) -> None:
             said.append(line)
             on_line(line)
 
-        code = self.does.pop(0)(Path(command[-1]), say)
+        code = self.does.pop(0)(Path(command[-1]), on_progress)
         text = "\n".join(said)
         return proc.Result(command="child", code=code, stdout=text, output=text)
 
 
-def gives(folder: Path, say: Callable[[str], None]) -> int:
+def gives(folder: Path, on_progress: Callable[[str], None]) -> int:
     path = folder / "sub folder" / "file.safetensors"
     path.parent.mkdir()
     path.write_bytes(VAE)
     for count in (0, 4096, 4096, len(VAE)):
-        say(str(count))
+        on_progress(str(count))
     return 0
 
 
-def fails(_: Path, say: Callable[[str], None]) -> int:
-    say("512")
-    say("GatedRepoError: 403 Client Error https://user:secret@huggingface.co/x")
+def fails(_: Path, on_progress: Callable[[str], None]) -> int:
+    on_progress("512")
+    on_progress("GatedRepoError: 403 Client Error https://user:secret@huggingface.co/x")
     return 1
 
 
@@ -121,17 +121,17 @@ def test_a_child_that_hangs_is_ended_and_tried_without_xet(
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
 
-    def hangs(_: Path, say: Callable[[str], None]) -> int:
+    def hangs(_: Path, on_progress: Callable[[str], None]) -> int:
         for second in (0, 20, 30, 31):
             now[0] = second
-            say("4096")
+            on_progress("4096")
         raise AssertionError("it should have been ended")
 
-    def slow(folder: Path, say: Callable[[str], None]) -> int:
+    def slow(folder: Path, on_progress: Callable[[str], None]) -> int:
         for second in range(40, 400, 29):
             now[0] = second
-            say(str(second))
-        return gives(folder, say)
+            on_progress(str(second))
+        return gives(folder, on_progress)
 
     child = Child(hangs, slow)
     download(child)
@@ -142,9 +142,9 @@ def test_a_child_that_hangs_is_ended_and_tried_without_xet(
 
 
 def test_more_than_the_lock_says_ends_it_at_once(tmp_path: Path, download: Callable[..., list[int]]) -> None:
-    def floods(folder: Path, say: Callable[[str], None]) -> int:
-        say(str(len(VAE) + hub._SLACK))
-        say(str(len(VAE) + hub._SLACK + 1))
+    def floods(folder: Path, on_progress: Callable[[str], None]) -> int:
+        on_progress(str(len(VAE) + hub._SLACK))
+        on_progress(str(len(VAE) + hub._SLACK + 1))
         raise AssertionError("it should have been ended")
 
     child = Child(floods)
@@ -156,10 +156,10 @@ def test_more_than_the_lock_says_ends_it_at_once(tmp_path: Path, download: Calla
 
 
 def test_words_of_the_child_are_no_progress(download: Callable[..., list[int]]) -> None:
-    def chatty(folder: Path, say: Callable[[str], None]) -> int:
+    def chatty(folder: Path, on_progress: Callable[[str], None]) -> int:
         for line in ("Fetching 1 file", "-5", "1.5", "", "12 files"):
-            say(line)
-        return gives(folder, say)
+            on_progress(line)
+        return gives(folder, on_progress)
 
     assert download(Child(chatty)) == [0, 4096, len(VAE)]
 
@@ -307,8 +307,8 @@ def bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Fold
     """Bring a model by a stand-in child that lays down these bytes."""
 
     def bring(data: bytes, look: Callable[[], None] = lambda: None) -> Folder:
-        def lays(folder: Path, say: Callable[[str], None]) -> int:
-            gives(folder, say)
+        def lays(folder: Path, on_progress: Callable[[str], None]) -> int:
+            gives(folder, on_progress)
             (folder / "sub folder" / "file.safetensors").write_bytes(data)
             return 0
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from gesso.models.download import journal
 from gesso.models.download.hashing import Follower
-from gesso.models.download.journal import BLOCK, Partial, left_behind, set_aside
+from gesso.models.download.journal import Partial, bytes_on_disk, set_aside
+from gesso.models.net.limits import BLOCK
 from tests.unit.models.making import descriptors, wanted
 
 if TYPE_CHECKING:
@@ -257,15 +258,15 @@ def test_nothing_is_set_aside_for_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_what_a_partial_file_takes_already_counts_only_with_its_journal(tmp_path: Path) -> None:
     path, log = tmp_path / ".a.part", tmp_path / ".a.part.journal"
-    assert left_behind(path, log, SIZE) == 0
+    assert bytes_on_disk(path, log, SIZE) == 0
     partial = opened(tmp_path)
-    assert left_behind(path, log, SIZE) == SIZE
-    assert left_behind(path, log, 10) == 10
+    assert bytes_on_disk(path, log, SIZE) == SIZE
+    assert bytes_on_disk(path, log, 10) == 10
     partial.close()
     log.unlink()
-    assert left_behind(path, log, SIZE) == 0
+    assert bytes_on_disk(path, log, SIZE) == 0
     path.unlink()
-    assert left_behind(path, log, SIZE) == 0
+    assert bytes_on_disk(path, log, SIZE) == 0
 
 
 # ── the hash that follows ──
@@ -301,7 +302,7 @@ def test_a_file_cut_under_the_hash_is_an_error_and_no_hang(partial: Partial) -> 
     for block in range(5):
         fill(partial, block)
     os.ftruncate(partial.fd, BLOCK)
-    with pytest.raises(OSError, match="cut"):
+    with pytest.raises(OSError, match="truncated"):
         Follower(partial).digest()
 
 

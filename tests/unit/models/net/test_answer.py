@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gesso.models.faults import SourceError
 from gesso.models.net.answer import Response, retry_after
 from gesso.models.net.client import Client
-from gesso.models.net.http import Wire
+from gesso.models.net.http import HttpConnection
 from gesso.models.net.source import Source, check_part
 from tests.unit.models.making import answer
 
@@ -148,7 +148,7 @@ def test_an_answer_without_etag_has_none() -> None:
 
 
 def known(size: int | None = 100, etag: str | None = '"a"') -> Source:
-    return Source("https://h/f", "https://h/f", Wire(Client({})), True, size, etag, 0, bytearray())
+    return Source("https://h/f", "https://h/f", HttpConnection(Client({})), True, size, etag, 0, bytearray())
 
 
 def checked(said: str, source: Source | None = None, status: int = 206, more: Mapping[str, str] | None = None) -> int:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from gesso.models.download.concurrency import MOST
-from gesso.models.download.limits import Limits, what_next
 from gesso.models.faults import ContentError, Fault, SourceError
+from gesso.models.net.limits import MOST, Limits, next_try
 
 LIMITS = Limits(retries=3, patience=60)
 LATER = SourceError("server-error", "m", transient=True)
 
 
 def after(fault: Fault, *, whole: bool = False, mixed: bool = False, failures: int = 0) -> str:
-    return what_next(fault, LIMITS, whole=whole, mixed=mixed, failures=failures)
+    return next_try(fault, LIMITS, whole=whole, mixed=mixed, failures=failures)
 
 
 @pytest.mark.parametrize("why", ["changed", "bad-range"])
