@@ -1,11 +1,11 @@
-"""A heal that heals nothing, for tests: it writes the journal and the report of one, as a file says (docs/adr/0022).
+"""A fake heal for tests: it writes a journal and a report as configured by a file (docs/adr/0022).
 
 fake_heal.py WORKSPACE heal --id ID --by WHO [--dry-run]
 
-WORKSPACE/gesso/fake-heal.json: `damages` that it finds (a heal that is no dry run takes the repairable ones out of it),
-`hold`: the event before which it waits for as long as fake-heal.hold is there (and before it at the one named in that
-file, for as long as it is), `die`: the event before which it ends.
-It needs nothing but Python, so that it runs in any image.
+WORKSPACE/gesso/fake-heal.json: `damages` that it finds (except in a dry run it removes the repairable ones from the
+file), `hold`: the event before which it waits while fake-heal.hold exists (and before that at the event named in
+fake-heal.hold, while it is named there), `die`: the event before which it ends.
+It needs only Python, so it runs in any image.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Heal:
         with contextlib.suppress(OSError):
             self.plan = json.loads((state / "fake-heal.json").read_text())
 
-    def tell(self, event: str, **facts: Any) -> None:
+    def emit(self, event: str, **facts: Any) -> None:
         while self._held(event):
             time.sleep(0.02)
         if self.plan.get("die") == event:
@@ -45,26 +45,26 @@ class Heal:
 
     def run(self, by: str, *, dry_run: bool) -> int:
         begun = time.time()
-        self.tell("begun", id=self.name, by=by, arch="sdxl", dry_run=dry_run)
+        self.emit("begun", id=self.name, by=by, arch="sdxl", dry_run=dry_run)
         damages: list[dict[str, Any]] = self.plan.get("damages", [])
         for what in ("python", "code", "config", "workflows", "models"):
-            self.tell("examining", what=what)
-        self.tell("progress", what="models", done=500_000, size=1_000_000)
+            self.emit("examining", what=what)
+        self.emit("progress", what="models", done=500_000, size=1_000_000)
         for damage in damages:
-            self.tell("found", damage=damage)
+            self.emit("found", damage=damage)
         todo = [d for d in damages if d.get("repairable", True)]
         fetch = sum(d.get("size") or 0 for d in todo)
-        self.tell("planned", steps=todo, fetch_bytes=fetch)
+        self.emit("planned", steps=todo, fetch_bytes=fetch)
         if not dry_run:
             for damage in todo:
                 self._repair(damage)
             if any(d.get("restart") for d in todo):
-                self.tell("restarting", what="ComfyUI", why="its code was repaired")
+                self.emit("restarting", what="ComfyUI", why="its code was repaired")
             left = [d for d in damages if d not in todo]
             (self.state / "fake-heal.json").write_text(json.dumps({**self.plan, "damages": left}))
         ok = len(todo) == len(damages) and (not dry_run or not damages)
         summary = "nothing is wrong" if not damages else f"{len(damages)} found"
-        self.tell("ended", ok=ok, code=int(not ok), summary=summary)
+        self.emit("ended", ok=ok, code=int(not ok), summary=summary)
         report = {
             "format": 1, "id": self.name, "by": by, "arch": "sdxl", "title": "A toy", "begun": begun,
             "ended": time.time(), "dry_run": dry_run, "ok": ok, "code": int(not ok), "summary": summary,
@@ -79,13 +79,13 @@ class Heal:
         return int(not ok)
 
     def _repair(self, damage: dict[str, Any]) -> None:
-        named = {"kind": damage["kind"], "name": damage["name"]}
-        self.tell("repairing", **named, remedy=damage["remedy"])
+        identity = {"kind": damage["kind"], "name": damage["name"]}
+        self.emit("repairing", **identity, remedy=damage["remedy"])
         if damage["kind"] == "model":
             for part in range(1, 11):
                 done = (damage.get("size") or 10) * part // 10
-                self.tell("model", kind="progress", name=damage["name"], size=damage.get("size"), done=done)
-        self.tell("repaired", **named, said=damage["remedy"])
+                self.emit("model", kind="progress", name=damage["name"], size=damage.get("size"), done=done)
+        self.emit("repaired", **identity, said=damage["remedy"])
 
 
 def _outcome(damage: dict[str, Any], *, dry_run: bool) -> str:
@@ -101,12 +101,12 @@ def main() -> int:
     parser.add_argument("--id", required=True)
     parser.add_argument("--by", required=True)
     parser.add_argument("--dry-run", action="store_true")
-    given = parser.parse_args()
-    state = given.workspace / "gesso"
+    options = parser.parse_args()
+    state = options.workspace / "gesso"
     (state / "reports").mkdir(parents=True, exist_ok=True)
     with (state / "heal.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return Heal(state, given.id).run(given.by, dry_run=given.dry_run)
+        return Heal(state, options.id).run(options.by, dry_run=options.dry_run)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The `gesso` command, as it is inside an image. Builder commands are invoke tasks (tasks.py).
 
-Each command imports what it needs when it runs: the guard goes before every start of ComfyUI, health runs for ever, and
-neither should pay for the others' libraries.
+Each command imports its modules when it runs: the guard runs before every start of ComfyUI, health runs every 30
+seconds, and neither should load the libraries of the others.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _WITHOUT_MODELS = {"boot", "run-comfyui", "agent", "guard", "health", "status", 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    options = _parser(models=not words or words[0] not in _WITHOUT_MODELS).parse_args(words)
+    """Run one command and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = _parser(models=not arguments or arguments[0] not in _WITHOUT_MODELS).parse_args(arguments)
     with report.exit_codes():
         command: Callable[[argparse.Namespace], int] = options.run
         return command(options)
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser(*, models: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gesso",
-        description="Serve Krita from this instance, and see that it stays right.",
+        description="Serve Krita from this instance, and keep it healthy.",
         epilog=_EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"gesso {__version__}")
@@ -56,12 +56,12 @@ def _parser(*, models: bool) -> argparse.ArgumentParser:
     add("run-comfyui", _run_comfyui, "check the environment, then become ComfyUI (the supervisor calls this)")
     add("agent", _agent, "fetch models, watch ComfyUI, serve the page (the supervisor calls this)")
     add("guard", _guard, "check the Python environment against the lock, repair SQLAlchemy offline", json=True)
-    add("health", _health, "tell whether Krita could work with this instance", json=True)
-    add("status", _status, "tell the state, why it is so, and what to do next", json=True)
+    add("health", _health, "check whether Krita can work with this instance", json=True)
+    add("status", _status, "print the state, its cause, and what to do next", json=True)
     add("url", _url, "print the URL to paste into Krita")
     command = add("logs", _logs, "print the end of the logs")
-    command.add_argument("name", nargs="?", metavar="NAME", help="one of them (comfyui, agent, gate, ...); else all")
-    command.add_argument("-f", "--follow", action="store_true", help="go on as they grow")
+    command.add_argument("name", nargs="?", metavar="NAME", help="one log (comfyui, agent, gate, ...); default: all")
+    command.add_argument("-f", "--follow", action="store_true", help="keep printing as the logs grow")
     if models:
         from gesso.cli import workflow
 
@@ -74,14 +74,14 @@ def _parser(*, models: bool) -> argparse.ArgumentParser:
 def _add_models(add: Callable[..., argparse.ArgumentParser]) -> None:
     from gesso.cli import models as models_cli
 
-    command = add("fetch", models_cli.run_fetch, "have every model in place, proven; put bad files aside", json=True)
-    command.add_argument("--events", action="store_true", help="print what happens, a line of JSON each, as it happens")
-    models_cli.options_of_both(command)
-    command = add("verify", models_cli.run_verify, "check the models: by their receipts, else by hashing", json=True)
+    command = add("fetch", models_cli.run_fetch, "fetch and verify every model; quarantine bad files", json=True)
+    command.add_argument("--events", action="store_true", help="print each event as it happens, as a line of JSON")
+    models_cli.add_shared_options(command)
+    command = add("verify", models_cli.run_verify, "verify the models by their receipts, or else by hashing", json=True)
     level = command.add_mutually_exclusive_group()
-    level.add_argument("--full", action="store_true", help="hash every file, whatever its receipt says")
-    level.add_argument("--header", action="store_true", help="only look at sizes and headers: proves nothing")
-    models_cli.options_of_both(command)
+    level.add_argument("--full", action="store_true", help="hash every file, ignoring receipts")
+    level.add_argument("--header", action="store_true", help="check only sizes and headers: proves nothing")
+    models_cli.add_shared_options(command)
 
 
 def _add_heal(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -91,28 +91,28 @@ def _add_heal(add: Callable[..., argparse.ArgumentParser]) -> None:
         layout = Layout()
         return heal.run(options, layout, read_record(layout), os.environ)
 
-    heal.add_options(add("heal", run, "examine everything, and repair just what is wrong", json=True))
+    heal.add_options(add("heal", run, "examine everything, and repair only what is damaged", json=True))
 
 
 def _boot(_: argparse.Namespace) -> int:
     from gesso.runtime import boot
 
     layout = Layout()
-    return boot.boot(layout, read_record(layout), os.environ, report.say)
+    return boot.boot(layout, read_record(layout), os.environ, report.progress)
 
 
 def _run_comfyui(_: argparse.Namespace) -> int:
     from gesso.runtime.services import comfyui
 
     layout = Layout()
-    comfyui.start(layout, read_record(layout), os.environ, report.say)
+    comfyui.start(layout, read_record(layout), os.environ, report.progress)
 
 
 def _agent(_: argparse.Namespace) -> int:
     from gesso.runtime import agent
 
     layout = Layout()
-    return agent.run(layout, read_record(layout), os.environ, report.say)
+    return agent.run(layout, read_record(layout), os.environ, report.progress)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -130,7 +130,9 @@ def _status(options: argparse.Namespace) -> int:
 def _logs(options: argparse.Namespace) -> int:
     from gesso.runtime.state import status_view
 
-    return status_view.logs(status_view.log_files(Layout(), options.name), follow=options.follow, say=report.result)
+    return status_view.logs(
+        status_view.log_files(Layout(), options.name), follow=options.follow, on_progress=report.result
+    )
 
 
 def _guard(options: argparse.Namespace) -> int:
@@ -138,7 +140,7 @@ def _guard(options: argparse.Namespace) -> int:
 
     layout = Layout()
     record = read_record(layout)
-    remaining = guard.ensure(layout, record, report.say)
+    remaining = guard.ensure(layout, record, report.progress)
     changed = node_packs.changed(layout, record)
     ok = not remaining and not changed
     if options.json:
@@ -147,7 +149,7 @@ def _guard(options: argparse.Namespace) -> int:
     elif ok:
         report.result("ok: Python and the node packs are as locked")
     for text in () if options.json else changed:
-        report.say(f"guard: note: {text}")
+        report.progress(f"guard: note: {text}")
     return 0 if ok else 1
 
 
@@ -166,6 +168,7 @@ def _health(options: argparse.Namespace) -> int:
 def _url(_: argparse.Namespace) -> int:
     from gesso.runtime.gate import caddy
 
-    report.result(caddy.address(Layout(), os.environ))
+    layout = Layout()
+    read_record(layout)  # elsewhere there is no instance, and nothing may be created
+    report.result(caddy.url(layout, os.environ))
     return 0
-

@@ -1,4 +1,4 @@
-"""`gesso fetch` and `gesso verify`, in an image by its record, on a host by a project's manifest and lock."""
+"""`gesso fetch` and `gesso verify`: in an image by its record, on a host by a project's manifest and lock."""
 
 from __future__ import annotations
 
@@ -31,14 +31,20 @@ if TYPE_CHECKING:
     from gesso.models.verify import Level
 
 
-def options_of_both(command: argparse.ArgumentParser) -> None:
-    """Add what `fetch` and `verify` share: which models, and where."""
-    command.add_argument("names", nargs="*", metavar="MODEL", help="a path under models/, or its last part; else all")
-    command.add_argument("--tier", choices=wanted.TIERS, help="down to this tier: required alone, or recommended too")
+def add_shared_options(command: argparse.ArgumentParser) -> None:
+    """Add the options that `fetch` and `verify` share: which models, and where."""
+    command.add_argument(
+        "names", nargs="*", metavar="MODEL", help="a path under models/, or its last part; default: all"
+    )
+    command.add_argument("--tier", choices=wanted.TIERS, help="only models down to this tier")
     command.add_argument("--models", type=Path, metavar="DIR", help="the models folder (in an image: its own)")
-    which = command.add_argument_group("which models (in an image: its own, by /opt/gesso/build.json)")
-    which.add_argument("--arch", help="those of this architecture's manifest and lock, of the project in this folder")
-    which.add_argument("--overlay", action="append", default=[], metavar="FILE", help="laid over the manifest")
+    which = command.add_argument_group("which models (in an image: its own, from /opt/gesso/build.json)")
+    which.add_argument(
+        "--arch", help="those of an architecture, from the manifest and lock of the checkout in this folder"
+    )
+    which.add_argument(
+        "--overlay", action="append", default=[], metavar="FILE", help="an overlay to apply to the manifest"
+    )
     which.add_argument("--trial", action="store_true", help="the trial's small stand-ins")
     which.add_argument("--record", type=Path, metavar="FILE", help="those of another image's build.json")
 
@@ -51,9 +57,9 @@ def _models(options: argparse.Namespace, layout: Layout) -> tuple[Model, ...]:
             if not isinstance(listed, list):
                 raise TypeError(listed)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            said = error.strerror if isinstance(error, OSError) else f"no image's record ({type(error).__name__})"
-            step = "outside an image, name an architecture: --arch sdxl"
-            raise ManifestError(f"{path}: {said}", step) from None
+            reason = error.strerror if isinstance(error, OSError) else f"not an image's record ({type(error).__name__})"
+            step = "outside an image, specify an architecture: --arch sdxl"
+            raise ManifestError(f"{path}: {reason}", step) from None
         models = wanted.from_record(listed, path)
     else:
         models = _of_project(options)
@@ -64,27 +70,27 @@ def _project() -> Project:
     here = Path.cwd()
     roots = [folder for folder in (here, *here.parents) if (folder / "manifests" / "common.yaml").is_file()]
     if not roots:
-        raise ManifestError(f"{here}: holds no manifests/", "run this in a checkout of gesso")
+        raise ManifestError(f"{here}: contains no manifests/", "run this in a checkout of gesso")
     return Project(roots[0])
 
 
 def _of_project(options: argparse.Namespace) -> tuple[Model, ...]:
     selection = select(_project(), options.arch, options.overlay, trial=options.trial)
     manifest = load(selection.manifest, selection.layers, root=selection.project.root).manifest
-    own = selection if selection.lock.is_file() or not selection.overlays else selection.without_overlays
+    locked = selection if selection.lock.is_file() or not selection.overlays else selection.without_overlays
     remedy = f"run `invoke lock {selection.flags}`"
-    if not own.lock.is_file():
-        raise LockError(f"{own.lock.name}: there is no such lock", remedy)
-    lock = read_lock(own.lock)
+    if not locked.lock.is_file():
+        raise LockError(f"{locked.lock.name}: there is no such lock", remedy)
+    lock = read_lock(locked.lock)
     if stale := [name for name in stale_inputs(lock, manifest) if name.startswith("models")]:
-        raise LockError(f"{own.lock.name} is stale; changed since it was made: {', '.join(stale)}", remedy)
+        raise LockError(f"{locked.lock.name} is stale; changed since it was made: {', '.join(stale)}", remedy)
     return wanted.from_lock(manifest, lock)
 
 
 def _folder(options: argparse.Namespace, layout: Layout) -> Folder:
-    """Give the models folder; what gesso keeps about it goes elsewhere where it cannot be written."""
+    """Return the models folder; gesso's own files about it are stored elsewhere where it is read-only."""
     if options.models is None and options.arch is not None:
-        raise ManifestError("--arch needs to know where the models are", "add --models DIR")
+        raise ManifestError("--arch requires the models folder", "add --models DIR")
     root = options.models or layout.models
     if options.models is None and root.is_dir() and not os.access(root, os.W_OK):
         return Folder.at(root, layout.state / "models")
@@ -92,14 +98,14 @@ def _folder(options: argparse.Namespace, layout: Layout) -> Folder:
 
 
 def run_fetch(options: argparse.Namespace) -> int:
-    """`gesso fetch`."""
+    """Run `gesso fetch`; return the exit code."""
     layout = Layout()
     models, folder = _models(options, layout), _folder(options, layout)
     env = os.environ if options.arch is None else with_tokens(_project().root, os.environ)
     if options.events:
         outcomes = fetch(models, folder, env=env, on_event=_print_event)
     else:
-        from gesso.models.view import FetchView  # noqa: PLC0415 - a tenth of a second that scripts need not pay
+        from gesso.models.view import FetchView  # noqa: PLC0415 - costs a tenth of a second, which scripts can save
 
         with FetchView() as view:
             outcomes = fetch(models, folder, env=env, on_event=view.on_event)
@@ -110,10 +116,10 @@ def run_fetch(options: argparse.Namespace) -> int:
         report.result(_summary(outcomes))
     if failed and (options.json or options.events):
         for error in failed:
-            report.say(f"gesso: {error}")
-    elif failed:  # each was told when it happened
+            report.progress(f"gesso: {error}")
+    elif failed:  # each was reported when it happened
         names = ", ".join(outcome.model.name for outcome in outcomes if outcome.error is not None)
-        report.say(f"gesso: not fetched: {names}; the reasons are above")
+        report.progress(f"gesso: not fetched: {names}; the reasons are above")
     return failed[0].exit_code if failed else 0
 
 
@@ -142,11 +148,11 @@ def _summary(outcomes: list[Outcome]) -> str:
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    """`gesso verify`."""
+    """Run `gesso verify`; return the exit code."""
     layout = Layout()
     models, folder = _models(options, layout), _folder(options, layout)
     level: Level = "full" if options.full else "header" if options.header else "fast"
-    verdicts = _audited(models, folder, level)
+    verdicts = _audit_with_progress(models, folder, level)
     code = max((_code(verdict) for verdict in verdicts), default=0)
     if options.json:
         rows = [asdict(verdict) for verdict in verdicts]
@@ -159,8 +165,8 @@ def run_verify(options: argparse.Namespace) -> int:
     return code
 
 
-def _audited(models: tuple[Model, ...], folder: Folder, level: Level) -> list[Verdict]:
-    """Check, and show how far it is: to read 30 GB takes a while."""
+def _audit_with_progress(models: tuple[Model, ...], folder: Folder, level: Level) -> list[Verdict]:
+    """Audit with a progress display: reading 30 GB takes a while."""
     from gesso.models.view import FetchView  # noqa: PLC0415 - as above
 
     by_name = {model.name: model for model in models}
@@ -168,17 +174,23 @@ def _audited(models: tuple[Model, ...], folder: Folder, level: Level) -> list[Ve
     guard = threading.Lock()
     with FetchView() as view:
 
-        def tell(name: str, count: int = 0, kind: Kind = "checking") -> None:
+        def on_progress(name: str, count: int = 0, kind: Kind = "checking") -> None:
             with guard:
                 hashed[name] += count
                 model = by_name[name]
                 view.on_event(Event(kind=kind, name=name, tier=model.tier, size=model.size, done=hashed[name]))
 
-        return audit(models, folder, level, on_bytes=tell, on_verdict=lambda found: tell(found.name, kind="there"))
+        return audit(
+            models,
+            folder,
+            level,
+            on_bytes=on_progress,
+            on_verdict=lambda verdict: on_progress(verdict.name, kind="there"),
+        )
 
 
 def _code(verdict: Verdict) -> int:
-    """5 for what is bad or needed and absent; 1 for what was not proven; an absent optional model is no fault."""
+    """Return 5 for a bad or a missing required model, 1 for an unproven one, 0 for a missing optional one."""
     if verdict.bad or (verdict.status == "missing" and verdict.tier == "required"):
         return 5
     return 1 if verdict.status == "unproven" else 0
@@ -187,4 +199,5 @@ def _code(verdict: Verdict) -> int:
 def _row(verdict: Verdict) -> str:
     size = progress.size(verdict.size) if verdict.size is not None else "-"
     tier = "" if verdict.tier == "required" else f" ({verdict.tier})"
-    return f"{verdict.status:<12} {size:>8}  {verdict.name}{tier}: {verdict.evidence}"
+    remark = f"; {verdict.remark}" if verdict.remark else ""
+    return f"{verdict.status:<12} {size:>8}  {verdict.name}{tier}: {verdict.evidence}{remark}"

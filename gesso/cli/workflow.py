@@ -1,4 +1,4 @@
-"""`gesso workflow`: the check of graphs as a command, in an image and on a host."""
+"""`gesso workflow check`: check a workflow, in an image and on a host."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from gesso.runtime.layout import COMFY_PORT, Layout, read_record
 from gesso.runtime.services import comfyui
 from gesso.settings import Project
 from gesso.workflow import command
-from gesso.workflow.user_models import OwnFiles
+from gesso.workflow.user_models import UserModels
 
 if TYPE_CHECKING:
     import argparse
 
     from gesso.workflow.arch import Arch
-    from gesso.workflow.object_info import Classes
+    from gesso.workflow.object_info import NodeClasses
 
 HOST = Project(Path(__file__).resolve().parents[2])
 
 
 def add_command(commands: Any, epilog: str) -> None:
     """Add `workflow check` to the parser."""
-    text = "check a workflow: do its models, latents and VAE belong together, and to this image?"
+    text = "check that a workflow's models, latents and VAE match each other and this image"
     actions = commands.add_parser("workflow", help=text).add_subparsers(required=True, metavar="ACTION")
     parser = actions.add_parser("check", help=text, description=text, epilog=epilog)
     parser.add_argument("file", type=Path, metavar="FILE", help="a workflow, as the editor saves it or in API format")
-    parser.add_argument("--arch", help="which image it is for; in an image: that one")
-    parser.add_argument("--strict", action="store_true", help="fail also for what could not be told")
+    parser.add_argument("--arch", help="the architecture of the image it is for (in an image: its own)")
+    parser.add_argument("--strict", action="store_true", help="also fail for what could not be determined")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace, layout: Layout = Layout()) -> int:  # noqa: B008 - frozen
-    """Check one file and print what was found; 1 where something is wrong."""
-    arch, classes, own = _compare_with(layout, options.arch)
-    checked = command.check_file(options.file, arch, classes, own)
+    """Check one file and print the findings; return 1 where something is wrong."""
+    arch, classes, user_models = _compare_with(layout, options.arch)
+    checked = command.check_file(options.file, arch, classes, user_models)
     if options.json:
         report.result_json(command.as_json(checked, strict=options.strict))
     else:
@@ -45,17 +45,17 @@ def run(options: argparse.Namespace, layout: Layout = Layout()) -> int:  # noqa:
     return 1 if command.fails(checked, strict=options.strict) else 0
 
 
-def _compare_with(layout: Layout, arch: str | None) -> tuple[Arch, Classes, OwnFiles]:
+def _compare_with(layout: Layout, arch: str | None) -> tuple[Arch, NodeClasses, UserModels]:
     if not (layout.gesso / "build.json").exists():
-        return *command.on_host(HOST, arch), OwnFiles()
-    found, classes = command.in_image(read_record(layout).raw, arch, _object_info)
-    return found, classes, OwnFiles(layout.models)
+        return *command.for_host(HOST, arch), UserModels()
+    found, classes = command.for_image(read_record(layout).raw, arch, _object_info)
+    return found, classes, UserModels(layout.models)
 
 
 def _object_info(port: int = COMFY_PORT) -> Any:
-    """Ask the ComfyUI of this instance for its classes; nothing where it does not answer."""
+    """Query this instance's ComfyUI for its node classes; return nothing where it does not answer."""
     try:
-        return comfyui.ask("/object_info", port=port)
+        return comfyui.get_json("/object_info", port=port)
     except CheckError as error:
-        report.say(f"{error.message}: classes and inputs are not checked")
+        report.progress(f"{error.message}: classes and inputs are not checked")
         return {}

@@ -1,1 +1,1 @@
-"""The image wing: what runs inside an instance."""
+"""The image wing: everything that runs inside an instance."""

@@ -1,6 +1,6 @@
-"""The agent: fetches models, watches ComfyUI, hands Krita its workflows, answers the gate and serves the page.
+"""The agent: fetches models, watches ComfyUI, publishes workflows to Krita, answers the gate and serves the page.
 
-Under the supervisor, on loopback. A thread for each work that never ends; the web server has the main one.
+Runs under the supervisor, on loopback. Each endless loop has its own thread; the web server runs in the main thread.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import uvicorn
 from gesso.models import wanted
 from gesso.runtime import boot, locks
 from gesso.runtime.gate import caddy
-from gesso.runtime.layout import AGENT_PORT
+from gesso.runtime.layout import AGENT_PORT, models_folder
 from gesso.runtime.services.supervisord import Supervisor
 from gesso.runtime.state.state import USABLE
 from gesso.runtime.watch import model_sync
-from gesso.runtime.watch.comfyui import Watch
+from gesso.runtime.watch.comfyui import ComfyuiWatch
 from gesso.runtime.watch.drift import Drift
 from gesso.runtime.watch.heals import Healer
 from gesso.runtime.watch.scrub import Scrub
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class _Server(uvicorn.Server):
-    """Told to go, it tells the streams to end, which would else keep it."""
+    """A server that ends its event streams on a signal; otherwise they would keep it running."""
 
     def __init__(self, config: uvicorn.Config, stop: threading.Event) -> None:
         super().__init__(config)
@@ -42,29 +42,32 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def run(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[[str], None]) -> int:
-    """Work until a signal comes."""
+def run(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Callable[[str], None]) -> int:
+    """Run the agent until a signal arrives."""
     models = wanted.from_record(record.raw["models"], layout.gesso / "build.json")
-    folder = model_sync.folder_of(layout)
-    goods = model_sync.Stock(wanted.in_order(models), folder, model_sync.command(layout),
-                        claimed=lambda: locks.taken(layout.models_lock))  # fmt: skip
-    watch = Watch(layout, record, Supervisor(layout.run / "supervisor.sock"), lambda: boot.revive(layout, env, say))
+    folder = models_folder(layout)
+    sync = model_sync.ModelSync(
+        wanted.in_order(models), folder, model_sync.command(layout), claimed=lambda: locks.is_held(layout.models_lock)
+    )
+    watch = ComfyuiWatch(
+        layout, record, Supervisor(layout.run / "supervisor.sock"), lambda: boot.revive(layout, env, on_progress)
+    )
     drift = Drift(layout, record, lambda: status()["state"] in USABLE)
-    status = Status(layout, record, env, goods, watch, drift)
-    scrub = Scrub(models, folder, goods.doubt)
+    status = Status(layout, record, env, sync, watch, drift)
+    scrub = Scrub(models, folder, sync.recheck)
     stop = threading.Event()
-    works = {"stock": goods.run, "watch": watch.run, "drift": drift.run, "scrub": scrub.run}
-    for name, work in works.items():
-        threading.Thread(target=work, args=(stop,), name=name, daemon=True).start()
+    loops = {"models": sync.run, "watch": watch.run, "drift": drift.run, "scrub": scrub.run}
+    for name, loop in loops.items():
+        threading.Thread(target=loop, args=(stop,), name=name, daemon=True).start()
     secure = caddy.certificate(layout, env) is not None
     config = uvicorn.Config(
         application(
-            status, caddy.in_force(layout, env), Healer(layout, env),
-            secure=secure, ended=stop.is_set, admin=caddy.admin_origin(env),
+            status, caddy.active_token(layout, env), Healer(layout, env),
+            secure=secure, stopping=stop.is_set, admin=caddy.admin_origin(env),
         ),
         host="127.0.0.1", port=AGENT_PORT, ws="none", lifespan="off", access_log=False, log_level="warning",
         server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=1, loop="asyncio",
     )  # fmt: skip
-    say(f"agent: {record.arch}: watching ComfyUI and {len(models)} models")
+    on_progress(f"agent: {record.arch}: watching ComfyUI and {len(models)} models")
     _Server(config, stop).run()
     return 0

@@ -1,6 +1,6 @@
-"""Files put in their place so that a kill leaves the old one or the new one; what was there is copied away first.
+"""Replace files atomically: a kill leaves the old file or the new one. Existing files are backed up first.
 
-Only files are ever renamed: a folder of a lower layer of the image cannot be (overlayfs says EXDEV).
+Only files are ever renamed: a folder of a lower image layer cannot be (overlayfs: EXDEV).
 """
 
 from __future__ import annotations
@@ -20,69 +20,69 @@ from gesso.errors import CheckError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-HIDDEN = ".gesso-heal-"  # begins every temp name: ComfyUI imports nothing that begins with a dot, nor without .py
+TEMP_PREFIX = ".gesso-heal-"  # ComfyUI does not import names that begin with a dot or lack .py
 _CHUNK = 1 << 20
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def write(path: Path, read: Callable[[int], bytes], *, executable: bool) -> None:
-    """Write a file in one step. Raises OSError; then what was there is untouched."""
-    _through(path, lambda new: _fill(new, iter(lambda: read(_CHUNK), b""), 0o755 if executable else 0o644))
+    """Write a file in one step. Raises OSError; the existing file is then untouched."""
+    _replace(path, lambda new: _fill(new, iter(lambda: read(_CHUNK), b""), 0o755 if executable else 0o644))
 
 
 def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write a small file in one step. Raises OSError; then what was there is untouched."""
-    _through(path, lambda new: _fill(new, (content,), mode))
+    """Write a small file in one step. Raises OSError; the existing file is then untouched."""
+    _replace(path, lambda new: _fill(new, (content,), mode))
 
 
 def link(path: Path, target: str) -> None:
-    """Make a symbolic link in one step. Raises OSError; then what was there is untouched."""
-    _through(path, lambda new: new.symlink_to(target))
+    """Create a symbolic link in one step. Raises OSError; the existing file is then untouched."""
+    _replace(path, lambda new: new.symlink_to(target))
 
 
-def keep(path: Path, aside: Path, name: str) -> None:
-    """Copy what is at `path` to `aside`/`name`, or beside it where that is taken. A folder is left to its files.
+def back_up(path: Path, quarantine: Path, name: str) -> None:
+    """Copy the file at `path` to `quarantine`/`name`, or to a free name beside it; do nothing for a folder.
 
     Links are copied as links. Raises OSError that names the file which could not be written.
     """
     mode = path.lstat().st_mode
     if stat.S_ISDIR(mode):
         return
-    copy = _room(aside, name)
+    copy = _free_path(quarantine, name)
     copy.parent.mkdir(parents=True, exist_ok=True)
     if stat.S_ISLNK(mode):
-        _through(copy, lambda new: new.symlink_to(path.readlink()))
+        _replace(copy, lambda new: new.symlink_to(path.readlink()))
     elif stat.S_ISREG(mode):
-        _through(copy, lambda new: _copy(path, new))
-    else:  # a pipe, a socket, a device: it has no content
+        _replace(copy, lambda new: _copy(path, new))
+    else:  # a pipe, a socket, a device: no content
         try:
             os.mknod(copy, mode)
         except OSError:
             copy.touch()
 
 
-def clear(path: Path, aside: Path, name: str) -> None:
-    """Have nothing at `path`, after a copy of everything there. Raises OSError."""
+def clear(path: Path, quarantine: Path, name: str) -> None:
+    """Remove everything at `path` after backing it up. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
         for entry in sorted(path.iterdir()):
-            clear(entry, aside, f"{name}/{entry.name}")
+            clear(entry, quarantine, f"{name}/{entry.name}")
         path.rmdir()
     elif os.path.lexists(path):
-        keep(path, aside, name)
+        back_up(path, quarantine, name)
         path.unlink()
 
 
-def sweep(folder: Path) -> None:
-    """Remove the temp names that a killed heal left in a folder."""
+def remove_temporary(folder: Path) -> None:
+    """Remove the temporary files that a killed heal left in a folder."""
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(folder)):
-            if entry.name.startswith(HIDDEN) and not entry.is_dir(follow_symlinks=False):
+            if entry.name.startswith(TEMP_PREFIX) and not entry.is_dir(follow_symlinks=False):
                 with contextlib.suppress(OSError):
                     (folder / entry.name).unlink()
 
 
-def forget_bytecode(path: Path) -> None:
-    """Remove what Python compiled from a source file: it must not stand for another of the same size and second."""
+def remove_bytecode(path: Path) -> None:
+    """Remove the bytecode of a source file: Python would use it for a new file of the same size and second."""
     cache = path.parent / "__pycache__"
     if path.suffix == ".py" and not cache.is_symlink():
         for old in [p for p in cache.glob("*.pyc") if p.name.startswith(f"{path.stem}.")]:
@@ -91,7 +91,7 @@ def forget_bytecode(path: Path) -> None:
 
 
 def remove_empty(folder: Path, top: Path) -> None:
-    """Remove a folder below `top` that has nothing in it but bytecode, and those above it likewise."""
+    """Remove a folder below `top` that holds nothing but bytecode, then its parents likewise."""
     while folder != top and folder.is_relative_to(top):
         try:
             if any(entry.name != "__pycache__" for entry in folder.iterdir()):
@@ -103,29 +103,29 @@ def remove_empty(folder: Path, top: Path) -> None:
         folder = folder.parent
 
 
-def is_full(error: OSError) -> bool:
-    """Tell whether a disk had no room."""
-    return error.errno in _FULL
+def is_disk_full(error: OSError) -> bool:
+    """Return whether the disk was full."""
+    return error.errno in _DISK_FULL
 
 
-def refused(error: OSError, path: Path) -> CheckError:
-    """Say which file could not be put right, why, and what to do."""
+def repair_error(error: OSError, path: Path) -> CheckError:
+    """Return an error that names the file that could not be repaired, why, and what to do."""
     at = Path(os.fsdecode(error.filename2 or error.filename or path))
-    if at.name.startswith(HIDDEN):  # nobody needs to know that one
+    if at.name.startswith(TEMP_PREFIX):  # the temporary file
         at = path if at.parent == path.parent else at.parent
     where = f"{path}" if at == path else f"{path}: {at}"
-    if is_full(error):
-        step = "make room on that disk, then heal again; nothing was lost"
+    if is_disk_full(error):
+        step = "make room on that disk, then run the heal again; nothing was lost"
     elif error.errno in {errno.EPERM, errno.EACCES, errno.EROFS, errno.EBUSY}:
-        step = "take away what protects it (`lsattr`, `chattr -i`, a mount), then heal again"
+        step = "remove the protection (`lsattr`, `chattr -i`, a mount), then run the heal again"
     else:
         step = "start a fresh instance of this image"
     return CheckError(f"{where}: {error.strerror or error}", step)
 
 
-def _through(path: Path, make: Callable[[Path], None]) -> None:
-    """Have `make` make a hidden file beside `path`, then give it that name."""
-    new = path.with_name(f"{HIDDEN}{secrets.token_hex(4)}")
+def _replace(path: Path, make: Callable[[Path], None]) -> None:
+    """Create a hidden file beside `path` with `make`, then rename it to `path`."""
+    new = path.with_name(f"{TEMP_PREFIX}{secrets.token_hex(4)}")
     try:
         make(new)
         new.replace(path)
@@ -162,23 +162,23 @@ def _copy(path: Path, new: Path) -> None:
         _fill(new, iter(lambda: os.read(handle, _CHUNK), b""), stat.S_IMODE(os.fstat(handle).st_mode))
     finally:
         os.close(handle)
-    with contextlib.suppress(OSError):  # times are a courtesy
+    with contextlib.suppress(OSError):  # times are optional
         shutil.copystat(path, new, follow_symlinks=False)
 
 
-def _room(aside: Path, name: str) -> Path:
-    """Give a path that nothing has: of two heals, or of one thing after another, all copies are kept."""
+def _free_path(quarantine: Path, name: str) -> Path:
+    """Return an unused path, so that copies of several heals or of several files never overwrite each other."""
     first, _, rest = name.partition("/")
     for number in itertools.count(1):
-        path = aside / (first if number == 1 else f"{first}-{number}") / rest
-        above = itertools.takewhile(lambda folder: folder != aside, path.parents)
+        path = quarantine / (first if number == 1 else f"{first}-{number}") / rest
+        above = itertools.takewhile(lambda folder: folder != quarantine, path.parents)
         if not os.path.lexists(path) and all(folder.is_dir() or not os.path.lexists(folder) for folder in above):
             return path
-    raise AssertionError  # counting has no end
+    raise AssertionError  # count() is endless
 
 
 def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # some file systems cannot
+    with contextlib.suppress(OSError):  # some file systems do not support it
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(handle)

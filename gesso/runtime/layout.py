@@ -1,13 +1,15 @@
-"""Where things are inside an instance, and what the image says of itself."""
+"""Paths inside an instance, and the record of its image (build.json)."""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gesso.errors import CheckError
+from gesso.models.folder import Folder
 
 PUBLIC_PORT = 8188
 COMFY_PORT = 18188
@@ -16,7 +18,7 @@ AGENT_PORT = 18189
 
 @dataclass(frozen=True)
 class Layout:
-    """The folders of an instance; tests give other roots."""
+    """The folders of an instance; tests use other roots."""
 
     gesso: Path = Path("/opt/gesso")
     comfyui: Path = Path("/opt/ComfyUI")
@@ -24,22 +26,22 @@ class Layout:
     workspace: Path = Path("/workspace")
     run: Path = Path("/run/gesso")
     logs: Path = Path("/var/log/gesso")
-    root: Path = Path("/")  # of everything that has no folder above
+    root: Path = Path("/")  # of every path outside of the folders above
 
     @property
     def site_packages(self) -> Path:
         """ComfyUI's Python packages.
 
-        Raises CheckError where there is not exactly one Python in its venv.
+        Raises CheckError unless its venv holds exactly one Python.
         """
         found = sorted(self.venv.glob("lib/python3.*/site-packages"))
         if len(found) != 1:
-            raise CheckError(f"{self.venv}: holds {len(found)} Pythons, there must be one", "start a fresh instance")
+            raise CheckError(f"{self.venv}: holds {len(found)} Pythons, expected one", "start a fresh instance")
         return found[0]
 
     @property
     def state(self) -> Path:
-        """What gesso keeps for an instance: the token, what it replaced."""
+        """What gesso stores for an instance: the token, the files that it replaced."""
         return self.workspace / "gesso"
 
     @property
@@ -49,29 +51,29 @@ class Layout:
 
     @property
     def heal_lock(self) -> Path:
-        """Who holds it heals."""
+        """Held by the running heal."""
         return self.state / "heal.lock"
 
     @property
     def models_lock(self) -> Path:
-        """Who holds it puts the models right: the agent leaves them to it."""
+        """Held while a heal repairs the models: the agent then does not touch them."""
         return self.run / "models.lock"
 
     @property
-    def owed(self) -> Path:
-        """What says that a repair waits for a restart of ComfyUI: a heal may be killed in between."""
+    def pending_restart(self) -> Path:
+        """Marks that a restart of ComfyUI is pending after a repair: a heal may be killed in between."""
         return self.run / "comfyui.owed"
 
     @property
     def spare(self) -> Path:
-        """What heal restores from: an archive for each thing that was built in."""
+        """What heal restores from: an archive of each built-in component."""
         return self.gesso / "spare"
 
-    def inside(self, path: str) -> tuple[Path, str]:
-        """Give where a path of the image is: a folder that is taken as it stands, and the rest below it."""
-        for place, folder in (("/opt/ComfyUI", self.comfyui), ("/opt/gesso", self.gesso)):
-            if path == place or path.startswith(f"{place}/"):
-                return folder, path.removeprefix(place).strip("/")
+    def locate(self, path: str) -> tuple[Path, str]:
+        """Return where a path of the image lies: a trusted base folder, and the rest below it."""
+        for prefix, folder in (("/opt/ComfyUI", self.comfyui), ("/opt/gesso", self.gesso)):
+            if path == prefix or path.startswith(f"{prefix}/"):
+                return folder, path.removeprefix(prefix).strip("/")
         parent, _, name = path.rpartition("/")
         return self.root / parent.strip("/"), name
 
@@ -82,7 +84,7 @@ class Layout:
 
     @property
     def baked(self) -> Path:
-        """The model files that came with the image."""
+        """The model files baked into the image."""
         return self.gesso / "models"
 
     @property
@@ -93,9 +95,9 @@ class Layout:
 
 @dataclass(frozen=True)
 class Spare:
-    """An archive of what was built in, as `Layout.spare`/NAME.tar.xz; `target` is the folder that it was made of.
+    """An archive of a built-in component, `Layout.spare`/NAME.tar.xz; `target` is the folder that it was made from.
 
-    `loose`: something else put files there too when the image was built, so that one more says nothing.
+    `loose`: the image build put other files there too, so extra files are not damage.
     """
 
     name: str
@@ -106,7 +108,7 @@ class Spare:
 
 @dataclass(frozen=True)
 class Record:
-    """/opt/gesso/build.json: what everything in the image is."""
+    """/opt/gesso/build.json: what the image contains."""
 
     arch: str
     title: str
@@ -116,13 +118,21 @@ class Record:
     workflows: dict[str, str]
     raw: dict[str, Any] = field(repr=False)
     baked: tuple[str, ...] = ()  # models in layers of the image, below Layout.baked
-    spares: tuple[Spare, ...] = ()  # none in images that were made before there were any
+    spares: tuple[Spare, ...] = ()  # empty in older images
+
+
+def models_folder(layout: Layout) -> Folder:
+    """Return the models folder; its bookkeeping goes to `Layout.state` if the folder is read-only."""
+    root = layout.models
+    if root.is_dir() and not os.access(root, os.W_OK):
+        return Folder.at(root, layout.state / "models")
+    return Folder.at(root)
 
 
 def read_record(layout: Layout) -> Record:
     """Read the image's record.
 
-    Raises CheckError where this is no gesso image.
+    Raises CheckError if this is not a gesso image.
     """
     path = layout.gesso / "build.json"
     try:

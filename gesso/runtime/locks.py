@@ -1,4 +1,4 @@
-"""Is somebody at work? Locks of the kernel's, which their holder keeps for as long as it lives, however it ends."""
+"""Kernel file locks (flock): held until their process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def taken(path: Path) -> bool:
-    """Tell whether somebody holds the lock at `path`; where there is no such file, or we may not look, nobody does."""
+def is_held(path: Path) -> bool:
+    """Return whether a process holds the lock at `path`; False if the file is missing or unreadable."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

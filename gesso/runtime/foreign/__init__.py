@@ -1,1 +1,1 @@
-"""Self-heal on an instance that gesso did not make: its ComfyUI is found there, and gets what Krita needs."""
+"""Self-heal on an instance that gesso did not make: find its ComfyUI, and repair what Krita needs."""

@@ -1,6 +1,6 @@
-"""What keeps SQLAlchemy from being replaced again: a constraint for pip and for uv, which each read another place.
+"""Prevent SQLAlchemy from being replaced again: a constraint for pip and for uv, each with its own configuration.
 
-It names SQLAlchemy alone: everything else on such an instance is not ours.
+It constrains SQLAlchemy alone: everything else on such an instance belongs to the user.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gesso.runtime.prepare import environment
 from gesso.runtime.prepare.guard import GUARDED
 
 if TYPE_CHECKING:
-    from gesso.runtime.foreign.paths import Foreign
+    from gesso.runtime.foreign.paths import ForeignLayout
 
 FILE = "gesso-constraints.txt"
 _HEADER = "# gesso: keeps node packs from replacing SQLAlchemy; remove it together with what names it\n"
@@ -25,59 +25,61 @@ _ETC = Path("/etc")
 
 @dataclass(frozen=True)
 class Constraint:
-    """The files of one instance."""
+    """The constraint files of one instance."""
 
-    layout: Foreign
+    layout: ForeignLayout
     version: str
     etc: Path = _ETC
 
     @property
     def file(self) -> Path:
-        """What pip and uv are led to."""
+        """The constraints file."""
         return self.layout.python.prefix / FILE if self.layout.python.venv else self.etc / FILE
 
     @property
     def pip_conf(self) -> Path:
-        """The settings that every pip of this Python reads."""
+        """The configuration that every pip of this Python reads."""
         return self.layout.python.prefix / "pip.conf" if self.layout.python.venv else self.etc / "pip.conf"
 
     @property
-    def sessions(self) -> Path:
-        """What every later session on the instance has in its environment."""
+    def environment_file(self) -> Path:
+        """The environment of every later login session."""
         return self.etc / "environment"
 
-    def wanted(self) -> dict[Path, str]:
-        """Give the text that each file should have. Raises OSError and UnicodeDecodeError."""
+    def expected(self) -> dict[Path, str]:
+        """Return the expected text of each file. Raises OSError and UnicodeDecodeError."""
         return {
             self.file: f"{_HEADER}{GUARDED}=={self.version}\n",
             self.pip_conf: with_constraint(_read(self.pip_conf), str(self.file)),
-            self.sessions: in_sessions(
-                _read(self.sessions), str(self.file), for_pip=not others(_read(self.pip_conf), str(self.file))
+            self.environment_file: with_variables(
+                _read(self.environment_file),
+                str(self.file),
+                for_pip=not has_other_constraints(_read(self.pip_conf), str(self.file)),
             ),
         }
 
-    def lacking(self) -> list[Path]:
-        """Name the files that are not as they should be, of those that can be written."""
+    def outdated(self) -> list[Path]:
+        """Return the writable files whose text differs from the expected one."""
         try:
-            return [path for path, text in self.wanted().items() if _read(path) != text and _writable(path)]
+            return [path for path, text in self.expected().items() if _read(path) != text and _writable(path)]
         except (OSError, UnicodeDecodeError):
             return []
 
-    def put(self) -> None:
-        """Write them. Raises OSError."""
-        wanted = self.wanted()
-        for path in self.lacking():
+    def write(self) -> None:
+        """Write the outdated files. Raises OSError."""
+        expected = self.expected()
+        for path in self.outdated():
             mode = path.stat().st_mode & 0o777 if path.is_file() else 0o644  # a pip.conf may hold a password
-            atomic.write_bytes(path, wanted[path].encode(), mode)
+            atomic.write_bytes(path, expected[path].encode(), mode)
 
 
 def with_constraint(before: str, file: str) -> str:
-    """Add a constraint to the text of a pip.conf; other people's lines stay as they are. Pure."""
+    """Add a constraint to the text of a pip.conf; all other lines stay as they are. Pure."""
     lines = before.splitlines(keepends=True)
     if any(file in line for line in lines):
         return before
     for number, line in enumerate(lines):
-        if re.match(r"constraint\s*[=:]", line):  # pip takes several, a line each
+        if re.match(r"constraint\s*[=:]", line):  # pip accepts several, one per line
             lines.insert(number + 1, f"    {file}\n")
             if not line.endswith("\n"):
                 lines[number] += "\n"
@@ -90,21 +92,21 @@ def with_constraint(before: str, file: str) -> str:
     return f"{before}{'' if not before or before.endswith(chr(10)) else chr(10)}[global]\nconstraint = {file}\n"
 
 
-def others(text: str, file: str) -> bool:
-    """Tell whether a pip.conf has constraints besides ours. Pure."""
+def has_other_constraints(text: str, file: str) -> bool:
+    """Return whether a pip.conf has other constraints than `file`. Pure."""
     match = re.search(r"^constraint\s*[=:](.*(?:\n[ \t]+\S.*)*)", text, re.MULTILINE)
-    return match is not None and bool([word for word in match[1].split() if word != file])
+    return match is not None and bool([path for path in match[1].split() if path != file])
 
 
-def in_sessions(before: str, file: str, *, for_pip: bool) -> str:
-    """Add the variables to the text of /etc/environment, but for those that somebody set there. Pure.
+def with_variables(before: str, file: str, *, for_pip: bool) -> str:
+    """Add the variables to the text of /etc/environment, except those that a user set there. Pure.
 
-    pip takes its variable instead of its settings: where those have other constraints, they must go on to count.
+    pip's variable overrides its configuration: where that has other constraints, they must stay in effect.
     """
-    kept = environment.without_ours(before)
+    user_lines = environment.without_block(before)
     names = ["UV_CONSTRAINT", *["PIP_CONSTRAINT"] * for_pip]
-    free = [name for name in names if not re.search(rf"^(export )?{name}=", kept, re.MULTILINE)]
-    return environment.written(before, dict.fromkeys(free, file)) if free else kept
+    unset = [name for name in names if not re.search(rf"^(export )?{name}=", user_lines, re.MULTILINE)]
+    return environment.updated(before, dict.fromkeys(unset, file)) if unset else user_lines
 
 
 def _read(path: Path) -> str:

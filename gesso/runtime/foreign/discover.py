@@ -1,7 +1,7 @@
-"""Where is ComfyUI on this machine, and which Python runs it? Read from files and /proc alone; nothing is started.
+"""Find ComfyUI on this machine, and the Python that runs it. Only files and /proc are read; nothing is started.
 
-Before anything else is there, this very file is run by whatever Python the instance has (3.8 or newer): it imports
-nothing but the standard library, and prints what it found as one line of JSON.
+This file is also run alone, before anything is installed, by whatever Python the instance has (3.8 or newer): it
+imports only the standard library, and prints the result as one line of JSON.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-MARK = "gesso-found "  # begins the line that counts: a login script may print others
-CACHE = ".cache/gesso"  # below the home directory: everything that gesso keeps on such an instance
-BUNDLE = "heal-"  # begins the name of a folder there that a bundle was unpacked into
-_OWN = ("main.py", "folder_paths.py", "nodes.py", "server.py")
-PLACES = (
+MARKER = "gesso-found "  # prefix of the result line: a login script may print others
+CACHE_FOLDER = ".cache/gesso"  # below the home directory: everything that gesso stores on such an instance
+BUNDLE_PREFIX = "heal-"  # prefix of the folders there that hold an unpacked bundle
+_COMFYUI_FILES = ("main.py", "folder_paths.py", "nodes.py", "server.py")
+KNOWN_FOLDERS = (
     "/workspace/ComfyUI", "/root/ComfyUI", "/opt/ComfyUI", "/ComfyUI", "~/ComfyUI", "/app/ComfyUI", "/app",
     "/home/user/ComfyUI", "/opt/workspace-internal/ComfyUI", "/workspace/comfyui", "/comfyui",
 )  # fmt: skip
@@ -50,20 +50,20 @@ class Process:
     @property
     def main(self) -> Path | None:
         """The main.py that it runs."""
-        for word in self.argv[1:]:
-            if word == "main.py" or word.endswith("/main.py"):
-                return Path(os.path.normpath(os.path.join(self.cwd, word)))  # noqa: PTH118
+        for argument in self.argv[1:]:
+            if argument == "main.py" or argument.endswith("/main.py"):
+                return Path(os.path.normpath(os.path.join(self.cwd, argument)))  # noqa: PTH118
         return None
 
     @property
     def python(self) -> str:
-        """The interpreter as it was called: what /proc/PID/exe names is the one outside of the venv."""
-        word = self.argv[0]
-        if "/" in word:
-            found = os.path.normpath(os.path.join(self.cwd, word))  # noqa: PTH118
+        """The interpreter as it was called: /proc/PID/exe names the one outside of the venv."""
+        command = self.argv[0]
+        if "/" in command:
+            found = os.path.normpath(os.path.join(self.cwd, command))  # noqa: PTH118
             return found if os.access(found, os.X_OK) else self.exe
         for folder in self.env.get("PATH", "").split(":"):
-            found = os.path.join(folder, word)  # noqa: PTH118
+            found = os.path.join(folder, command)  # noqa: PTH118
             if folder and os.access(found, os.X_OK):
                 return found
         return self.exe
@@ -71,7 +71,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Found:
-    """A ComfyUI; `process` where it runs."""
+    """A ComfyUI; `process` is None where it does not run."""
 
     folder: Path
     python: str
@@ -79,15 +79,15 @@ class Found:
 
 
 def is_comfyui(folder: Path) -> bool:
-    """Tell whether a folder holds ComfyUI's own code."""
+    """Return whether a folder holds ComfyUI's own code."""
     try:
-        return all((folder / name).is_file() for name in _OWN)
+        return all((folder / name).is_file() for name in _COMFYUI_FILES)
     except OSError:
         return False
 
 
 def processes(proc: Path = Path("/proc")) -> Iterator[Process]:
-    """Give every process that can be read."""
+    """Yield every process that can be read."""
     for entry in sorted(proc.iterdir(), key=lambda path: path.name):
         if not entry.name.isdigit():
             continue
@@ -96,8 +96,8 @@ def processes(proc: Path = Path("/proc")) -> Iterator[Process]:
             if not argv:
                 continue
             parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            cwd = os.readlink(entry / "cwd")  # noqa: PTH115
-            exe = os.readlink(entry / "exe")  # noqa: PTH115
+            cwd = os.readlink(entry / "cwd")
+            exe = os.readlink(entry / "exe")
         except (OSError, ValueError, IndexError):
             continue
         yield Process(int(entry.name), parent, tuple(map(os.fsdecode, argv)), cwd, exe, _environment(entry))
@@ -113,7 +113,7 @@ def _environment(entry: Path) -> dict[str, str]:
 
 
 def running(proc: Path = Path("/proc")) -> list[Process]:
-    """Give the processes that are a ComfyUI: neither those that start one, nor its own children."""
+    """Return the processes that run a ComfyUI: neither launchers nor its own children."""
     found = [
         process
         for process in processes(proc)
@@ -125,8 +125,8 @@ def running(proc: Path = Path("/proc")) -> list[Process]:
     return [process for process in found if process.parent not in pids]
 
 
-def find(chosen: str = "", proc: Path = Path("/proc"), places: Sequence[str] = PLACES) -> Found:
-    """Find ComfyUI: the one that runs, else one in a known place; `chosen` says which.
+def find(chosen: str = "", proc: Path = Path("/proc"), known_folders: Sequence[str] = KNOWN_FOLDERS) -> Found:
+    """Find ComfyUI: the one that runs, else one in a known folder; `chosen` selects another.
 
     Raises NotFoundError.
     """
@@ -134,35 +134,36 @@ def find(chosen: str = "", proc: Path = Path("/proc"), places: Sequence[str] = P
     if chosen:
         folder = Path(chosen).expanduser()
         if not is_comfyui(folder):
-            raise NotFoundError(f"{chosen}: there is no ComfyUI in it", "name the folder that holds its main.py")
+            raise NotFoundError(f"{chosen}: there is no ComfyUI in it", "specify the folder that holds its main.py")
         same = [(f, p) for f, p in alive if os.path.realpath(f) == os.path.realpath(folder)]
-        return Found(*_of(same[0])) if same else Found(folder, python_of(folder))
+        return Found(*_from_process(same[0])) if same else Found(folder, python_of(folder))
     folders = {os.path.realpath(folder) for folder, _ in alive}
     if len(folders) > 1:
-        raise NotFoundError(f"more than one ComfyUI runs: {', '.join(sorted(folders))}", "say which: --comfyui DIR")
+        raise NotFoundError(f"more than one ComfyUI runs: {', '.join(sorted(folders))}", "select one: --comfyui DIR")
     if alive:
-        return Found(*_of(alive[0]))
-    still: dict[str, Path] = {}
-    for place in places:
-        if is_comfyui(path := Path(place).expanduser()):
-            still.setdefault(os.path.realpath(path), path)  # a link to it is no second one
-    if len(still) > 1:
-        raise NotFoundError(f"there is more than one ComfyUI: {', '.join(sorted(still))}", "say which: --comfyui DIR")
-    if not still:
-        raise NotFoundError("no ComfyUI runs here, and none is in a known place", "say where it is: --comfyui DIR")
-    folder = next(iter(still.values()))
+        return Found(*_from_process(alive[0]))
+    stopped: dict[str, Path] = {}
+    for name in known_folders:
+        if is_comfyui(path := Path(name).expanduser()):
+            stopped.setdefault(os.path.realpath(path), path)  # a link to it does not count twice
+    if len(stopped) > 1:
+        found = ", ".join(sorted(stopped))
+        raise NotFoundError(f"there is more than one ComfyUI: {found}", "select one: --comfyui DIR")
+    if not stopped:
+        raise NotFoundError("no ComfyUI runs here, and none is in a known folder", "specify its folder: --comfyui DIR")
+    folder = next(iter(stopped.values()))
     return Found(folder, python_of(folder))
 
 
-def _of(pair: tuple[Path, Process]) -> tuple[Path, str, Process]:
+def _from_process(pair: tuple[Path, Process]) -> tuple[Path, str, Process]:
     return pair[0], pair[1].python, pair[1]
 
 
 def python_of(folder: Path, venvs: Sequence[str] = _VENVS) -> str:
-    """Guess the Python of a ComfyUI that does not run: a venv nearby that has what it imports, else the system's."""
+    """Guess the Python of a ComfyUI that does not run: a venv nearby that has its packages, else the system's."""
     for name in venvs:
         venv = folder / name
-        if _is_fit(venv):
+        if _has_packages(venv):
             return os.path.normpath(venv / "bin" / "python")
     for name in os.environ.get("PATH", "/usr/bin").split(":"):
         if os.access(os.path.join(name, "python3"), os.X_OK):  # noqa: PTH118
@@ -170,29 +171,31 @@ def python_of(folder: Path, venvs: Sequence[str] = _VENVS) -> str:
     return "/usr/bin/python3"
 
 
-def _is_fit(venv: Path) -> bool:
+def _has_packages(venv: Path) -> bool:
     try:
         sites = list(venv.glob("lib/python3*/site-packages"))
         return any((site / "aiohttp").is_dir() for site in sites) and os.access(venv / "bin" / "python", os.X_OK)
-    except OSError:  # somebody else's, such as root's: not to be looked at
+    except OSError:  # not readable, such as root's
         return False
 
 
-def home() -> Path:
-    """Give the folder that gesso keeps things in, on such an instance."""
-    return Path(os.path.expanduser("~")) / CACHE  # noqa: PTH111
+def cache_folder() -> Path:
+    """Return the folder in which gesso stores everything on such an instance."""
+    return Path(os.path.expanduser("~")) / CACHE_FOLDER  # noqa: PTH111
 
 
 def describe(chosen: str) -> dict[str, object]:
-    """Give what the host needs to know. No environment: there are secrets in it."""
-    kept = sorted(p.name[len(BUNDLE) :] for p in home().glob(f"{BUNDLE}*") if (p / "heal.py").is_file())
+    """Return what the host needs to know. Never the environment: it contains secrets."""
+    cache = cache_folder()
+    bundles = [path for path in cache.glob(f"{BUNDLE_PREFIX}*") if (path / "heal.py").is_file()]
+    kept = sorted(path.name[len(BUNDLE_PREFIX) :] for path in bundles)
     try:
         found = find(chosen)
     except NotFoundError as error:
-        return {"home": str(home()), "kept": kept, "error": str(error), "next": error.next_step}
-    runs = found.process.pid if found.process is not None else 0
-    return {"home": str(home()), "kept": kept, "folder": str(found.folder), "python": found.python, "pid": runs}
+        return {"home": str(cache), "kept": kept, "error": str(error), "next": error.next_step}
+    pid = found.process.pid if found.process is not None else 0
+    return {"home": str(cache), "kept": kept, "folder": str(found.folder), "python": found.python, "pid": pid}
 
 
 if __name__ == "__main__":
-    sys.stdout.write(MARK + json.dumps(describe(sys.argv[1] if len(sys.argv) > 1 else "")) + "\n")
+    sys.stdout.write(MARKER + json.dumps(describe(sys.argv[1] if len(sys.argv) > 1 else "")) + "\n")

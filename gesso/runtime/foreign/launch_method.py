@@ -1,4 +1,4 @@
-"""How this instance starts its ComfyUI: by supervisord, by systemd, or by hand. Found out, never assumed."""
+"""Detect how this instance starts its ComfyUI: by supervisord, by systemd, or by hand."""
 
 from __future__ import annotations
 
@@ -24,98 +24,98 @@ _STATUS = re.compile(r"^(?P<name>\S+)\s+(?P<state>[A-Z]+)(?:\s+pid (?P<pid>\d+))
 
 
 @dataclass(frozen=True)
-class Manner:
-    """`name`: of the program or the unit; `control`: the command that restarts such a one, as far as its verb."""
+class LaunchMethod:
+    """`name`: of the program or the unit; `control`: the command line that restarts it, up to the verb."""
 
-    how: Literal["supervisord", "systemd", "by hand", "first process"]
+    kind: Literal["supervisord", "systemd", "by hand", "first process"]
     name: str = ""
     control: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.how} ({self.name})" if self.name else self.how
+        return f"{self.kind} ({self.name})" if self.name else self.kind
 
 
-def of(found: Found, proc: Path = Path("/proc"), systemd: Path = Path("/run/systemd/system")) -> Manner:
-    """Tell by which manner ComfyUI runs, or (where it does not) by which it would be started."""
-    every = {process.pid: process for process in discover.processes(proc)}
+def detect(found: Found, proc: Path = Path("/proc"), systemd: Path = Path("/run/systemd/system")) -> LaunchMethod:
+    """Return how ComfyUI was started, or (where it does not run) how it would be started."""
+    by_pid = {process.pid: process for process in discover.processes(proc)}
     if found.process is None:
-        return _of_stopped(every)
-    above = _chain(found.process, every)
-    for parent in above:
+        return _detect_stopped(by_pid)
+    ancestors = _ancestors(found.process, by_pid)
+    for parent in ancestors:
         if _is_supervisord(parent):
             control = _supervisorctl(parent)
-            name = _name_of({found.process.pid, *(p.pid for p in above)}, _say([*control, "status"]))
+            name = _program_of({found.process.pid, *(p.pid for p in ancestors)}, _output([*control, "status"]))
             if control and name:
-                return Manner("supervisord", name, control)
+                return LaunchMethod("supervisord", name, control)
     if systemd.is_dir():
         unit = unit_of(_read(proc / str(found.process.pid) / "cgroup"))
-        pids = {found.process.pid, *(p.pid for p in above)}
-        if unit and _say(["systemctl", "show", "--property=MainPID", "--value", unit]).strip() in map(str, pids):
-            return Manner("systemd", unit, ("systemctl",))
-    first = every.get(1)
-    if found.process.pid == 1 or (first is not None and found.process.parent == 1 and _waits_for_it(first, proc)):
-        return Manner("first process")
-    return Manner("by hand")
+        pids = {found.process.pid, *(p.pid for p in ancestors)}
+        if unit and _output(["systemctl", "show", "--property=MainPID", "--value", unit]).strip() in map(str, pids):
+            return LaunchMethod("systemd", unit, ("systemctl",))
+    first = by_pid.get(1)
+    if found.process.pid == 1 or (first is not None and found.process.parent == 1 and _runs_only_comfyui(first, proc)):
+        return LaunchMethod("first process")
+    return LaunchMethod("by hand")
 
 
-def _of_stopped(every: Mapping[int, Process]) -> Manner:
-    for process in every.values():
+def _detect_stopped(by_pid: Mapping[int, Process]) -> LaunchMethod:
+    for process in by_pid.values():
         if _is_supervisord(process) and (control := _supervisorctl(process)):
-            names = [m["name"] for m in _STATUS.finditer(_say([*control, "status"])) if "comfy" in m["name"].lower()]
+            names = [m["name"] for m in _STATUS.finditer(_output([*control, "status"])) if "comfy" in m["name"].lower()]
             if len(names) == 1:
-                return Manner("supervisord", names[0], control)
-    return Manner("by hand")
+                return LaunchMethod("supervisord", names[0], control)
+    return LaunchMethod("by hand")
 
 
-def _chain(process: Process, every: Mapping[int, Process]) -> list[Process]:
-    """Give the processes above one, the nearest first."""
-    above: list[Process] = []
-    while (parent := every.get(process.parent)) is not None and parent not in above:
-        above.append(parent)
+def _ancestors(process: Process, by_pid: Mapping[int, Process]) -> list[Process]:
+    """Return the ancestors of a process, the nearest first."""
+    ancestors: list[Process] = []
+    while (parent := by_pid.get(process.parent)) is not None and parent not in ancestors:
+        ancestors.append(parent)
         process = parent
-    return above
+    return ancestors
 
 
 def _is_supervisord(process: Process) -> bool:
-    return any(os.path.basename(word) == "supervisord" for word in process.argv[:3])  # noqa: PTH119
+    return any(os.path.basename(arg) == "supervisord" for arg in process.argv[:3])  # noqa: PTH119
 
 
 def _supervisorctl(supervisord: Process) -> tuple[str, ...]:
-    """Give the command that talks to this supervisord: the one beside it, with its own configuration."""
-    own = next(word for word in supervisord.argv if os.path.basename(word) == "supervisord")  # noqa: PTH119
-    beside = Path(supervisord.cwd) / Path(own).with_name("supervisorctl")
+    """Return the command that controls this supervisord: the one beside it, with its own configuration."""
+    program = next(arg for arg in supervisord.argv if os.path.basename(arg) == "supervisord")  # noqa: PTH119
+    beside = Path(supervisord.cwd) / Path(program).with_name("supervisorctl")
     control = str(beside) if os.access(beside, os.X_OK) else shutil.which("supervisorctl")
     if control is None:
         return ()
-    given = option(supervisord.argv, "--configuration") or _short(supervisord.argv)
-    return (control, "-c", str(Path(supervisord.cwd) / given)) if given else (control,)
+    config = option(supervisord.argv, "--configuration") or _short_option(supervisord.argv)
+    return (control, "-c", str(Path(supervisord.cwd) / config)) if config else (control,)
 
 
-def _short(argv: Sequence[str]) -> str:
-    return next((argv[n + 1] for n, word in enumerate(argv[:-1]) if word == "-c"), "")
+def _short_option(argv: Sequence[str]) -> str:
+    return next((argv[n + 1] for n, arg in enumerate(argv[:-1]) if arg == "-c"), "")
 
 
-def _name_of(pids: set[int], status: str) -> str:
-    """Find the program that is one of these processes in what `supervisorctl status` prints."""
+def _program_of(pids: set[int], status: str) -> str:
+    """Return the program that is one of these processes, from the output of `supervisorctl status`. Pure."""
     return next((m["name"] for m in _STATUS.finditer(status) if m["pid"] and int(m["pid"]) in pids), "")
 
 
 def unit_of(cgroup: str) -> str:
-    """Give the systemd service that a process belongs to, from its cgroup. Pure."""
+    """Return the systemd service that a process belongs to, from its cgroup. Pure."""
     paths = [line.rpartition(":")[2] for line in cgroup.splitlines()]
     names = [path.rpartition("/")[2] for path in paths]
     return next((name for name in names if name.endswith(".service")), "")
 
 
-def _waits_for_it(first: Process, proc: Path) -> bool:
-    """Tell whether the first process is a shell with this one child: its script may end with it, and all with that."""
+def _runs_only_comfyui(first: Process, proc: Path) -> bool:
+    """Return whether process 1 is a shell with this single child: the instance may end when ComfyUI does."""
     children = _read(proc / "1" / "task" / "1" / "children").split()
     return _SHELLS.search(os.path.basename(first.exe)) is not None and len(children) == 1  # noqa: PTH119
 
 
-def _say(words: Sequence[str]) -> str:
+def _output(argv: Sequence[str]) -> str:
     try:
-        return programs.run(list(words), timeout=20).stdout if words[0] else ""
+        return programs.run(list(argv), timeout=20).stdout if argv[0] else ""
     except (GessoError, OSError):
         return ""
 

@@ -1,4 +1,4 @@
-"""The folders of a foreign instance, in the words that the other rooms of heal know."""
+"""The folders of a foreign instance, as a Layout that the rest of heal can use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gesso.runtime.foreign.discover import Found
 
 COMFY_PORT = 8188  # ComfyUI's own default
-_FACTS = """
+_INSPECT = """
 import json, sys, sysconfig
 print(json.dumps({"prefix": sys.prefix, "purelib": sysconfig.get_path("purelib"), "path": sys.path,
                   "venv": sys.prefix != sys.base_prefix, "version": "%d.%d.%d" % sys.version_info[:3]}))
@@ -31,7 +31,7 @@ print(json.dumps({"prefix": sys.prefix, "purelib": sysconfig.get_path("purelib")
 
 @dataclass(frozen=True)
 class Python:
-    """The Python that runs ComfyUI. `site`: where it has SQLAlchemy from; `purelib`: where pip would put it."""
+    """The Python that runs ComfyUI. `site`: where it imports SQLAlchemy from; `purelib`: where pip would install it."""
 
     path: Path
     site: Path
@@ -42,11 +42,11 @@ class Python:
 
 
 @dataclass(frozen=True)
-class Foreign(Layout):
-    """A foreign instance: `gesso` is the unpacked bundle, `comfyui` the folder that has `custom_nodes`."""
+class ForeignLayout(Layout):
+    """A foreign instance: `gesso` is the unpacked bundle, `comfyui` the folder that contains `custom_nodes`."""
 
     python: Python = Python(Path(), Path(), Path(), Path(), venv=False, version="")
-    kept: Path = Path()  # what outlives the bundle: reports, what was put aside
+    state_at: Path = Path()  # outlives the bundle: reports, quarantine
     models_at: Path = Path()
     user_at: Path = Path()
     port: int = COMFY_PORT
@@ -58,12 +58,12 @@ class Foreign(Layout):
 
     @property
     def state(self) -> Path:
-        """What gesso keeps here."""
-        return self.kept
+        """What gesso stores on the instance."""
+        return self.state_at
 
     @property
     def models(self) -> Path:
-        """Where ComfyUI looks for models first."""
+        """The first folder in which ComfyUI looks for models."""
         return self.models_at
 
     @property
@@ -73,102 +73,102 @@ class Foreign(Layout):
 
 
 def option(argv: Sequence[str], name: str, default: str = "") -> str:
-    """Give the value of an option of ComfyUI's, the last one of several. Pure."""
-    found = default
-    for number, word in enumerate(argv):
-        if word == name and number + 1 < len(argv) and not argv[number + 1].startswith("--"):
-            found = argv[number + 1]
-        elif word.startswith(f"{name}="):
-            found = word[len(name) + 1 :]
-    return found
+    """Return the value of a command-line option, the last one of several. Pure."""
+    value = default
+    for number, arg in enumerate(argv):
+        if arg == name and number + 1 < len(argv) and not argv[number + 1].startswith("--"):
+            value = argv[number + 1]
+        elif arg.startswith(f"{name}="):
+            value = arg[len(name) + 1 :]
+    return value
 
 
-def of(found: Found, python: Python, bundle: Path, kept: Path) -> Foreign:
-    """Say where everything is, by the arguments that ComfyUI was started with. Pure but for the working folder."""
-    argv = found.process.argv if found.process is not None else remembered(kept, found.folder).get("argv", ())
+def layout_of(found: Found, python: Python, bundle: Path, state_at: Path) -> ForeignLayout:
+    """Return the layout, from the arguments that ComfyUI was started with. Reads only the saved start."""
+    argv = found.process.argv if found.process is not None else saved_start(state_at, found.folder).get("argv", ())
     cwd = Path(found.process.cwd) if found.process is not None else found.folder
 
     def folder(name: str, default: Path) -> Path:
-        given = option(argv, name)
-        return Path(os.path.normpath(cwd / given)) if given else default
+        value = option(argv, name)
+        return Path(os.path.normpath(cwd / value)) if value else default
 
     base = folder("--base-directory", found.folder)
     port = option(argv, "--port", str(COMFY_PORT))
-    return Foreign(
-        gesso=bundle, comfyui=base, workspace=base, run=kept / "run", python=python, kept=kept,
+    return ForeignLayout(
+        gesso=bundle, comfyui=base, workspace=base, run=state_at / "run", python=python, state_at=state_at,
         models_at=folder("--models-directory", base / "models"), user_at=folder("--user-directory", base / "user"),
         port=int(port) if port.isdigit() else COMFY_PORT,
     )  # fmt: skip
 
 
-def ask(path: str, env: Mapping[str, str], cwd: Path) -> Python:
-    """Ask a Python where its packages are: those of ComfyUI's own environment count.
+def inspect_python(path: str, env: Mapping[str, str], cwd: Path) -> Python:
+    """Query a Python for the folders of its packages, in ComfyUI's environment.
 
-    Raises CheckError where it does not answer.
+    Raises CheckError where it does not work.
     """
     try:
-        result = proc.run([path, "-c", _FACTS], env=dict(env), cwd=cwd, timeout=60)
-        said: dict[str, Any] = json.loads(result.stdout.strip().splitlines()[-1])
-        sites = [Path(entry) for entry in said["path"] if entry and Path(entry).is_dir()]
-        purelib = Path(said["purelib"])
+        result = proc.run([path, "-c", _INSPECT], env=dict(env), cwd=cwd, timeout=60)
+        facts: dict[str, Any] = json.loads(result.stdout.strip().splitlines()[-1])
+        sites = [Path(entry) for entry in facts["path"] if entry and Path(entry).is_dir()]
+        purelib = Path(facts["purelib"])
         site = next((entry for entry in sites if _holds(entry)), purelib)
-        return Python(Path(path), site, purelib, Path(said["prefix"]), bool(said["venv"]), str(said["version"]))
+        return Python(Path(path), site, purelib, Path(facts["prefix"]), bool(facts["venv"]), str(facts["version"]))
     except (GessoError, OSError, ValueError, LookupError, TypeError) as error:
-        raise CheckError(f"{path}: this Python does not say where its packages are: {error}",
-                         "mend the Python of this ComfyUI, or make a fresh environment") from None  # fmt: skip
+        raise CheckError(f"{path}: cannot determine where this Python has its packages: {error}",
+                         "fix the Python of this ComfyUI, or create a new environment") from None  # fmt: skip
 
 
 def _holds(site: Path) -> bool:
     return (site / GUARDED / "__init__.py").is_file()
 
 
-def only_ours(record: Record) -> Record:
-    """Give the record as far as a foreign instance must be like it: of Python's packages SQLAlchemy alone. Pure."""
+def sqlalchemy_only(record: Record) -> Record:
+    """Return the record with SQLAlchemy as its only pin: nothing else is required on a foreign instance. Pure."""
     return replace(record, pins={GUARDED: record.pins[GUARDED]})
 
 
-def remember(kept: Path, found: Found) -> None:
-    """Keep how ComfyUI was started: it may be dead the next time. Its environment is not kept: there are secrets."""
+def save_start(state_at: Path, found: Found) -> None:
+    """Save how ComfyUI was started, for when it is not running. Never its environment: it contains secrets."""
     if found.process is not None:
-        told = {"folder": str(found.folder), "argv": found.process.argv, "cwd": found.process.cwd}
+        start = {"folder": str(found.folder), "argv": found.process.argv, "cwd": found.process.cwd}
         try:
-            kept.mkdir(mode=0o700, parents=True, exist_ok=True)
-            new = kept / ".started.new"
-            new.write_text(json.dumps(told), encoding="utf-8")
-            new.replace(kept / "started.json")
+            state_at.mkdir(mode=0o700, parents=True, exist_ok=True)
+            new = state_at / ".started.new"
+            new.write_text(json.dumps(start), encoding="utf-8")
+            new.replace(state_at / "started.json")
         except OSError:
-            return  # then it is started by its defaults
+            return  # it will be started with its defaults
 
 
-def remembered(kept: Path, folder: Path) -> dict[str, Any]:
-    """Give how this ComfyUI was started when it was seen last; nothing where it never was."""
+def saved_start(state_at: Path, folder: Path) -> dict[str, Any]:
+    """Return how this ComfyUI was last started; empty where that is unknown."""
     try:
-        told = json.loads((kept / "started.json").read_bytes())
-        if told["folder"] == str(folder) and told["argv"] and all(isinstance(word, str) for word in told["argv"]):
-            return dict(told)
+        start = json.loads((state_at / "started.json").read_bytes())
+        if start["folder"] == str(folder) and start["argv"] and all(isinstance(arg, str) for arg in start["argv"]):
+            return dict(start)
     except (OSError, ValueError, LookupError, TypeError):
         pass
     return {}
 
 
-def models_folder(layout: Foreign, names: Iterable[str], argv: Sequence[str], code: Path) -> Folder:
-    """Give where the models are: in ComfyUI's own folder, or where its extra_model_paths.yaml leads to and they lie."""
+def models_folder(layout: ForeignLayout, names: Iterable[str], argv: Sequence[str], code: Path) -> Folder:
+    """Return the models folder; models that exist only in folders of extra_model_paths.yaml are read there."""
     extra = extra_paths(layout, argv, code)
     places = {}
     for name in names:
         kind, _, rest = name.partition("/")
         if not (layout.models / name).exists():
-            there = next((path for folder in extra.get(kind, ()) if (path := folder / rest).is_file()), None)
-            if there is not None:
-                places[name] = str(there)
+            existing = next((path for folder in extra.get(kind, ()) if (path := folder / rest).is_file()), None)
+            if existing is not None:
+                places[name] = str(existing)
     return Folder(layout.models, layout.models / ".gesso", places)
 
 
-def extra_paths(layout: Foreign, argv: Sequence[str], code: Path) -> dict[str, list[Path]]:
-    """Read ComfyUI's extra_model_paths.yaml, and the one of its arguments: folders by kind. What is odd is left out."""
+def extra_paths(layout: ForeignLayout, argv: Sequence[str], code: Path) -> dict[str, list[Path]]:
+    """Return the folders by kind of ComfyUI's extra_model_paths.yaml and of the one in `argv`; skip invalid entries."""
     files = [code / "extra_model_paths.yaml"]
-    if given := option(argv, "--extra-model-paths-config"):
-        files.append(layout.comfyui / given)
+    if path := option(argv, "--extra-model-paths-config"):
+        files.append(layout.comfyui / path)
     found: dict[str, list[Path]] = {}
     for file in files:
         try:

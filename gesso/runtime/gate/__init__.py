@@ -1,1 +1,1 @@
-"""The gate: the one public port, and who passes it."""
+"""The gate: the one public port, and its access control."""

@@ -1,7 +1,8 @@
-"""The gate: Caddy on the one public port, which lets in who knows the token and answers 401 to everybody else."""
+"""Configure the gate: Caddy on the only public port. Requests without the token get 401."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -16,18 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}\Z")
-_GIVEN = ("GESSO_TOKEN", "OPEN_BUTTON_TOKEN")
-_ASKS = ("OPEN_BUTTON_TOKEN", "1")  # how a template asks Vast.ai for a token: where none came, there is none
+_TOKEN_VARIABLES = ("GESSO_TOKEN", "OPEN_BUTTON_TOKEN")
+_TOKEN_REQUEST = ("OPEN_BUTTON_TOKEN", "1")  # a template's request to Vast.ai for a token, not a token itself
 _CERT, _KEY = "GESSO_TLS_CERT", "GESSO_TLS_KEY"
 _ADMIN = "GESSO_ADMIN_ORIGIN"
 _ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)(:[1-9]\d{0,4})?\Z", re.ASCII)
-_USUAL = {"http": ":80", "https": ":443"}  # ports that browsers leave out
+UNAUTHORIZED = "Token missing or wrong: paste the whole URL, http://HOST:PORT/TOKEN"  # Krita shows one short line
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}  # ports that browsers omit
 
-# Caddy asks the agent about every request (docs/adr/0021): the rules are in gate/decision. Where the agent does not
-# answer, whoever has the token in the path or as Bearer still reaches ComfyUI; strangers stay out.
+# Caddy asks the agent about every request (docs/adr/0021): the rules are in gate/decision. While the agent does not
+# answer, requests with the token in the path or as Bearer still reach ComfyUI; all others are refused.
 # `gesso=0`: Caddy takes an empty replacement for none, and would set the cookie to the pattern.
-# `path_regexp`: Caddy's `path` ignores case. `exclude http`: its own error lines carry the request's address, and the
-# token is part of it. `request_header -X-Gesso-Door` comes first: nobody may bring that header along.
+# `path_regexp`: Caddy's `path` ignores case. `exclude http`: its error lines contain the request's URL, and so the
+# token. `request_header -X-Gesso-Door` comes first: clients must not send that header.
 _CADDYFILE = """\
 {{
 \tadmin off
@@ -85,16 +87,15 @@ _CADDYFILE = """\
 \thandle_errors {{
 \t\theader Retry-After 5
 \t\theader Cache-Control no-store
+\t\t@html header Accept *text/html*
 \t\t@passed header_regexp X-Gesso-Door .
 \t\thandle @passed {{
-\t\t\theader Content-Type "text/plain; charset=utf-8"
-\t\t\trespond "ComfyUI is starting; look at /gesso/ below this address, or try again in a few seconds." 503
+{starting}
 \t\t}}
 \t\t@token path_regexp ^/{token}/
 \t\t@restarting path_regexp ^/{token}/(gesso(/|$)|metrics$)
 \t\thandle @restarting {{
-\t\t\theader Content-Type "text/plain; charset=utf-8"
-\t\t\trespond "The page is restarting; try again in a few seconds." 503
+{restarting}
 \t\t}}
 \t\thandle @token {{
 \t\t\turi strip_prefix /{token}
@@ -105,81 +106,104 @@ _CADDYFILE = """\
 \t\t\timport comfyui
 \t\t}}
 \t\thandle {{
-\t\t\theader Content-Type "text/plain; charset=utf-8"
 \t\t\theader WWW-Authenticate `Bearer realm="gesso"`
-\t\t\trespond "401: this server wants its token. Use the address that `gesso url` prints on the instance." 401
+{unauthorized}
 \t\t}}
 \t}}
 }}
 """
 
 
-def token(layout: Layout, env: Mapping[str, str]) -> str:
-    """Give the token: GESSO_TOKEN, else Vast's OPEN_BUTTON_TOKEN, else one made at the first boot and kept.
+def _reply(message: str, status: int, refresh: int = 0) -> str:
+    """Return the directives that answer with a short error: JSON, of which Krita shows `error`, or a page for browsers.
 
-    Raises CheckError for a token that would not keep anybody out.
+    `refresh`: seconds after which a browser retries, 0 for never.
     """
-    for name in _GIVEN:
+    lead = f'<meta http-equiv="refresh" content="{refresh}">' if refresh else ""
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{lead}<title>gesso</title>'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        '<meta name="color-scheme" content="light dark"></head>'
+        f"<body><main><h1>gesso</h1><p>{message}</p></main></body></html>"
+    )
+    lines = [  # in a route, for Caddy sorts other directives, and then the page would be called JSON
+        "route {", "\theader Content-Type application/json",
+        '\theader @html Content-Type "text/html; charset=utf-8"', f"\trespond @html `{page}` {status}",
+        f"\trespond `{json.dumps({'error': message})}` {status}", "}",
+    ]  # fmt: skip
+    return "\n".join(f"\t\t\t{line}" for line in lines)
+
+
+def token(layout: Layout, env: Mapping[str, str]) -> str:
+    """Return the token: GESSO_TOKEN, else Vast's OPEN_BUTTON_TOKEN, else the stored one, generated at the first boot.
+
+    Raises CheckError for a token that is too weak.
+    """
+    for name in _TOKEN_VARIABLES:
         value = env.get(name)
-        if value and (name, value) != _ASKS:
+        if value and (name, value) != _TOKEN_REQUEST:
             if not _TOKEN.match(value):
-                raise CheckError(f"{name}: must be 16 to 128 letters, digits, - or _", f"set another {name}, or none")
+                raise CheckError(
+                    f"{name}: must be 16 to 128 letters, digits, - or _", f"set another {name}, or unset it"
+                )
             return value
     path = layout.state / "token"
-    if path.is_file() and _TOKEN.match(kept := path.read_text(encoding="ascii", errors="replace").strip()):
-        return kept
+    if path.is_file() and _TOKEN.match(stored := path.read_text(encoding="ascii", errors="replace").strip()):
+        return stored
     made = secrets.token_urlsafe(32)
     path.parent.mkdir(parents=True, exist_ok=True)
     _write_private(path, made + "\n")
     return made
 
 
-def configure(layout: Layout, env: Mapping[str, str], effective: str | None = None) -> None:
-    """Write Caddy's configuration, readable by its owner alone; for the token `effective`, where one is in force.
+def configure(layout: Layout, env: Mapping[str, str], active: str | None = None) -> None:
+    """Write Caddy's configuration, readable by its owner only; for the token `active`, if one is in use.
 
-    Raises CheckError for a token that keeps nobody out, a certificate that cannot be used, an origin that is none, and
-    a full disk.
+    Raises CheckError for a weak token, an unusable certificate, an invalid origin, and a full disk.
     """
     admin_origin(env)
     try:
-        effective = effective or token(layout, env)
+        active = active or token(layout, env)
         layout.run.mkdir(parents=True, exist_ok=True)
-        for path, text in _files(layout, env, effective).items():
+        for path, text in _files(layout, env, active).items():
             path.parent.mkdir(parents=True, exist_ok=True)
             _write_private(path, text)
     except OSError as error:
         raise CheckError(f"{error.filename or layout.run}: {error.strerror}", "make room on the disk") from None
 
 
-def configured(layout: Layout, env: Mapping[str, str]) -> bool:
-    """Tell whether Caddy's configuration, and the token where it is kept, are as they should be.
+def is_configured(layout: Layout, env: Mapping[str, str]) -> bool:
+    """Return whether Caddy's configuration and the stored token are as expected.
 
-    Raises CheckError for a certificate that cannot be used.
+    Raises CheckError for an unusable certificate.
     """
     try:
-        if not (effective := _in_force(layout)):
+        if not (active := _stored_active_token(layout)):
             return False
-        wanted = _files(layout, env, effective)
-        return all(path.read_text(encoding="ascii") == text for path, text in wanted.items())
+        expected = _files(layout, env, active)
+        return all(path.read_text(encoding="ascii") == text for path, text in expected.items())
     except (OSError, UnicodeDecodeError):
         return False
 
 
-def _files(layout: Layout, env: Mapping[str, str], effective: str) -> dict[Path, str]:
+def _files(layout: Layout, env: Mapping[str, str], active: str) -> dict[Path, str]:
     pair = certificate(layout, env)
     text = _CADDYFILE.format(
-        public=PUBLIC_PORT, comfy=COMFY_PORT, agent=AGENT_PORT, token=effective,
+        public=PUBLIC_PORT, comfy=COMFY_PORT, agent=AGENT_PORT, token=active,
+        starting=_reply("ComfyUI is starting; try again in a few seconds.", 503, 5),
+        restarting=_reply("The page is starting; it reloads by itself in a few seconds.", 503, 3),
+        unauthorized=_reply(UNAUTHORIZED, 401),
         scheme="https://" if pair else "", tls=f"\n\ttls {pair[0]} {pair[1]}" if pair else "",
     )  # fmt: skip
-    found = {layout.run / "token": effective + "\n", layout.run / "Caddyfile": text}
-    given = any(env.get(name) for name in _GIVEN)
-    return found if given else found | {layout.state / "token": effective + "\n"}
+    found = {layout.run / "token": active + "\n", layout.run / "Caddyfile": text}
+    given = any(env.get(name) for name in _TOKEN_VARIABLES)
+    return found if given else found | {layout.state / "token": active + "\n"}
 
 
 def admin_origin(env: Mapping[str, str]) -> str:
-    """Give the one origin whose pages may use the API, as browsers write it; nothing where none is named.
+    """Return the only other origin whose pages may use the API, as browsers write it; empty if none is set.
 
-    Raises CheckError for what is not exactly one origin.
+    Raises CheckError for anything but exactly one origin.
     """
     given = env.get(_ADMIN, "")
     if not given:
@@ -190,13 +214,13 @@ def admin_origin(env: Mapping[str, str]) -> str:
         raise CheckError(
             wrong, "give scheme://host or scheme://host:port, without a path, such as https://admin.example"
         )
-    return f"{found[1]}://{found[2]}{'' if found[4] == _USUAL[found[1]] else found[4] or ''}"
+    return f"{found[1]}://{found[2]}{'' if found[4] == _DEFAULT_PORTS[found[1]] else found[4] or ''}"
 
 
 def certificate(layout: Layout, env: Mapping[str, str]) -> tuple[Path, Path] | None:
-    """Give the files of certificate and key that the environment names, or holds as PEM text; None where it has none.
+    """Return the certificate and key files that the environment names, or contains as PEM text; None without them.
 
-    Raises CheckError where they do not fit together.
+    Raises CheckError if they do not match.
     """
     given = {name: env.get(name, "") for name in (_CERT, _KEY)}
     if not any(given.values()):
@@ -214,49 +238,49 @@ def certificate(layout: Layout, env: Mapping[str, str]) -> tuple[Path, Path] | N
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(paths[0], paths[1])
     except (OSError, ValueError) as error:
-        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise CheckError(f"{_CERT}, {_KEY}: {said}", "give a PEM certificate (with its chain) and its key") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise CheckError(f"{_CERT}, {_KEY}: {reason}", "give a PEM certificate (with its chain) and its key") from None
     return paths[0], paths[1]
 
 
-def address(layout: Layout, env: Mapping[str, str]) -> str:
-    """Give the URL to paste into Krita: public on Vast.ai, else for this machine."""
+def url(layout: Layout, env: Mapping[str, str]) -> str:
+    """Return the URL to paste into Krita: public on Vast.ai, else for this machine."""
     host = env.get("PUBLIC_IPADDR") or "127.0.0.1"
     if ":" in host:
         host = f"[{host}]"
     port = env.get(f"VAST_TCP_PORT_{PUBLIC_PORT}") or str(PUBLIC_PORT)
-    return f"http{'s' * _speaks_tls(layout)}://{host}:{port}/{in_force(layout, env)}"
+    return f"http{'s' * _uses_tls(layout)}://{host}:{port}/{active_token(layout, env)}"
 
 
-def _speaks_tls(layout: Layout) -> bool:
-    """Tell whether the gate was started with a certificate: a later session does not have the environment."""
+def _uses_tls(layout: Layout) -> bool:
+    """Return whether the gate was started with a certificate: a later session lacks the environment."""
     try:
         return "\n\ttls " in (layout.run / "Caddyfile").read_text(encoding="ascii")
     except OSError:
         return False
 
 
-def in_force(layout: Layout, env: Mapping[str, str]) -> str:
-    """Give the token that the gate was started with: a later SSH session does not have the container's environment.
+def active_token(layout: Layout, env: Mapping[str, str]) -> str:
+    """Return the token that the gate was started with: a later SSH session lacks the container's environment.
 
-    Raises CheckError as `token` does, where that file is gone or is damaged.
+    Raises CheckError as `token` does, if its file is missing or damaged.
     """
-    return _in_force(layout) or token(layout, env)
+    return _stored_active_token(layout) or token(layout, env)
 
 
-def _in_force(layout: Layout) -> str:
-    """Give it as the boot has left it; nothing where it is none that would keep anybody out."""
+def _stored_active_token(layout: Layout) -> str:
+    """Return the token as the boot stored it; empty if it is missing or invalid."""
     try:
-        kept = (layout.run / "token").read_text(encoding="ascii").strip()
+        stored = (layout.run / "token").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""
-    return kept if _TOKEN.match(kept) else ""
+    return stored if _TOKEN.match(stored) else ""
 
 
 def _write_private(path: Path, text: str) -> None:
     temporary = path.with_name(f"{path.name}.new")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w", encoding="ascii") as file:
-        os.fchmod(handle, 0o600)  # where one was left over, its mode would have stayed
+        os.fchmod(handle, 0o600)  # an old temporary file would have kept its mode
         file.write(text)
     temporary.replace(path)

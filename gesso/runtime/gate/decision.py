@@ -1,12 +1,12 @@
-"""The gate's decision: who may pass, by which door, and what everybody else is told. Pure, and in constant time.
+"""The gate's access decision: which requests pass, and by which method. Pure, and in constant time.
 
-Doors: the token as the first part of the path (what Krita keeps on HTTP and websocket), `Authorization: Bearer`, and a
-cookie that `?token=` sets. The cookie is not the token but a signature by it, with an end: browsers send cookies to
-every port of a host, and on Vast.ai other people's instances are on other ports of the same one. For the same reason
-what the cookie opens must come from this very origin: SameSite alone lets a neighbour's page act.
+Access methods: the token as the first part of the path (Krita keeps it on HTTP and websocket), `Authorization: Bearer`,
+and a cookie that `?token=` sets. The cookie is not the token but an expiring signature by it: browsers send cookies to
+every port of a host, and on Vast.ai other people's instances are on other ports of the same host. For the same reason
+requests with the cookie must come from this origin: SameSite alone would let a neighbour's page act.
 
-One other origin may be named (`GESSO_ADMIN_ORIGIN`): what its pages ask of the API in advance is answered, and no more.
-A browser sends that question without the token, so that it opens nothing; the request itself comes by path or Bearer.
+One other origin may be set (`GESSO_ADMIN_ORIGIN`): CORS preflights of its pages to the API are answered, nothing else.
+A browser sends a preflight without the token, so it grants no access; the request itself needs the path or Bearer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -36,8 +35,8 @@ _SAFE = {"GET", "HEAD", "OPTIONS"}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request as the gate saw it. `headers` by lower-case name; `uri` undecoded, with its query."""
+class AccessRequest:
+    """A request as the gate received it. `headers` by lower-case name; `uri` undecoded, with its query."""
 
     method: str
     uri: str
@@ -51,65 +50,65 @@ class Asked:
 
     @property
     def query(self) -> str:
-        """What comes after the question mark."""
+        """The query string, without the question mark."""
         return self.uri.partition("?")[2]
 
     def header(self, name: str) -> str:
-        """Give a header, or nothing."""
+        """Return a header, or an empty string."""
         return self.headers.get(name, "")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the gate does: `passed` names the door, else `page` is what the client is told.
+class Decision:
+    """What the gate does: `passed` names the access method, else `page` names the error page.
 
-    The door "welcome" leads to the page that sets the cookie, the door "preflight" to an empty answer, with `headers`.
+    "welcome" leads to the page that sets the cookie, "preflight" to an empty response, with `headers`.
     """
 
     status: int
     passed: Literal["path", "bearer", "cookie", "welcome", "preflight", ""] = ""
-    page: Literal["who", "foreign", ""] = ""
+    page: Literal["unauthorized", "cross-site", ""] = ""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def decide(asked: Asked, token: str, now: float, admin: str = "") -> Answer:
-    """Decide about one request at `now` (seconds since the epoch). `admin`: the one other origin, or nothing."""
-    first, slash, rest = asked.path.removeprefix("/").partition("/")
-    known = _same(first, token)
-    if admin and _preflight(asked, f"/{rest}" if known else asked.path, admin):
-        return Answer(200, "preflight", headers={"Access-Control-Allow-Origin": admin, **ADMIN_HEADERS})
-    if known:
+def decide(request: AccessRequest, token: str, now: float, admin: str = "") -> Decision:
+    """Decide about one request at `now` (seconds since the epoch). `admin`: the other allowed origin, or empty."""
+    first, slash, rest = request.path.removeprefix("/").partition("/")
+    token_in_path = _equal(first, token)
+    if admin and _is_preflight(request, f"/{rest}" if token_in_path else request.path, admin):
+        return Decision(200, "preflight", headers={"Access-Control-Allow-Origin": admin, **ADMIN_HEADERS})
+    if token_in_path:
         if slash:
-            return Answer(200, "path")
-        query = f"?{asked.query}" if asked.query else ""
-        return Answer(308, headers={"Location": f"/{token}/{query}"})
-    return _without_the_path(asked, token, now)
+            return Decision(200, "path")
+        query = f"?{request.query}" if request.query else ""
+        return Decision(308, headers={"Location": f"/{token}/{query}"})
+    return _decide_without_path(request, token, now)
 
 
-def _without_the_path(asked: Asked, token: str, now: float) -> Answer:
-    scheme, _, given = asked.header("authorization").partition(" ")
-    if _same(given.strip(), token) and scheme.lower() == "bearer":
-        return Answer(200, "bearer")
-    if asked.method in {"GET", "HEAD"} and _token_in(asked.query, token):
-        return _welcome(asked, token, now)
-    if _cookie_holds(asked, token, now):
-        return Answer(200, "cookie") if _own(asked) else Answer(403, page="foreign")
-    return Answer(401, page="who", headers={"WWW-Authenticate": 'Bearer realm="gesso"'})
+def _decide_without_path(request: AccessRequest, token: str, now: float) -> Decision:
+    scheme, _, given = request.header("authorization").partition(" ")
+    if _equal(given.strip(), token) and scheme.lower() == "bearer":
+        return Decision(200, "bearer")
+    if request.method in {"GET", "HEAD"} and _query_has_token(request.query, token):
+        return _welcome(request, token, now)
+    if _cookie_is_valid(request, token, now):
+        return Decision(200, "cookie") if _passes_csrf_check(request) else Decision(403, page="cross-site")
+    return Decision(401, page="unauthorized", headers={"WWW-Authenticate": 'Bearer realm="gesso"'})
 
 
-def _same(given: str, token: str) -> bool:
-    """Compare without telling by the time how much of it was right."""
+def _equal(given: str, token: str) -> bool:
+    """Compare in constant time."""
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
 
 
-def _preflight(asked: Asked, path: str, admin: str) -> bool:
-    """Tell whether a browser asks whether a page of that origin may use the API."""
-    asks = asked.method == "OPTIONS" and bool(asked.header("access-control-request-method"))
-    return asks and asked.header("origin") == admin and _API.match(path) is not None
+def _is_preflight(request: AccessRequest, path: str, admin: str) -> bool:
+    """Return whether this is a CORS preflight for the API from the admin origin."""
+    is_preflight = request.method == "OPTIONS" and bool(request.header("access-control-request-method"))
+    return is_preflight and request.header("origin") == admin and _API.match(path) is not None
 
 
-def _token_in(query: str, token: str) -> bool:
-    return _same(next((value for name, value in _pairs(query) if name == "token"), ""), token)
+def _query_has_token(query: str, token: str) -> bool:
+    return _equal(next((value for name, value in _pairs(query) if name == "token"), ""), token)
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
@@ -119,23 +118,23 @@ def _pairs(query: str) -> list[tuple[str, str]]:
         return []
 
 
-def _welcome(asked: Asked, token: str, now: float) -> Answer:
-    """Set the cookie and lead on to the address without the token.
+def _welcome(request: AccessRequest, token: str, now: float) -> Decision:
+    """Set the cookie and go on to the URL without the token.
 
-    Not by a redirect: one that began on another site (Vast's Open button) would not carry a SameSite=Strict cookie.
+    Not by a redirect: one started from another site (Vast's Open button) would not carry a SameSite=Strict cookie.
     """
-    rest = urlencode([pair for pair in _pairs(asked.query) if pair[0] != "token"])
-    local = "/" + asked.path.lstrip("/\\")  # two slashes would lead to another host
+    rest = urlencode([pair for pair in _pairs(request.query) if pair[0] != "token"])
+    local = "/" + request.path.lstrip("/\\")  # two slashes would point to another host
     path = "/gesso/" if local == "/" else quote(local, safe="/%~!$&'()*+,;=:@")
     end = int(now) + COOKIE_DAYS * _DAY
-    flags = f"Path=/; Max-Age={COOKIE_DAYS * _DAY}; HttpOnly; SameSite=Strict{'; Secure' * asked.secure}"
+    flags = f"Path=/; Max-Age={COOKIE_DAYS * _DAY}; HttpOnly; SameSite=Strict{'; Secure' * request.secure}"
     cookie = f"{cookie_name(token)}={end}.{_signature(token, end)}; {flags}"
     onward = f"{path}?{rest}" if rest else path
-    return Answer(200, "welcome", headers={"Set-Cookie": cookie, ONWARD: onward})
+    return Decision(200, "welcome", headers={"Set-Cookie": cookie, ONWARD: onward})
 
 
 def cookie_name(token: str) -> str:
-    """Name the cookie after the instance: those on other ports of the same host have others."""
+    """Return a cookie name unique to the instance: others run on other ports of the same host."""
     return f"gesso-{hashlib.sha256(b'name ' + token.encode()).hexdigest()[:8]}"
 
 
@@ -143,26 +142,30 @@ def _signature(token: str, end: int) -> str:
     return hmac.new(token.encode(), f"gesso cookie until {end}".encode(), hashlib.sha256).hexdigest()
 
 
-def _cookie_holds(asked: Asked, token: str, now: float) -> bool:
-    try:
-        found = SimpleCookie(asked.header("cookie")).get(cookie_name(token))
-    except CookieError:
-        return False
-    if found is None:
-        return False
-    end, _, signature = found.value.partition(".")
+def _cookie_is_valid(request: AccessRequest, token: str, now: float) -> bool:
+    end, _, signature = _cookie_value(request.header("cookie"), cookie_name(token)).partition(".")
     if not (end.isascii() and end.isdigit() and len(end) < 12):
         return False
-    return _same(signature, _signature(token, int(end))) and now < int(end)
+    return _equal(signature, _signature(token, int(end))) and now < int(end)
 
 
-def _own(asked: Asked) -> bool:
-    """Tell whether our own page, or a person who typed the address or followed a link, sent this: CSRF is neither."""
-    site, mode, wanted = (asked.header(f"sec-fetch-{name}") for name in ("site", "mode", "dest"))
-    changes = asked.method not in _SAFE or asked.header("upgrade").lower() == "websocket"
-    origin = asked.header("origin")
-    if origin and urlsplit(origin).netloc.lower() != asked.header("host").lower():
+def _cookie_value(header: str, name: str) -> str:
+    """Return the value of one cookie; empty if it is missing.
+
+    As RFC 6265 (4.2.1) has it: pairs separated by `;`. Cookies of other programs on the same host are not parsed: one
+    that is invalid must not hide ours.
+    """
+    pairs = (pair.strip(" \t").partition("=") for pair in header.split(";"))
+    return next((value.strip(' \t"') for key, equals, value in pairs if equals and key.strip(" \t") == name), "")
+
+
+def _passes_csrf_check(request: AccessRequest) -> bool:
+    """Return whether this comes from our own page, or from a typed URL or a followed link."""
+    site, mode, dest = (request.header(f"sec-fetch-{name}") for name in ("site", "mode", "dest"))
+    changes = request.method not in _SAFE or request.header("upgrade").lower() == "websocket"
+    origin = request.header("origin")
+    if origin and urlsplit(origin).netloc.lower() != request.header("host").lower():
         return False
     if changes:
         return site == "same-origin" or (not site and bool(origin))
-    return site in {"", "same-origin", "none"} or (mode == "navigate" and wanted == "document")
+    return site in {"", "same-origin", "none"} or (mode == "navigate" and dest == "document")

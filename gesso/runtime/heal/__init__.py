@@ -1,1 +1,1 @@
-"""Self-heal: examine everything, plan, repair just what is wrong, report. `gesso heal`, the page's button, and SSH."""
+"""Self-heal: examine everything, plan, repair only what is damaged, report. Behind `gesso heal`, the page, and SSH."""

@@ -1,4 +1,4 @@
-"""What an examination finds: one thing that is not as the image was made, what is done about it, what became of it."""
+"""A damage (one thing that differs from how the image was made), its remedy, and the outcome of the repair."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from gesso.errors import GessoError
 
-# In the order in which people should read them: what keeps ComfyUI from starting comes first.
+# In the order in which people should read them: what prevents ComfyUI from starting comes first.
 Kind = Literal["python", "code", "pack", "config", "layout", "workflow", "model", "service"]
 
 
@@ -16,10 +16,10 @@ Kind = Literal["python", "code", "pack", "config", "layout", "workflow", "model"
 class Damage:
     """One thing that is wrong.
 
-    `found` says what is there, `remedy` what heal does about it, both in plain words. `restart`: ComfyUI has read it
-    when it started, so that only a new start makes the repair count. `offline`: the image itself holds the right copy.
-    Where heal can do nothing, `repairable` is False and `next_step` says what a person can do. `files`: the paths
-    below a tree that differ. `size`: bytes that must be fetched, where that is known.
+    `found` describes the actual state, `remedy` what heal does about it, both for people. `restart`: ComfyUI reads it
+    at its start, so that the repair takes effect only after a restart. `offline`: the image itself holds a good copy.
+    Where heal cannot repair it, `repairable` is False and `next_step` tells people what to do. `files`: the paths
+    below a tree that differ. `size`: bytes to fetch, where that is known.
     """
 
     kind: Kind
@@ -34,7 +34,7 @@ class Damage:
     size: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Give it as plain data."""
+        """Return it as plain data."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a damage. `left`: it is still there, and stands in nobody's way. `received`: bytes fetched."""
+    """The result of a repair. `left`: the damage remains, and does no harm. `received`: bytes fetched."""
 
     damage: Damage
     state: Literal["repaired", "failed", "left"]
@@ -54,9 +54,9 @@ class Outcome:
 
     @staticmethod
     def failed(damage: Damage, error: GessoError) -> Outcome:
-        """Give what an error has made of it."""
+        """Return the outcome of a repair that raised `error`."""
         return Outcome(damage, "failed", error.message, error.next_step, error.exit_code)
 
     def as_json(self) -> dict[str, Any]:
-        """Give it as the report has it."""
+        """Return it as the report has it."""
         return {**self.damage.as_json(), "outcome": self.state, "why": self.why, "next": self.next_step}

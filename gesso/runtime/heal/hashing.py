@@ -1,4 +1,4 @@
-"""Every file of many distributions against the RECORD of each, in parallel: several GB where torch is among them."""
+"""Compare every file of many distributions with their RECORDs, in parallel: several GB where torch is among them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _CHUNK = 1 << 20
-_STEP = 16 << 20  # bytes between two reports
+_REPORT_EVERY = 16 << 20  # bytes
 _KINDS = {"sha256", "sha384", "sha512"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One file that a RECORD vouches for; `digest` as it is written there: KIND=BASE64."""
+    """One file with a digest in a RECORD; `digest` as it is written there: KIND=BASE64."""
 
     path: str
     digest: str
@@ -31,7 +31,7 @@ class Row:
 
 
 def rows(record: Path) -> tuple[Row, ...]:
-    """Read what a RECORD vouches for: nothing, where it cannot be read."""
+    """Return the rows of a RECORD that have a digest; none where it cannot be read."""
     try:
         with record.open(encoding="utf-8", newline="") as file:
             read = [row for row in csv.reader(file) if len(row) > 1 and row[1].partition("=")[0] in _KINDS]
@@ -43,46 +43,46 @@ def rows(record: Path) -> tuple[Row, ...]:
 def damaged(
     site: Path, owned: Mapping[str, Sequence[Row]], on_progress: Callable[[int, int], None]
 ) -> dict[str, list[str]]:
-    """Name, by distribution, the files that are gone or not what their RECORD says.
+    """Return, by distribution, the files that are missing or differ from their RECORD.
 
-    Two distributions may bring one file: it is right where it is that of either. `on_progress` gets the bytes that
-    were read and those that there are, from one thread at a time.
+    Two distributions may own the same file: the version of either is accepted. `on_progress` gets the bytes read so far
+    and in total, from one thread at a time.
     """
     accepted: dict[str, set[str]] = {}
     owner: dict[str, str] = {}
     sizes: dict[str, int] = {}
-    for name, vouched in sorted(owned.items()):
-        for row in vouched:
+    for name, recorded in sorted(owned.items()):
+        for row in recorded:
             accepted.setdefault(row.path, set()).add(row.digest)
             owner.setdefault(row.path, name)
             sizes[row.path] = max(row.size, sizes.get(row.path, 0))
     meter = _Meter(sum(sizes.values()), on_progress)
     found: dict[str, list[str]] = {}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        # The largest first, so that none is left for one thread at the end.
+        # The largest first, so that no thread is left alone with one at the end.
         paths = sorted(accepted, key=lambda path: -sizes[path])
         results = pool.map(lambda path: _is_one_of(site / path, accepted[path], meter), paths)
-        for path, right in zip(paths, results, strict=True):
-            if not right:
+        for path, intact in zip(paths, results, strict=True):
+            if not intact:
                 found.setdefault(owner[path], []).append(path)
     meter.end()
     return {name: sorted(paths) for name, paths in found.items()}
 
 
 class _Meter:
-    def __init__(self, total: int, tell: Callable[[int, int], None]) -> None:
-        self._total, self._tell, self._lock = total, tell, threading.Lock()
-        self._done = self._told = 0
+    def __init__(self, total: int, on_progress: Callable[[int, int], None]) -> None:
+        self._total, self._on_progress, self._lock = total, on_progress, threading.Lock()
+        self._done = self._reported = 0
 
     def add(self, count: int) -> None:
         with self._lock:
             self._done = min(self._done + count, self._total)
-            if self._done >= self._told + _STEP:
-                self._told = self._done
-                self._tell(self._done, self._total)
+            if self._done >= self._reported + _REPORT_EVERY:
+                self._reported = self._done
+                self._on_progress(self._done, self._total)
 
     def end(self) -> None:
-        self._tell(self._total, self._total)
+        self._on_progress(self._total, self._total)
 
 
 def _is_one_of(path: Path, digests: set[str], meter: _Meter) -> bool:
@@ -103,7 +103,7 @@ def _is_one_of(path: Path, digests: set[str], meter: _Meter) -> bool:
         return False
     finally:
         os.close(handle)
-    written = {
+    actual = {
         f"{kind}={base64.urlsafe_b64encode(each.digest()).rstrip(b'=').decode()}" for kind, each in hashes.items()
     }
-    return bool(written & digests)
+    return bool(actual & digests)

@@ -1,4 +1,4 @@
-"""The models as a part of an instance: every byte hashed, bad files put aside, and just those fetched again."""
+"""The models as a part of an instance: hash every byte, quarantine bad files, and fetch only those again."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from gesso.models.fetch import Outcome as Fetched
     from gesso.models.folder import Folder
     from gesso.models.verify import Verdict
-    from gesso.runtime.heal.runner import OnBytes, Tell
+    from gesso.runtime.heal.runner import OnBytes, OnEvent
 
-_TELL_EVERY = 1.0  # seconds between two lines about how far one model is
+_REPORT_EVERY = 1.0  # seconds between two progress events of one model
 
 
 class Models:
@@ -35,7 +35,7 @@ class Models:
         self._models, self._folder, self._env = {model.name: model for model in models}, folder, env
 
     def examine(self, on_bytes: OnBytes) -> list[Damage]:
-        """Hash every file. An absent one that nobody needs and that does not fit the disk is no damage."""
+        """Hash every file. A missing optional model that does not fit on the disk is not a damage."""
         guard, done = threading.Lock(), 0
         size = sum(self._size_of(name) for name in self._models)
 
@@ -46,27 +46,27 @@ class Models:
                 on_bytes(done, size)
 
         verdicts = audit(list(self._models.values()), self._folder, "full", on_bytes=count)
-        left_out = self._left_out([v for v in verdicts if not v.ok])
-        return [self._damage(v) for v in verdicts if not v.ok and v.name not in left_out]
+        skipped = self._skipped([v for v in verdicts if not v.ok])
+        return [self._damage(v) for v in verdicts if not v.ok and v.name not in skipped]
 
-    def _left_out(self, wanting: Sequence[Verdict]) -> set[str]:
-        models = [self._models[verdict.name] for verdict in wanting]
-        there = self._folder.root if self._folder.root.is_dir() else self._folder.root.parent
+    def _skipped(self, verdicts: Sequence[Verdict]) -> set[str]:
+        models = [self._models[verdict.name] for verdict in verdicts]
+        existing = self._folder.root if self._folder.root.is_dir() else self._folder.root.parent
         try:
-            disk = os.statvfs(there)
+            disk = os.statvfs(existing)
         except OSError:
             return set()
         disks = {"": disk_space.Disk(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)}
         planned = disk_space.plan(models, {}, dict.fromkeys((m.name for m in models), ""), disks)
-        missing = {verdict.name for verdict in wanting if verdict.status == "missing"}
+        missing = {verdict.name for verdict in verdicts if verdict.status == "missing"}
         return missing & set(planned.skip)
 
     def _damage(self, verdict: Verdict) -> Damage:
         model = self._models[verdict.name]
-        again = "put it aside and fetch it again" if verdict.bad else "fetch it"
+        remedy = "quarantine it and fetch it again" if verdict.bad else "fetch it"
         size = f" ({disk_space.gigabytes(model.size)})" if model.size is not None else ""
-        said = "is not here" if verdict.status == "missing" else f"{verdict.status}: {verdict.evidence}"
-        return Damage("model", model.name, said, f"{again}{size}", offline=False, size=model.size,
+        found = "is missing" if verdict.status == "missing" else f"{verdict.status}: {verdict.evidence}"
+        return Damage("model", model.name, found, f"{remedy}{size}", offline=False, size=model.size,
                       next_step=verdict.next_step)  # fmt: skip
 
     def _size_of(self, name: str) -> int:
@@ -75,28 +75,33 @@ class Models:
         except OSError:
             return 0
 
-    def repair(self, damages: Sequence[Damage], tell: Tell) -> list[Outcome]:
-        """Fetch them: a good copy is only ever put in place whole. Raises LocalError where they do not fit the disk."""
-        for damage in damages:  # where its receipt still held, bytes were changed behind the filesystem's back
-            receipts.forget(self._folder, damage.name)
-        told: dict[str, float] = {}
+    def repair(self, damages: Sequence[Damage], on_event: OnEvent) -> list[Outcome]:
+        """Fetch them; each replaces the bad file in one step. Raises LocalError where they do not fit on the disk."""
+        for damage in damages:  # a receipt that still holds: the bytes changed without a new mtime
+            receipts.delete(self._folder, damage.name)
+        reported: dict[str, float] = {}
 
-        def on_event(event: Event) -> None:
+        def on_model(event: Event) -> None:
             now = time.monotonic()
-            if event.kind in {"progress", "checking"} and now - told.get(event.name, -_TELL_EVERY) < _TELL_EVERY:
+            if (
+                event.kind in {"progress", "checking"}
+                and now - reported.get(event.name, -_REPORT_EVERY) < _REPORT_EVERY
+            ):
                 return
-            told[event.name] = now
-            tell("model", **event.as_json())
+            reported[event.name] = now
+            on_event("model", **event.as_json())
 
-        wanted = [self._models[damage.name] for damage in damages]
-        fetched = fetch(wanted, self._folder, env=self._env, on_event=on_event)
-        return [_became(damage, outcome) for damage, outcome in zip(damages, fetched, strict=True)]
+        models = [self._models[damage.name] for damage in damages]
+        fetched = fetch(models, self._folder, env=self._env, on_event=on_model)
+        return [_outcome(damage, outcome) for damage, outcome in zip(damages, fetched, strict=True)]
 
 
-def _became(damage: Damage, fetched: Fetched) -> Outcome:
+def _outcome(damage: Damage, fetched: Fetched) -> Outcome:
     if fetched.error is not None:
         return Outcome.failed(damage, fetched.error)
     if fetched.state == "skipped":
         return Outcome(damage, "left", fetched.note, "make room, or take a larger disk")
-    how = f"fetched from {fetched.source}" if fetched.state == "fetched" else "it is here, and its bytes are right"
+    how = f"fetched from {fetched.source}" if fetched.state == "fetched" else "already in place and verified"
+    if fetched.state == "fetched" and fetched.note:
+        how = f"{how}; {fetched.note}"
     return Outcome(damage, "repaired", how, received=fetched.received)

@@ -1,4 +1,4 @@
-"""The other parts of a gesso image: its Python, its code, the workspace and its workflows, the gate, the processes."""
+"""The other parts of a gesso image: its Python, its code, the workspace, the workflows, the gate, the processes."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gesso.runtime.heal.damage import Kind
-    from gesso.runtime.heal.runner import OnBytes, Tell
+    from gesso.runtime.heal.runner import OnBytes, OnEvent
     from gesso.runtime.layout import Layout, Record, Spare
     from gesso.runtime.services.supervisord import Supervisor
 
-    Say = Callable[[str], None]
+    OnProgress = Callable[[str], None]
 
 _FRESH = "start a fresh instance of this image"
 
 
 class Python:
-    """ComfyUI's Python: everything that is locked, to the byte."""
+    """ComfyUI's Python: every locked package, byte for byte."""
 
     what = "python"
 
@@ -41,21 +41,21 @@ class Python:
         self._found = {finding.name: finding for finding in python.examine(self._layout, self._record, on_bytes)}
         return [
             Damage("python", finding.name, f"is {finding.found}, the lock says {finding.locked}",
-                   "install it again from the wheel in the image" if finding.offline
-                   else "install it again from the package index, by the lock's hash",
+                   "reinstall it from the wheel in the image" if finding.offline
+                   else "reinstall it from the package index, by the lock's hash",
                    restart=True, offline=finding.offline)
             for finding in self._found.values()
         ]  # fmt: skip
 
-    def repair(self, damages: Sequence[Damage], tell: Tell) -> list[Outcome]:
-        """Install again what differs, each by itself: one that fails does not keep the others from coming."""
+    def repair(self, damages: Sequence[Damage], on_event: OnEvent) -> list[Outcome]:
+        """Reinstall what differs, one by one: a failure does not stop the others."""
         outcomes = []
         for damage in sorted(damages, key=lambda damage: not damage.offline):
             try:
                 finding = self._found[damage.name]
-                python.repair(self._layout, self._record, [finding], self._env, _saying(tell))
-                if still := [f for f in guard.check(self._layout, self._record) if f.name == damage.name]:
-                    raise CheckError(f"{still[0]}, even after a repair", _FRESH)
+                python.repair(self._layout, self._record, [finding], self._env, _progress_to(on_event))
+                if remaining := [f for f in guard.check(self._layout, self._record) if f.name == damage.name]:
+                    raise CheckError(f"{remaining[0]}, even after a repair", _FRESH)
             except GessoError as error:
                 outcomes.append(Outcome.failed(damage, error))
             else:
@@ -64,19 +64,19 @@ class Python:
 
 
 class Code:
-    """ComfyUI, the node packs and gesso's own files, against the copies that the image keeps of them."""
+    """ComfyUI, the node packs and gesso's own files, compared with the copies in the image."""
 
     what = "code"
 
-    def __init__(self, layout: Layout, record: Record, aside: Path, port: int = COMFY_PORT) -> None:
-        self._layout, self._record, self._aside, self._port = layout, record, aside, port
+    def __init__(self, layout: Layout, record: Record, quarantine: Path, port: int = COMFY_PORT) -> None:
+        self._layout, self._record, self._quarantine, self._port = layout, record, quarantine, port
         self._found: dict[str, tuple[Spare, tuple[trees.Difference, ...]]] = {}
 
     def examine(self, on_bytes: OnBytes) -> list[Damage]:
-        """Compare file by file; an older image, without copies, only knows that something differs."""
+        """Compare file by file; in an older image, without copies, a difference is found but cannot be repaired."""
         if not self._record.spares:
-            changed = (text.partition(": ") for text in node_packs.changed(self._layout, self._record))
-            return [Damage("pack", name, said, "", repairable=False, next_step=_FRESH) for name, _, said in changed]
+            changes = (text.partition(": ") for text in node_packs.changed(self._layout, self._record))
+            return [Damage("pack", name, change, "", repairable=False, next_step=_FRESH) for name, _, change in changes]
         damages = []
         for number, spare in enumerate(self._record.spares, 1):
             on_bytes(number, len(self._record.spares))
@@ -84,21 +84,22 @@ class Code:
                 kind = _kind_of(spare)
                 self._found[spare.name] = (spare, differences)
                 damages.append(Damage(
-                    kind, spare.name, _told(differences), "restore it from the image; what is there now is kept aside",
+                    kind, spare.name, _describe(differences),
+                    "restore it from the image; the current files are quarantined",
                     restart=kind != "config" or any("workflows/" not in d.path for d in differences),
                     files=tuple(difference.path for difference in differences[:50]),
                 ))  # fmt: skip
         return damages
 
-    def repair(self, damages: Sequence[Damage], tell: Tell) -> list[Outcome]:
-        """Put the right files in place, one by one."""
+    def repair(self, damages: Sequence[Damage], on_event: OnEvent) -> list[Outcome]:
+        """Restore the damaged files, one by one."""
         outcomes = []
         for damage in damages:
             spare, differences = self._found[damage.name]
             try:
-                trees.restore(self._layout, spare, differences, self._aside, _saying(tell))
-                if still := trees.differences(self._layout, spare):
-                    raise CheckError(f"{spare.name}: {_told(still)}, even after a repair", _FRESH)
+                trees.restore(self._layout, spare, differences, self._quarantine, _progress_to(on_event))
+                if remaining := trees.differences(self._layout, spare):
+                    raise CheckError(f"{spare.name}: {_describe(remaining)}, even after a repair", _FRESH)
                 if any("workflows/" in difference.path for difference in differences):
                     self._publish()
             except GessoError as error:
@@ -108,7 +109,7 @@ class Code:
         return outcomes
 
     def _publish(self) -> None:
-        """Hand the workflows to Krita again, which ComfyUI keeps as it was given them; where it is down, it will be."""
+        """Publish the workflows to Krita again: ComfyUI holds a copy. Where it is down, this happens at its start."""
         with contextlib.suppress(CheckError):
             krita.publish(self._layout, self._record, lambda _: None, self._port)
 
@@ -117,11 +118,11 @@ def _kind_of(spare: Spare) -> Kind:
     return {"ComfyUI": "code", "gesso": "config"}.get(spare.name, "pack")  # type: ignore[return-value]
 
 
-def _told(differences: Sequence[trees.Difference]) -> str:
-    """Say what differs: how many files, and the first of them."""
-    words = {"gone": "gone", "changed": "changed", "extra": "too many"}
-    counts = {how: sum(d.how == how for d in differences) for how in words}
-    parts = [f"{_files(n)} {words[how]}" for how, n in counts.items() if n]
+def _describe(differences: Sequence[trees.Difference]) -> str:
+    """Describe differences: how many files, and the first of them."""
+    labels = {"gone": "missing", "changed": "changed", "extra": "added"}
+    counts = {how: sum(d.how == how for d in differences) for how in labels}
+    parts = [f"{_files(n)} {labels[how]}" for how, n in counts.items() if n]
     return f"{', '.join(parts)} ({differences[0].path}{', ...' * (len(differences) > 1)})"
 
 
@@ -130,46 +131,46 @@ def _files(number: int) -> str:
 
 
 class Workspace:
-    """The folders and links of /workspace, and the locked workflows in both their places."""
+    """The folders and links of /workspace, and the locked workflows in both places."""
 
     what = "workspace"
 
     def __init__(self, layout: Layout, record: Record) -> None:
         self._layout, self._record = layout, record
-        self._places = {str(place.target): place for place in workspace.places(layout, record)}
+        self._copies = {str(copy.target): copy for copy in workspace.workflow_copies(layout, record)}
 
     def examine(self, _: OnBytes) -> list[Damage]:
-        """Compare."""
-        lacking = workspace.lacking(self._layout, self._record)
-        found = [Damage("layout", str(path), "is not there", "make it again") for path in lacking]
-        for name, place in self._places.items():
+        """Compare folders, links and workflows with what the image requires."""
+        missing = workspace.missing(self._layout, self._record)
+        found = [Damage("layout", str(path), "is missing", "create it") for path in missing]
+        for name, copy in self._copies.items():
             try:
-                right = place.right()
+                is_current = copy.is_current()
             except OSError as error:
-                found.append(Damage("workflow", name, f"cannot be read: {error.strerror}", "put the locked one there"))
+                found.append(Damage("workflow", name, f"cannot be read: {error.strerror}", "restore the locked one"))
                 continue
-            if not right:
-                there = place.target.exists() or place.target.is_symlink()
-                said = "is not the locked one" if there else "is not there"
-                kept = "; yours is kept aside" if there else ""
-                found.append(Damage("workflow", name, said, f"put the locked one there{kept}"))
+            if not is_current:
+                exists = copy.target.exists() or copy.target.is_symlink()
+                actual = "is not the locked one" if exists else "is missing"
+                backup = "; yours is quarantined" if exists else ""
+                found.append(Damage("workflow", name, actual, f"restore the locked one{backup}"))
         return found
 
-    def repair(self, damages: Sequence[Damage], tell: Tell) -> list[Outcome]:
-        """Make what lacks, and put the graphs back."""
+    def repair(self, damages: Sequence[Damage], on_event: OnEvent) -> list[Outcome]:
+        """Create what is missing, and restore the workflows."""
         outcomes = []
         for damage in damages:
             try:
                 if damage.kind == "workflow":
-                    place = self._places[damage.name]
-                    workspace.put(place, self._layout, _saying(tell))
-                    if not place.right():
+                    copy = self._copies[damage.name]
+                    workspace.install_workflow(copy, self._layout, _progress_to(on_event))
+                    if not copy.is_current():
                         raise CheckError(f"{damage.name}: the image's own copy is damaged", _FRESH)
                 else:
-                    workspace.restore(self._layout, self._record, _saying(tell))
+                    workspace.restore(self._layout, self._record, _progress_to(on_event))
             except OSError as error:
                 why = f"{error.filename or damage.name}: {error.strerror}"
-                outcomes.append(Outcome.failed(damage, CheckError(why, "make room, or look at its permissions")))
+                outcomes.append(Outcome.failed(damage, CheckError(why, "make room, or check its permissions")))
             except GessoError as error:
                 outcomes.append(Outcome.failed(damage, error))
             else:
@@ -178,7 +179,7 @@ class Workspace:
 
 
 class Processes:
-    """The gate's configuration, what runs, and whether ComfyUI has what Krita needs."""
+    """The gate's configuration, the running programs, and whether ComfyUI has the node classes that Krita needs."""
 
     what = "processes"
 
@@ -188,48 +189,50 @@ class Processes:
         self._layout, self._record, self._env, self._supervisor, self._port = layout, record, env, supervisor, port
 
     def examine(self, _: OnBytes) -> list[Damage]:
-        """Ask the supervisor and ComfyUI, and look at the gate's configuration."""
+        """Query the supervisor and ComfyUI, and check the gate's configuration."""
         found = []
-        if not caddy.configured(self._layout, self._env):
-            found.append(Damage("config", "gate", "its configuration is not what it should be",
-                                "write it again and restart the gate"))  # fmt: skip
+        if not caddy.is_configured(self._layout, self._env):
+            found.append(Damage("config", "gate", "its configuration differs from the expected one",
+                                "rewrite it and restart the gate"))  # fmt: skip
         try:
             programs = self._supervisor.programs()
         except CheckError:
-            return [*found, Damage("service", "supervisor", "does not answer", "start everything again", restart=True)]
+            return [*found, Damage("service", "supervisor", "does not answer", "restart everything", restart=True)]
         for name in ("agent", "gate", "comfyui"):
             state = programs[name].state if name in programs else "UNKNOWN"
             if state in {"STOPPED", "FATAL", "EXITED", "UNKNOWN"}:
                 found.append(Damage("service", name, f"is {state.lower()}", "start it", restart=name == "comfyui"))
         try:
-            missing = comfyui.missing(self._record.classes, port=self._port)
+            missing = comfyui.missing_classes(self._record.classes, port=self._port)
         except CheckError:
-            return found  # it is starting, or is among the above
+            return found  # it is starting, or already reported above
         if missing:
             found.append(Damage("service", "comfyui", f"lacks node classes that Krita needs: {', '.join(missing)}",
-                                "start it again", restart=True))  # fmt: skip
+                                "restart it", restart=True))  # fmt: skip
         return found
 
-    def repair(self, damages: Sequence[Damage], _: Tell) -> list[Outcome]:
-        """Start what stands still, but for ComfyUI, which has a step of its own."""
+    def repair(self, damages: Sequence[Damage], _: OnEvent) -> list[Outcome]:
+        """Start what is stopped, except ComfyUI, which has a step of its own."""
         outcomes = []
         for damage in damages:
             try:
                 if damage.kind == "config":
-                    caddy.configure(self._layout, self._env, caddy.in_force(self._layout, self._env))
-                    self._supervisor.end("gate")
+                    caddy.configure(self._layout, self._env, caddy.active_token(self._layout, self._env))
+                    self._supervisor.terminate("gate")
                 elif not damage.restart:
                     self._supervisor.start(damage.name)
             except GessoError as error:
                 outcomes.append(Outcome.failed(damage, error))
             else:
-                said = "by its restart" if damage.restart else ""
-                outcomes.append(Outcome(damage, "repaired", said))
+                how = "by the restart" if damage.restart else ""
+                outcomes.append(Outcome(damage, "repaired", how))
         return outcomes
 
 
-def _saying(tell: Tell) -> Say:
-    def say(text: str) -> None:
-        tell("said", text=text)
+def _progress_to(on_event: OnEvent) -> OnProgress:
+    """Return a progress callback that emits each text as an event."""
 
-    return say
+    def on_progress(text: str) -> None:
+        on_event("said", text=text)
+
+    return on_progress

@@ -1,4 +1,4 @@
-"""The restart that a repair owes ComfyUI, as a file: a heal may be killed in between, and the next one must know."""
+"""A file that marks a pending restart of ComfyUI: where a heal is killed before the restart, the next one does it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def note(path: Path) -> None:
-    """Note it, before the first repair that makes it so. Raises CheckError."""
+def mark(path: Path) -> None:
+    """Create the file, before the first repair that requires the restart. Raises CheckError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

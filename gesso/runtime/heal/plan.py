@@ -1,4 +1,4 @@
-"""In which order what was found is repaired, and where in it ComfyUI is restarted: once, or not at all. Pure."""
+"""Plan a heal: the order of the repairs, and when ComfyUI is restarted (once, or not at all). Pure."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ if TYPE_CHECKING:
 class Step:
     """One step: the damages of one part that are repaired together, or the restart of ComfyUI."""
 
-    does: Literal["repair", "restart"]
+    action: Literal["repair", "restart"]
     part: str = ""
     damages: tuple[Damage, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps in their order. `hold`: ComfyUI answers nobody, and is kept still until its code is whole again."""
+    """The steps in their order. `prevent_start`: ComfyUI is not up, and is kept stopped until its code is repaired."""
 
     steps: tuple[Step, ...]
-    hold: bool = False
+    prevent_start: bool = False
 
     @property
-    def restarts(self) -> bool:
-        """True where ComfyUI is restarted."""
-        return any(step.does == "restart" for step in self.steps)
+    def has_restart(self) -> bool:
+        """Whether ComfyUI is restarted."""
+        return any(step.action == "restart" for step in self.steps)
 
     @property
-    def fetches(self) -> int:
-        """Bytes that must be fetched, as far as that is known."""
+    def fetch_bytes(self) -> int:
+        """Bytes to fetch, as far as known."""
         return sum(damage.size or 0 for step in self.steps for damage in step.damages if not damage.offline)
 
 
-def plan(found: Sequence[tuple[str, Sequence[Damage]]], *, up: bool, due: bool = False) -> Plan:
-    """Decide. `found`: the damages by part, in the order of the parts; `up`: ComfyUI answers.
+def plan(found: Sequence[tuple[str, Sequence[Damage]]], *, is_up: bool, restart_pending: bool = False) -> Plan:
+    """Order the repairs. `found`: the damages by part, in the order of the parts; `is_up`: ComfyUI serves requests.
 
-    `due`: a repair that an interrupted heal made still waits for its restart.
+    `restart_pending`: a repair of an interrupted heal still requires its restart.
 
-    Offline repairs come first: they take moments. ComfyUI goes on serving with what it has in memory while the rest is
-    fetched, and is restarted at the end; where it does not answer there is nothing to lose, and it is started as soon
-    as its code and its Python are whole.
+    Offline repairs come first: they take moments. ComfyUI keeps serving from memory while the rest is fetched, and is
+    restarted at the end. Where it is not up, there is nothing to lose: it is started as soon as its code and its Python
+    are repaired.
     """
-    own = [(part, tuple(d for d in damages if d.repairable)) for part, damages in found]
-    own = [(part, damages) for part, damages in own if damages]
-    restart = due or any(damage.restart for _, damages in own for damage in damages)
-    early = [Step("repair", part, damages) for part, damages in own if any(d.offline or d.restart for d in damages)]
-    late = [Step("repair", part, damages) for part, damages in own if not any(d.offline or d.restart for d in damages)]
-    again = [Step("restart")] * restart
-    steps = [*early, *late, *again] if up else [*early, *again, *late]
-    return Plan(tuple(steps), hold=restart and not up)
+    repairable = [(part, tuple(d for d in damages if d.repairable)) for part, damages in found]
+    repairable = [(part, damages) for part, damages in repairable if damages]
+    restart = restart_pending or any(damage.restart for _, damages in repairable for damage in damages)
+    early = [Step("repair", p, damages) for p, damages in repairable if any(d.offline or d.restart for d in damages)]
+    late = [Step("repair", p, damages) for p, damages in repairable if not any(d.offline or d.restart for d in damages)]
+    restart_steps = [Step("restart")] * restart
+    steps = [*early, *late, *restart_steps] if is_up else [*early, *restart_steps, *late]
+    return Plan(tuple(steps), prevent_start=restart and not is_up)

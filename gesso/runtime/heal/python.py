@@ -1,7 +1,7 @@
-"""ComfyUI's Python: every file of every locked distribution, and what could be imported instead of one; put right.
+"""Examine and repair ComfyUI's Python: every file of every locked distribution, and files that shadow one.
 
-SQLAlchemy is put right from the wheel in the image. The others are not in it a second time (they are several GB): they
-come from the instance's own package index, by the hashes that the image keeps.
+SQLAlchemy is repaired from the wheel in the image. The image holds no copy of the others (they are several GB): they
+come from the instance's own package index, by the hashes of the image's lock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _FRESH = "start a fresh instance of this image"
 _PIN = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==")
-_AWAY = re.compile(
+_UNREACHABLE = re.compile(
     r"NewConnectionError|Connect(ion)?Timeout|Connection (refused|broken|reset|aborted)|Temporary failure|ProxyError"
     r"|Name or service|unreachable|timed out|Retrying",
     re.IGNORECASE,
@@ -36,10 +36,10 @@ _CAUSE = re.compile(r"\[Errno -?\d+\] ([^'\"()\n]+)")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as locked; `broken` where ComfyUI must not be started like this.
+    """One thing that differs from the lock; `broken` where ComfyUI must not be started with it.
 
-    `locked` is a version, or empty where it is about no distribution. `offline`: the image itself holds what is right.
-    `files`: of a distribution, those that are altered or gone, below site-packages; of anything else none.
+    `locked` is a version, or empty where it is not a distribution. `offline`: the image itself holds a good copy.
+    `files`: altered or missing files of a distribution, below site-packages; otherwise none.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Finding:
 
 
 def examine(layout: Layout, record: Record, on_progress: Callable[[int, int], None]) -> list[Finding]:
-    """Find whatever is not as locked; `on_progress` gets the bytes that were hashed, and those that there are.
+    """Return what differs from the lock; `on_progress` gets the bytes hashed so far and in total.
 
     Raises CheckError where there is not exactly one Python to examine.
     """
@@ -67,10 +67,10 @@ def examine(layout: Layout, record: Record, on_progress: Callable[[int, int], No
         Finding(f.name, f.found, f.locked, f.broken, offline=f.name == guard.GUARDED and has_wheel)
         for f in guard.check(layout, record)
     ]
-    wrong = {finding.name for finding in found}
+    reported = {finding.name for finding in found}
     owned: dict[str, tuple[hashing.Row, ...]] = {}
     for name, locked in record.pins.items():
-        if name in wrong or name == guard.GUARDED:
+        if name in reported or name == guard.GUARDED:
             continue
         (_, info), *_ = installed[guard.canonical(name)]
         owned[name] = hashing.rows(info / "RECORD")
@@ -81,80 +81,84 @@ def examine(layout: Layout, record: Record, on_progress: Callable[[int, int], No
         text = f"{record.pins[name]} with {files[0]}{more} altered"
         found.append(Finding(name, text, record.pins[name], broken=False, offline=False, files=tuple(files)))
     infos = [info for versions in installed.values() for _, info in versions]
-    others = {**shadows.of_venv(layout), **shadows.in_site(site, infos)}
-    found += [Finding(name, text, "", broken=False, offline=True) for name, text in others.items()]
+    shadowing = {**shadows.in_venv(layout), **shadows.in_site(site, infos)}
+    found += [Finding(name, text, "", broken=False, offline=True) for name, text in shadowing.items()]
     return found
 
 
 def unlocked(layout: Layout, record: Record) -> list[str]:
-    """Name what somebody installed besides (pip aside, which came with the environment): to be noted, no damage."""
-    known = {guard.canonical(name) for name in record.pins} | {"pip", "setuptools"}
+    """Return packages that were installed in addition (except pip, part of the environment): a note, not a damage."""
+    expected = {guard.canonical(name) for name in record.pins} | {"pip", "setuptools"}
     return sorted(
         f"{name} {' and '.join(version for version, _ in versions)}"
         for name, versions in guard.installed_in(layout.site_packages).items()
-        if name not in known and not name.startswith("~")
+        if name not in expected and not name.startswith("~")
     )
 
 
 def repair(
-    layout: Layout, record: Record, findings: Iterable[Finding], env: Mapping[str, str], say: Callable[[str], None]
+    layout: Layout,
+    record: Record,
+    findings: Iterable[Finding],
+    env: Mapping[str, str],
+    on_progress: Callable[[str], None],
 ) -> None:
-    """Put right what was found, what needs no network first; ask the package index for the rest.
+    """Repair the findings: offline ones first, then from the package index.
 
-    Raises CheckError where the instance refuses, FetchError where the index does not have it or is away, and
-    VerifyError where it gives something else.
+    Raises CheckError where a file cannot be replaced, FetchError where the index does not have it or is unreachable,
+    and VerifyError where the hash differs.
     """
-    todo = list(findings)
-    pinned = [finding for finding in todo if finding.locked]
-    _clear_away(layout, [finding.name for finding in todo if not finding.locked], say)
+    pending = list(findings)
+    pinned = [finding for finding in pending if finding.locked]
+    _remove_shadows(layout, [finding.name for finding in pending if not finding.locked], on_progress)
     failed: GessoError | None = None
     if any(finding.name == guard.GUARDED for finding in pinned):
         try:
             guard.repair(layout, guard.check(layout, record))
-            say(f"{guard.GUARDED}: restored from the image")
+            on_progress(f"{guard.GUARDED}: restored from the image")
         except CheckError as error:
             failed = error
     if others := [finding for finding in pinned if finding.name != guard.GUARDED]:
-        _from_index(layout, others, env, say)
+        _from_index(layout, others, env, on_progress)
     if failed is not None:
         raise failed
 
 
-def _clear_away(layout: Layout, names: Sequence[str], say: Callable[[str], None]) -> None:
-    """Take what shadows the locked Python out of its way, and keep it."""
-    aside = layout.state / "replaced" / "python"
+def _remove_shadows(layout: Layout, names: Sequence[str], on_progress: Callable[[str], None]) -> None:
+    """Move what shadows the locked Python to the quarantine."""
+    quarantine = layout.state / "replaced" / "python"
     for name in names:
-        own = name in {shadows.SETTINGS, shadows.PYTHON}
-        path = (layout.venv if own else layout.site_packages) / name
+        in_venv = name in {shadows.SETTINGS, shadows.PYTHON}
+        path = (layout.venv if in_venv else layout.site_packages) / name
         try:
-            if own:
-                shadows.mend_venv(layout, [name], aside)
+            if in_venv:
+                shadows.repair_venv(layout, [name], quarantine)
             else:
-                atomic.clear(path, aside, name)
+                atomic.clear(path, quarantine, name)
         except OSError as error:
-            raise atomic.refused(error, path) from None
-        say(f"{name}: put right; what was there is in {aside}")
+            raise atomic.repair_error(error, path) from None
+        on_progress(f"{name}: repaired; the previous one is in {quarantine}")
 
 
 def _from_index(
-    layout: Layout, findings: Sequence[Finding], env: Mapping[str, str], say: Callable[[str], None]
+    layout: Layout, findings: Sequence[Finding], env: Mapping[str, str], on_progress: Callable[[str], None]
 ) -> None:
-    """Install distributions again, one after the other: one that cannot be had does not stand in the others' way."""
+    """Reinstall distributions one by one: a failure does not stop the others."""
     pins = _pins(layout)
     pip = _pip(layout)
-    if not Path(env.get("PIP_CONSTRAINT", "/")).is_file():  # pip would stop there; hashes say more than it could
+    if not Path(env.get("PIP_CONSTRAINT", "/")).is_file():  # pip would fail; the hashes are stricter anyway
         env = {**env, "PIP_CONSTRAINT": ""}
     failed: list[GessoError] = []
     for number, finding in enumerate(findings, 1):
-        say(f"{finding.name} {finding.locked}: is not in the image a second time; asking the package index")
+        on_progress(f"{finding.name} {finding.locked}: the image holds no copy; using the package index")
         try:
             _install(layout, pip, finding, pins, env)
-            say(f"{finding.name} {finding.locked}: installed again")
-        except _AwayError as error:
+            on_progress(f"{finding.name} {finding.locked}: reinstalled")
+        except _UnreachableError as error:
             rest = ", ".join(f.name for f in findings[number - 1 :])
             raise FetchError(
-                f"{rest}: the package index does not answer: {error}",
-                "check the network, or name a mirror in PIP_INDEX_URL; then heal again",
+                f"{rest}: the package index is unreachable: {error}",
+                "check the network, or set PIP_INDEX_URL to a mirror; then run the heal again",
             ) from None
         except GessoError as error:
             failed.append(error)
@@ -162,14 +166,14 @@ def _from_index(
         raise failed[0]
 
 
-class _AwayError(Exception):
-    """Nobody answers: there is no use in asking for the next."""
+class _UnreachableError(Exception):
+    """The index is unreachable, so that further requests are pointless."""
 
 
 def _install(
     layout: Layout, pip: Sequence[str | Path], finding: Finding, pins: Mapping[str, str], env: Mapping[str, str]
 ) -> None:
-    """Fetch first, then replace: where it cannot be had, what is there stays."""
+    """Download first, then replace: where the download fails, the installed one stays."""
     name = guard.canonical(finding.name)
     if name not in pins:
         raise CheckError(f"{finding.name}: {layout.gesso}/requirements.txt does not have it", _FRESH)
@@ -177,74 +181,88 @@ def _install(
     shutil.rmtree(folder, ignore_errors=True)  # a killed heal's
     try:
         folder.mkdir(parents=True)
-        wanted = folder / "wanted.txt"
-        wanted.write_text(pins[name] + "\n", encoding="utf-8")
+        requirement = folder / "wanted.txt"
+        requirement.write_text(pins[name] + "\n", encoding="utf-8")
         quiet = ("--quiet", "--disable-pip-version-check", "--no-cache-dir", "--no-deps")
-        options = ("--require-hashes", "--retries", "1", "--timeout", "15", "--dest", folder, "--requirement", wanted)
-        got = proc.run([*pip, "download", *quiet, *options], env=dict(env))
-        if not got.ok:
-            raise _why(finding, got)
-        files = [path for path in folder.iterdir() if path != wanted]
+        options = (
+            "--require-hashes",
+            "--retries",
+            "1",
+            "--timeout",
+            "15",
+            "--dest",
+            folder,
+            "--requirement",
+            requirement,
+        )
+        download = proc.run([*pip, "download", *quiet, *options], env=dict(env))
+        if not download.ok:
+            raise _download_error(finding, download)
+        files = [path for path in folder.iterdir() if path != requirement]
         if not _can_be_uninstalled(layout, name):
-            guard.forget(layout.site_packages, name)
+            guard.remove_dist_info(layout.site_packages, name)
         for wheel in files:
-            wheels.make_way(wheel, layout)
+            wheels.clear_targets(wheel, layout)
         flags = ("--force-reinstall", "--no-warn-script-location", "--root-user-action", "ignore")
-        done = proc.run([*pip, "install", *quiet, *flags, *files], env=dict(env))
-        if not done.ok:
-            raise CheckError(f"{finding.name}: pip could not install it: {done.tail()}", "make room, then heal again")
-        guard.forget(layout.site_packages, name, but=finding.locked)  # what pip took no notice of
+        install = proc.run([*pip, "install", *quiet, *flags, *files], env=dict(env))
+        if not install.ok:
+            raise CheckError(
+                f"{finding.name}: pip could not install it: {install.tail()}", "make room, then run the heal again"
+            )
+        guard.remove_dist_info(layout.site_packages, name, keep=finding.locked)  # metadata that pip ignores
     except OSError as error:
-        raise atomic.refused(error, folder) from None
+        raise atomic.repair_error(error, folder) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _why(finding: Finding, result: proc.Result) -> Exception:
+def _download_error(finding: Finding, result: proc.Result) -> Exception:
     if "DO NOT MATCH THE HASHES" in result.output:
         return VerifyError(
-            f"{finding.name} {finding.locked}: what the package index gave is not what is locked",
-            "name another index in PIP_INDEX_URL, then heal again",
+            f"{finding.name} {finding.locked}: the package index serves a file that does not match the lock",
+            "set PIP_INDEX_URL to another index, then run the heal again",
         )
-    if match := _AWAY.search(result.output):
+    if match := _UNREACHABLE.search(result.output):
         cause = _CAUSE.search(result.output)
-        return _AwayError(cause[1] if cause else match[0])
-    absent = re.search(r"No matching distribution|ResolutionImpossible", result.output)  # the latter: so says the lock
+        return _UnreachableError(cause[1] if cause else match[0])
+    absent = re.search(
+        r"No matching distribution|ResolutionImpossible", result.output
+    )  # the latter where the lock constrains it
     return FetchError(
-        f"{finding.name} {finding.locked}: the package index does not {'have' if absent else 'give'} it"
+        f"{finding.name} {finding.locked}: the package index does not {'have' if absent else 'serve'} it"
         f"{'' if absent else f': {result.tail(2)}'}",
-        "name another index in PIP_INDEX_URL, then heal again; or start a fresh instance of this image",
+        "set PIP_INDEX_URL to another index, then run the heal again; or start a fresh instance of this image",
     )
 
 
 def _can_be_uninstalled(layout: Layout, name: str) -> bool:
-    """Tell whether pip could take away what is installed: of two versions it takes one, without RECORD it refuses."""
+    """Return whether pip can uninstall it: of two versions it removes one, and without a RECORD it refuses."""
     versions = guard.installed_in(layout.site_packages).get(name, [])
     return not versions or (len(versions) == 1 and bool(hashing.rows(versions[0][1] / "RECORD")))
 
 
 def _pip(layout: Layout) -> list[str | Path]:
-    """Give a pip that works: the environment's, else the one that Debian's Python brings for making environments.
+    """Return a pip that works: the environment's, else the one that Debian's Python has for new environments.
 
     Raises CheckError where there is none.
     """
     python = layout.venv / shadows.PYTHON
-    kept = sorted((layout.root / "usr/share/python-wheels").glob("pip-*.whl"))
-    ways: list[list[str | Path]] = [[python, "-m", "pip"]]
-    ways += [[python, wheel / "pip"] for wheel in kept]
-    for way in ways:
+    bundled = sorted((layout.root / "usr/share/python-wheels").glob("pip-*.whl"))
+    candidates: list[list[str | Path]] = [[python, "-m", "pip"]]
+    candidates += [[python, wheel / "pip"] for wheel in bundled]
+    for command in candidates:
         try:
-            if proc.run([*way, "--version"], timeout=60).ok:
-                return way
+            if proc.run([*command, "--version"], timeout=60).ok:
+                return command
         except (GessoError, OSError):
             continue
-    raise CheckError(f"pip does not work in {layout.venv}, and there is no other", _FRESH)
+    raise CheckError(f"pip does not work in {layout.venv}, and no other pip was found", _FRESH)
 
 
 def _pins(layout: Layout) -> dict[str, str]:
-    """Read the lock that the image keeps: the lines of every distribution, hashes included.
+    """Return the image's lock: the lines of every distribution, hashes included.
 
-    Raises CheckError where the image has none.
+    Raises CheckError where it cannot be read.
     """
     path = layout.gesso / "requirements.txt"
     try:

@@ -1,4 +1,4 @@
-"""What was put aside: files of the code and workflows that were not the locked ones. Kept within a limit."""
+"""The quarantine of code and workflows that differed from the locked ones. Its size is limited."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 
     from gesso.runtime.layout import Layout
 
-KEEP = 1 << 30  # bytes; the oldest go first. Models have a quarantine of their own
+MAX_BYTES = 1 << 30  # the oldest are removed first. Models have a quarantine of their own
 
 
-def folder(layout: Layout, name: str) -> Path:
-    """Where the heal of this name puts things."""
-    return layout.state / "aside" / name
+def folder(layout: Layout, heal_id: str) -> Path:
+    """Return the quarantine folder of one heal."""
+    return layout.state / "aside" / heal_id
 
 
-def trim(layout: Layout, keep: int = KEEP) -> None:
-    """Let the oldest go until at most `keep` bytes are left; what came last stays, whatever its size."""
+def trim(layout: Layout, max_bytes: int = MAX_BYTES) -> None:
+    """Remove the oldest entries until at most `max_bytes` are left; the newest stays, whatever its size."""
     entries: list[tuple[float, Path]] = []
-    for kept in (layout.state / "aside", layout.state / "replaced"):
+    for parent in (layout.state / "aside", layout.state / "replaced"):
         with contextlib.suppress(OSError):
-            entries += [(path.lstat().st_mtime, path) for path in kept.iterdir()]
+            entries += [(path.lstat().st_mtime, path) for path in parent.iterdir()]
     total = 0
     for number, (_, path) in enumerate(sorted(entries, reverse=True)):
         total += _size(path)
-        if total > keep and number:
+        if total > max_bytes and number:
             _remove(path)
 
 
@@ -38,8 +38,8 @@ def _size(path: Path) -> int:
     total = 0
     for each in inside:
         with contextlib.suppress(OSError):
-            found = each.lstat()
-            total += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
+            status = each.lstat()
+            total += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
     return total
 
 

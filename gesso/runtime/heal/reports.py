@@ -1,4 +1,4 @@
-"""The journal of a heal and its report: files that the terminal, the page and other programs read (docs/adr/0022)."""
+"""The journal and the report of a heal: files that the terminal, the page and other programs read (docs/adr/0022)."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-KEEP = 50  # reports
+MAX_REPORTS = 50
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}\Z")
 
 
 def new_id(now: float) -> str:
-    """Give a name for a heal that begins now: they sort by time, to a quarter of a millisecond."""
+    """Return an ID for a heal that begins at `now`. IDs sort by time, to a quarter of a millisecond."""
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{int(now % 1 * 4096):03x}{secrets.token_hex(2)[:3]}"
 
 
 def is_id(text: str) -> bool:
-    """Tell whether this can be the name of a heal: what comes from outside is checked before it becomes a path."""
+    """Return whether `text` is a valid ID. Checked before input from outside becomes a path."""
     return _ID.match(text) is not None
 
 
 class Journal:
-    """What happens, a line of JSON each. A full disk keeps a heal from telling, never from healing."""
+    """The events of a heal, one line of JSON each. Write errors are ignored: a full disk must not stop a heal."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._path, self._folder, self.name = folder / f"{name}.jsonl", folder, name
 
-    def tell(self, event: str, **facts: Any) -> dict[str, Any]:
-        """Add a line, and give it."""
+    def emit(self, event: str, **facts: Any) -> dict[str, Any]:
+        """Append an event, and return it."""
         line = {"at": round(time.time(), 3), "event": event, **facts}
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ class Journal:
         return line
 
     def end(self, report: dict[str, Any]) -> None:
-        """Write the report, whole or not at all, and let the oldest go."""
+        """Write the report in one step, and remove the oldest ones."""
         with contextlib.suppress(OSError):
             new = self._folder / f".{self.name}.new"
             new.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -54,23 +54,23 @@ class Journal:
         trim(self._folder)
 
 
-def trim(folder: Path, keep: int = KEEP) -> None:
-    """Let the oldest reports go."""
-    for name in names(folder)[keep:]:
+def trim(folder: Path, max_reports: int = MAX_REPORTS) -> None:
+    """Remove the oldest reports and their journals."""
+    for name in names(folder)[max_reports:]:
         for suffix in (".json", ".jsonl"):
             with contextlib.suppress(OSError):
                 (folder / f"{name}{suffix}").unlink(missing_ok=True)
 
 
 def names(folder: Path) -> list[str]:
-    """Name the heals that there are, the latest first."""
+    """Return the IDs of the stored heals, the latest first."""
     with contextlib.suppress(OSError):
         return sorted({path.stem for path in folder.iterdir() if is_id(path.stem)}, reverse=True)
     return []
 
 
 def read(folder: Path, name: str) -> dict[str, Any] | None:
-    """Give a report; None where there is none (yet)."""
+    """Return a report; None where there is none (yet)."""
     try:
         found = json.loads((folder / f"{name}.json").read_bytes())
     except (OSError, ValueError):
@@ -79,9 +79,9 @@ def read(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def lines(folder: Path, name: str, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Give the events that the journal has from `offset` (bytes) on, and the offset to go on from.
+    """Return the events of the journal from `offset` (bytes) on, and the offset to continue from.
 
-    A last line without its end is left for the next time.
+    A last line without a newline is left for the next call.
     """
     try:
         with (folder / f"{name}.jsonl").open("rb") as file:
@@ -89,11 +89,11 @@ def lines(folder: Path, name: str, offset: int = 0) -> tuple[list[dict[str, Any]
             data = file.read()
     except OSError:
         return [], offset
-    whole = data[: data.rfind(b"\n") + 1]
+    complete = data[: data.rfind(b"\n") + 1]
     found = []
-    for line in whole.splitlines():
+    for line in complete.splitlines():
         with contextlib.suppress(ValueError):
             event = json.loads(line)
             if isinstance(event, dict):
                 found.append(event)
-    return found, offset + len(whole)
+    return found, offset + len(complete)

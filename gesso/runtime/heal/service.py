@@ -1,4 +1,4 @@
-"""ComfyUI in a gesso instance, as a heal needs it: asked, kept still, started anew by the supervisor, waited for."""
+"""ComfyUI in a gesso instance, as a heal needs it: check it, stop it, restart it by the supervisor, wait for it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from gesso.runtime.state.state import USABLE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gesso.runtime.heal.runner import Tell
+    from gesso.runtime.heal.runner import OnEvent
     from gesso.runtime.layout import Layout, Record
     from gesso.runtime.services.supervisord import Program, Supervisor
 
 COMFYUI = "comfyui"
-STOPPING, STARTING = 20.0, 30.0  # seconds
-SETTLING, FAILING = 600.0, 30.0  # seconds until Krita can work; and that a failure has to go away by itself
-_STEP = 0.1
-_NEXT = "`gesso logs comfyui` says why"
+STOP_TIMEOUT, START_TIMEOUT = 20.0, 30.0  # seconds
+READY_TIMEOUT, FAILED_TIMEOUT = (
+    600.0,
+    30.0,
+)  # seconds until it is ready for Krita; and for a failure to recover by itself
+_POLL_INTERVAL = 0.1
+_NEXT = "see `gesso logs comfyui`"
 
 
-class Supervised:
+class SupervisedService:
     """ComfyUI under supervisord."""
 
     def __init__(
@@ -36,98 +39,101 @@ class Supervised:
         self._layout, self._record, self._supervisor, self._revive = layout, record, supervisor, revive
         self._port, self._status = port, status
 
-    def answers(self) -> bool:
-        """Tell whether it answers at all."""
+    def responds(self) -> bool:
+        """Return whether it answers HTTP requests at all."""
         try:
-            comfyui.ask("/system_stats", timeout=5.0, port=self._port)
+            comfyui.get_json("/system_stats", timeout=5.0, port=self._port)
         except CheckError:
             return False
         return True
 
-    def up(self) -> bool:
-        """Tell whether Krita could work with it: it answers, and lacks no class."""
+    def is_up(self) -> bool:
+        """Return whether Krita can work with it: it responds, and no node class is missing."""
         try:
-            return self.answers() and not comfyui.missing(self._record.classes, port=self._port)
+            return self.responds() and not comfyui.missing_classes(self._record.classes, port=self._port)
         except CheckError:
             return False
 
-    def due(self) -> bool:
-        """Tell whether an earlier heal owes it a restart."""
-        return self._layout.owed.exists()
+    def restart_pending(self) -> bool:
+        """Return whether an interrupted heal left a restart pending."""
+        return self._layout.pending_restart.exists()
 
-    def owe(self) -> None:
-        """Note that it must be restarted. Raises CheckError."""
-        pending_restart.note(self._layout.owed)
+    def mark_restart_pending(self) -> None:
+        """Record that a restart is required. Raises CheckError."""
+        pending_restart.mark(self._layout.pending_restart)
 
-    def hold(self) -> None:
-        """Keep it from being started, unless it answers."""
-        if not self.answers() and (program := self._program()) is not None and program.state != "STOPPED":
+    def prevent_start(self) -> None:
+        """Stop its program, unless it responds."""
+        if not self.responds() and (program := self._program()) is not None and program.state != "STOPPED":
             self._stop(program)
 
-    def restart(self, tell: Tell) -> None:
-        """Stop it and start it; where the supervisor is gone, start everything.
+    def restart(self, on_event: OnEvent) -> None:
+        """Stop it and start it; where the supervisor is not running, start everything.
 
-        Raises CheckError where that does not come about.
+        Raises CheckError where it does not start in time.
         """
-        tell("restarting", what=COMFYUI, why="what it reads when it starts was repaired")
+        on_event("restarting", what=COMFYUI, why="files that it loads at startup were repaired")
         program = self._program()
         if program is None:
             self._revive()
-            self._until(
-                lambda: boot.runs(self._layout), STARTING, "the supervisor does not start", "restart the instance"
+            self._wait_until(
+                lambda: boot.is_running(self._layout),
+                START_TIMEOUT,
+                "the supervisor does not start",
+                "restart the instance",
             )
         else:
             self._stop(program)
             self._supervisor.start(COMFYUI)
-        self._until(self._begun, STARTING, "ComfyUI does not start", _NEXT)
-        self._layout.owed.unlink(missing_ok=True)
+        self._wait_until(self._has_started, START_TIMEOUT, "ComfyUI does not start", _NEXT)
+        self._layout.pending_restart.unlink(missing_ok=True)
 
-    def _begun(self) -> bool:
+    def _has_started(self) -> bool:
         program = self._program()
         return program is not None and program.pid != 0
 
     def _stop(self, program: Program) -> None:
         if program.pid or program.state in {"STARTING", "BACKOFF"}:
             self._supervisor.stop(COMFYUI)
-            self._until(lambda: (now := self._program()) is not None and not now.pid and now.state != "BACKOFF",
-                        STOPPING, "ComfyUI does not stop", _NEXT)  # fmt: skip
+            self._wait_until(lambda: (now := self._program()) is not None and not now.pid and now.state != "BACKOFF",
+                        STOP_TIMEOUT, "ComfyUI does not stop", _NEXT)  # fmt: skip
 
     def _program(self) -> Program | None:
-        """Give it; None where no supervisor answers."""
+        """Return its program; None where the supervisor does not answer."""
         try:
             return self._supervisor.programs().get(COMFYUI)
         except CheckError:
             return None
 
-    def _until(self, holds: Callable[[], bool], patience: float, why: str, step: str) -> None:
-        end = time.monotonic() + patience
-        while not holds():
-            if time.monotonic() > end:
-                raise CheckError(why, step)
-            time.sleep(_STEP)
+    def _wait_until(self, condition: Callable[[], bool], timeout: float, message: str, next_step: str) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                raise CheckError(message, next_step)
+            time.sleep(_POLL_INTERVAL)
 
-    def settle(self, tell: Tell, *, whole: bool) -> None:
-        """Wait until Krita can work, by the agent's word and ComfyUI's own; where not all is `whole`, by ComfyUI's.
+    def wait_ready(self, on_event: OnEvent, *, all_repaired: bool) -> None:
+        """Wait until the agent and ComfyUI are ready for Krita; where not `all_repaired`, ComfyUI alone.
 
-        Raises CheckError where it fails, or where that takes too long.
+        Raises CheckError where it fails, or takes too long.
         """
-        begun, told = time.monotonic(), ""
+        started, reported = time.monotonic(), ""
         while True:
-            found = self._told() if whole else {"state": "ready"}
-            why = str(found.get("why") or "ComfyUI is starting")
-            if found.get("state") in USABLE:
-                if self.up():
+            status = self._agent_status() if all_repaired else {"state": "ready"}
+            why = str(status.get("why") or "ComfyUI is starting")
+            if status.get("state") in USABLE:
+                if self.is_up():
                     return
                 why = "ComfyUI is starting"
-            patience = FAILING if found.get("state") == "failed" else SETTLING
-            if time.monotonic() - begun > patience:
-                raise CheckError(why, str(found.get("next") or _NEXT))
-            if why != told:
-                tell("waiting", what=why)
-                told = why
-            time.sleep(3 * _STEP)
+            timeout = FAILED_TIMEOUT if status.get("state") == "failed" else READY_TIMEOUT
+            if time.monotonic() - started > timeout:
+                raise CheckError(why, str(status.get("next") or _NEXT))
+            if why != reported:
+                on_event("waiting", what=why)
+                reported = why
+            time.sleep(3 * _POLL_INTERVAL)
 
-    def _told(self) -> dict[str, Any]:
+    def _agent_status(self) -> dict[str, Any]:
         try:
             return self._status()
         except CheckError as error:

@@ -1,4 +1,4 @@
-"""What every heal has around it, whatever it heals: a lock, a journal, and an end that is told, however early it is."""
+"""The session around every heal: a lock, a journal, and a report at its end, also where it is interrupted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gesso import report
 from gesso.errors import INTERRUPTED
 from gesso.models.download.locks import hold
 from gesso.runtime.heal import quarantine, reports, terminal
-from gesso.runtime.heal.runner import Healing
+from gesso.runtime.heal.runner import HealRun
 
 if TYPE_CHECKING:
     import argparse
@@ -22,50 +22,50 @@ if TYPE_CHECKING:
 
     from gesso.runtime.layout import Layout
 
-    Hear = Callable[[dict[str, Any]], None]
+    EventListener = Callable[[dict[str, Any]], None]
 
 
 @dataclass
 class Session:
-    """One heal: what it has found and done, how it tells of it, and, when it has ended, its report."""
+    """One heal: its state, its journal, its event listener, and, after its end, its report."""
 
-    healing: Healing
+    heal_run: HealRun
     journal: reports.Journal
-    hear: Hear
+    listener: EventListener
     report: dict[str, Any] = field(default_factory=dict)
 
-    def tell(self, event: str, **facts: Any) -> None:
-        """Write an event to the journal, and say it."""
-        self.hear(self.journal.tell(event, **facts))
+    def emit(self, event: str, **facts: Any) -> None:
+        """Write an event to the journal, and pass it to the listener."""
+        self.listener(self.journal.emit(event, **facts))
 
 
 @contextlib.contextmanager
-def session(layout: Layout, hear: Hear, about: dict[str, Any], *, dry_run: bool) -> Iterator[Session]:
-    """Have the heal that `about` names (`id`, `by`, `arch`, `title`) to oneself; its report is kept at its end.
+def open_session(layout: Layout, listener: EventListener, facts: dict[str, Any], *, dry_run: bool) -> Iterator[Session]:
+    """Hold the heal lock during one heal, and write its report at the end. `facts`: its `id`, `by`, `arch`, `title`.
 
-    Ctrl-C and SIGTERM end it, with a report of what was done. Raises LocalError where the lock cannot be had.
+    Ctrl-C and SIGTERM end it, with a report of what was done. Raises LocalError where the lock cannot be taken.
     """
-    made = Session(Healing(about, dry_run), reports.Journal(layout.reports, about["id"]), hear)
+    session = Session(HealRun(facts, dry_run), reports.Journal(layout.reports, facts["id"]), listener)
     code = None
-    with _terminable(), held(layout.heal_lock, made.tell):
-        made.tell("begun", id=about["id"], by=about["by"], arch=about["arch"], dry_run=dry_run)
+    with _terminable(), exclusive(layout.heal_lock, session.emit):
+        session.emit("begun", id=facts["id"], by=facts["by"], arch=facts["arch"], dry_run=dry_run)
         try:
-            yield made
+            yield session
         except KeyboardInterrupt:
             code = INTERRUPTED
         finally:
             quarantine.trim(layout)
-            made.report = made.healing.report(code)
-            made.tell("ended", **{key: made.report[key] for key in ("ok", "code", "summary")})
-            made.journal.end(made.report)
+            session.report = session.heal_run.report(code)
+            session.emit("ended", **{key: session.report[key] for key in ("ok", "code", "summary")})
+            session.journal.end(session.report)
 
 
 @contextlib.contextmanager
-def held(path: Path, tell: Callable[..., object]) -> Iterator[None]:
-    """Hold a lock: two heals at once do the work once."""
+def exclusive(path: Path, on_event: Callable[..., object]) -> Iterator[None]:
+    """Hold a lock; report where another heal holds it, and wait."""
 
     def on_wait() -> None:
-        tell("waiting", what="another heal is at work")
+        on_event("waiting", what="another heal is running")
 
     with hold(path, on_wait, lambda: None, what="heal"):
         yield
@@ -73,7 +73,7 @@ def held(path: Path, tell: Callable[..., object]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Take SIGTERM for a Ctrl-C: what was begun is told before we go."""
+    """Handle SIGTERM like Ctrl-C, so that the report is written before the process ends."""
 
     def interrupt(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -85,17 +85,17 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def hearer(options: argparse.Namespace) -> Hear:
-    """Give what tells of events as the options ask: as lines of JSON, or in words."""
+def event_printer(options: argparse.Namespace) -> EventListener:
+    """Return a listener that prints events as the options request: as JSON lines, or as text."""
     if options.events:
         return lambda event: report.result(json.dumps(event))
-    return terminal.Teller(report.say).hear
+    return terminal.TerminalReport(report.progress).on_event
 
 
-def show(found: dict[str, Any], layout: Layout, options: argparse.Namespace) -> int:
-    """Print a report as the options ask, and give the exit code."""
+def print_report(found: dict[str, Any], layout: Layout, options: argparse.Namespace) -> int:
+    """Print a report as the options request, and return the exit code."""
     if options.json:
         report.result_json(found)
     elif not options.events:
-        report.result(terminal.text(found, layout.reports / f"{found['id']}.json"))
+        report.result(terminal.format_report(found, layout.reports / f"{found['id']}.json"))
     return int(found["code"])

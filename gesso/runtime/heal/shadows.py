@@ -1,4 +1,4 @@
-"""What stands in the way of the locked Python without being a distribution: it would be imported, or run, instead."""
+"""Files that shadow the locked Python without being a distribution: they would be imported, or run, instead."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SETTING = re.compile(r"^[ \t]*(?P<name>[\w-]+)[ \t]*=[ \t]*(?P<value>.*?)[ \t]*
 
 
 def in_site(site: Path, infos: Iterable[Path]) -> dict[str, str]:
-    """Name what nobody installed at the top of site-packages and Python takes first: by its name, what it is."""
+    """Return entries of site-packages that belong to no distribution and take precedence: name to description."""
     owned: set[str] = set()
     for info in infos:
         owned |= {row.path for row in rows(info / "RECORD")}
@@ -34,9 +34,9 @@ def in_site(site: Path, infos: Iterable[Path]) -> dict[str, str]:
             continue
         stem = entry.name.split(".")[0]
         if entry.suffix == ".pth":
-            found[entry.name] = "is a .pth file that no distribution brought"
+            found[entry.name] = "is a .pth file that belongs to no distribution"
         elif entry.name.startswith("~"):
-            found[entry.name] = "is what a pip that was killed left behind"
+            found[entry.name] = "is a leftover of an interrupted pip"
         elif stem in _HOOKS:
             found[entry.name] = "is code that Python runs at every start"
         elif stem in modules and (entry.suffix == ".so" or (entry / "__init__.py").is_file()):
@@ -44,39 +44,39 @@ def in_site(site: Path, infos: Iterable[Path]) -> dict[str, str]:
     return found
 
 
-def of_venv(layout: Layout) -> dict[str, str]:
-    """Say what is wrong with the virtual environment itself: its settings, and the Python that it leads to."""
+def in_venv(layout: Layout) -> dict[str, str]:
+    """Return what is wrong with the virtual environment itself: its settings, and the Python that it links to."""
     found = {}
     home = layout.root / "usr/bin"
     settings = dict(_settings(layout))
     if settings.get("home") != str(home):
-        found[SETTINGS] = f"says that Python is in {settings.get('home', 'no place')}, not in {home}"
+        found[SETTINGS] = f"names {settings.get('home', 'nothing')} as the home of Python, not {home}"
     elif settings.get("include-system-site-packages", "").lower() != "false":
-        found[SETTINGS] = "lets in packages from outside of the environment"
+        found[SETTINGS] = "allows packages from outside the environment"
     python = layout.venv / PYTHON
     if not os.access(python, os.X_OK) or python.resolve() != (home / "python3").resolve():
-        found[PYTHON] = f"leads to {python.resolve()}" if python.is_file() else "is missing or leads nowhere"
+        found[PYTHON] = f"links to {python.resolve()}" if python.is_file() else "is missing or a broken link"
     return found
 
 
-def mend_venv(layout: Layout, names: Iterable[str], aside: Path) -> None:
-    """Put right what `of_venv` named. Raises OSError."""
+def repair_venv(layout: Layout, names: Iterable[str], quarantine: Path) -> None:
+    """Repair what `in_venv` found. Raises OSError."""
     home = layout.root / "usr/bin"
     if SETTINGS in names:
         path = layout.venv / SETTINGS
-        right = {**dict(_settings(layout)), "home": str(home), "include-system-site-packages": "false"}
+        expected = {**dict(_settings(layout)), "home": str(home), "include-system-site-packages": "false"}
         if os.path.lexists(path):
-            atomic.keep(path, aside, SETTINGS)
-        text = "".join(f"{name} = {value}\n" for name, value in right.items()).encode()
+            atomic.back_up(path, quarantine, SETTINGS)
+        text = "".join(f"{name} = {value}\n" for name, value in expected.items()).encode()
         atomic.write_bytes(path, text)
     if PYTHON in names:
         for name, target in (("python3", str(home / "python3")), ("python", "python3")):
             path = layout.venv / "bin" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir() and not path.is_symlink():
-                atomic.clear(path, aside, f"bin/{name}")
+                atomic.clear(path, quarantine, f"bin/{name}")
             elif os.path.lexists(path):
-                atomic.keep(path, aside, f"bin/{name}")
+                atomic.back_up(path, quarantine, f"bin/{name}")
             atomic.link(path, target)
 
 

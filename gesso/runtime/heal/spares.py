@@ -1,4 +1,4 @@
-"""The image's own copies of what was built in: opened only where they are what the record says."""
+"""Read the image's spare archives: copies of what was built in. Their digests are verified first."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ _NEXT = "start a fresh instance of this image"
 
 
 def members(layout: Layout, spare: Spare) -> Iterator[tuple[tarfile.TarInfo, Callable[[int], bytes]]]:
-    """Give every file and link of an archive, and what reads on in its content; one after the other.
+    """Yield every file and link of an archive, each with a function that reads its content.
 
-    Raises CheckError where the archive is gone, or is not what the image was made with.
+    Raises CheckError where the archive is missing, or differs from the image's record.
     """
     path = layout.spare / f"{spare.name}.tar.xz"
     try:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != spare.sha256:
-                raise CheckError(f"{path}: is not what the image was made with: nothing is restored from it", _NEXT)
+                raise CheckError(
+                    f"{path}: its digest differs from the image's record: nothing is restored from it", _NEXT
+                )
             file.seek(0)
             with lzma.open(file) as plain, tarfile.open(fileobj=plain, mode="r|") as archive:
                 for member in archive:
                     if member.isdir():
                         continue
                     if member.name.startswith("/") or ".." in member.name.split("/"):
-                        raise CheckError(f"{path}: has {member.name} in it", _NEXT)
+                        raise CheckError(f"{path}: contains an unsafe path: {member.name}", _NEXT)
                     content = archive.extractfile(member) if member.isreg() else None
                     yield member, (content.read if content is not None else _nothing)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A heal told at a terminal: each event as a line, the report as a few."""
+"""Format a heal for the terminal: each event as a line, the report as a few."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Teller:
-    """Turns events into lines."""
+class TerminalReport:
+    """Prints events as lines of text."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, on_progress: Callable[[str], None]) -> None:
+        self._on_progress = on_progress
 
-    def hear(self, event: dict[str, Any]) -> None:
-        """Tell of one event, if people need to know."""
-        if line := line_of(event):
-            self._say(line)
+    def on_event(self, event: dict[str, Any]) -> None:
+        """Print one event, if it is of interest to people."""
+        if line := format_event(event):
+            self._on_progress(line)
 
 
-def line_of(event: dict[str, Any]) -> str:
-    """Give an event in a line; nothing where it says nothing to people."""
-    spoken = _LINES.get(event["event"])
-    return f"heal: {line}" if spoken is not None and (line := spoken(event)) else ""
+def format_event(event: dict[str, Any]) -> str:
+    """Return the line for an event; empty where it is of no interest to people."""
+    formatter = _LINES.get(event["event"])
+    return f"heal: {line}" if formatter is not None and (line := formatter(event)) else ""
 
 
 def _read(event: dict[str, Any]) -> str:
@@ -42,18 +42,18 @@ def _plan(event: dict[str, Any]) -> str:
     if not event["steps"]:
         return ""
     fetch = f", {size(event['fetch_bytes'])} to fetch" if event["fetch_bytes"] else ""
-    restart = "ComfyUI is restarted" if event["restart"] else "ComfyUI goes on running"
+    restart = "ComfyUI will be restarted" if event["restart"] else "ComfyUI is not restarted"
     return f"plan: {len(event['steps'])} to repair{fetch}; {restart}"
 
 
 def _model(event: dict[str, Any]) -> str:
     share = f" {size(event.get('done', 0))} of {size(event['size'])}" if event.get("size") else ""
-    said = f": {event['message']}" if event.get("message") else ""
-    return f"  {event['name']}: {event['kind']}{share}{said}"
+    message = f": {event['message']}" if event.get("message") else ""
+    return f"  {event['name']}: {event['kind']}{share}{message}"
 
 
 _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "examining": lambda e: f"looking at {e['what']}",
+    "examining": lambda e: f"examining {e['what']}",
     "progress": _read,
     "found": lambda e: f"found: {_damage(e['damage'])}",
     "planned": _plan,
@@ -68,15 +68,15 @@ _LINES: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
-def text(report: dict[str, Any], path: Path) -> str:
-    """Give a report for people."""
+def format_report(report: dict[str, Any], path: Path) -> str:
+    """Return a report as text."""
     rows = [f"{'ok' if report['ok'] else 'heal'}: {report['summary']}"]
     for damage in report["damages"]:
         rows.append(f"  {damage['outcome']}: {_damage(damage)}")
         rows += [f"    {damage['why']}"] * bool(damage["why"])
         rows += [f"    next: {damage['next']}"] * bool(damage["next"] and damage["outcome"] != "repaired")
-    for trouble in report["troubles"]:
-        rows.append(f"  {trouble['why']}")
-        rows += [f"    next: {trouble['next']}"] * bool(trouble["next"])
-    took = f"{report['seconds']:g} s, {size(report['fetched'])} fetched"
-    return "\n".join([*rows, f"{took}; the report: {path}"])
+    for error in report["troubles"]:
+        rows.append(f"  {error['why']}")
+        rows += [f"    next: {error['next']}"] * bool(error["next"])
+    totals = f"{report['seconds']:g} s, {size(report['fetched'])} fetched"
+    return "\n".join([*rows, f"{totals}; report: {path}"])

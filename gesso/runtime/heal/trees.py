@@ -1,6 +1,6 @@
-"""What was built in as files (ComfyUI, node packs, gesso's own): compared with the image's own copy, and put right.
+"""Compare what was built in as files (ComfyUI, node packs, gesso's own) with the image's own copy, and restore it.
 
-Nothing is followed that is a link: a link in the place of a file or a folder is what differs.
+Links are never followed: a link in the place of a file or a folder is itself a difference.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _COMFYUI = "/opt/ComfyUI"
-# In ComfyUI's folder, but people's: data where no other folder was named, and settings that it reads where they are.
-_PEOPLES = frozenset(
+# User data in ComfyUI's folder: its default data folders, and settings that it reads there.
+_USER_ENTRIES = frozenset(
     {
         "models", "input", "output", "user", "temp", "web_custom_versions", "extra_model_paths.yaml", "venv", ".venv",
         ".comfy_environment", "comfyui.log",
     }
 )  # fmt: skip
-_PACKS = "custom_nodes"  # packs have spares of their own; one that somebody added is none of heal's business
+_PACKS = "custom_nodes"  # packs have spares of their own; packs that a user added are ignored
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A path below the target of a spare ("." for itself) that is not as it was built in."""
+    """A path below the target of a spare ("." for itself) that differs from how it was built in."""
 
     path: str
     how: Literal["gone", "changed", "extra"]
@@ -47,19 +47,19 @@ class Difference:
 
 
 def differences(layout: Layout, spare: Spare) -> tuple[Difference, ...]:
-    """Compare a folder with its archive, file by file: content, executable or not, links.
+    """Compare a folder with its archive, file by file: content, executable bit, links.
 
-    Raises CheckError where the archive cannot be used, or the folder not be read.
+    Raises CheckError where the archive cannot be used, or the folder cannot be read.
     """
     found: dict[str, Difference] = {}
-    known: set[str] = set()
-    left = _left_alone(spare)
-    seen = _Folders(layout, spare)
+    archived: set[str] = set()
+    ignored = _user_entries(spare)
+    folders = _Folders(layout, spare)
     for member, read in members(layout, spare):
-        if member.name.partition("/")[0] in left:
+        if member.name.partition("/")[0] in ignored:
             continue
-        known.add(member.name)
-        blocker, path = seen.find(member.name)
+        archived.add(member.name)
+        blocker, path = folders.find(member.name)
         if blocker is not None:
             found[blocker] = Difference(blocker, "changed")
         if path is None:
@@ -67,65 +67,68 @@ def differences(layout: Layout, spare: Spare) -> tuple[Difference, ...]:
         elif not _same(path, member, read):
             found[member.name] = Difference(member.name, "changed")
     if spare.target != "/" and not spare.loose:
-        base, below = layout.inside(spare.target)
-        if seen.is_folder(below):
-            skipped = left | {_PACKS} if spare.target == _COMFYUI else left
-            for name in _extra(base / below, "", known, skipped):
+        base, below = layout.locate(spare.target)
+        if folders.is_folder(below):
+            skipped = ignored | {_PACKS} if spare.target == _COMFYUI else ignored
+            for name in _extra(base / below, "", archived, skipped):
                 found.setdefault(name, Difference(name, "extra"))
     return tuple(found[path] for path in sorted(found))
 
 
 def restore(
-    layout: Layout, spare: Spare, differences: Iterable[Difference], aside: Path, say: Callable[[str], None]
+    layout: Layout,
+    spare: Spare,
+    differences: Iterable[Difference],
+    quarantine: Path,
+    on_progress: Callable[[str], None],
 ) -> None:
-    """Put right what differs, and touch nothing else. What was there is copied below `aside`/NAME first.
+    """Restore what differs, and touch nothing else. The previous files are copied below `quarantine`/NAME first.
 
-    Killed at any moment, a file is the old one or the right one. Goes on after a file that refuses.
-    Raises CheckError that names the first one that refused; it is then as it was.
+    Where it is killed, each file is either the old or the restored one. Continues after a file that fails.
+    Raises CheckError for the first one that failed; it is then unchanged.
     """
-    wrong = {difference.path: difference.how for difference in differences}
-    work = _Work(layout, spare, aside)
+    damaged = {difference.path: difference.how for difference in differences}
+    work = _Restore(layout, spare, quarantine)
     parents = set()
     for member, read in members(layout, spare):
         parents.add(member.name.rpartition("/")[0])
-        if wrong.get(member.name) in {"gone", "changed"}:
+        if damaged.get(member.name) in {"gone", "changed"}:
             work.attempt(member.name, partial(work.put, member, read))
     for parent in parents:
-        base, below = layout.inside(f"{spare.target.rstrip('/')}/{parent}/x")
-        atomic.sweep((base / below).parent)
-    for path, how in wrong.items():
+        base, below = layout.locate(f"{spare.target.rstrip('/')}/{parent}/x")
+        atomic.remove_temporary((base / below).parent)
+    for path, how in damaged.items():
         if how == "extra":
-            work.attempt(path, work.take_out)
+            work.attempt(path, work.remove)
     if work.done:
-        say(
-            f"{spare.name}: {work.done} {'file' if work.done == 1 else 'files'} put right; what was there is in {aside}"
-        )
+        files = "file" if work.done == 1 else "files"
+        on_progress(f"{spare.name}: {work.done} {files} restored; the previous ones are in {quarantine}")
     if work.failed is not None:
         raise work.failed
 
 
-class _Work:
-    """One restore: what was done, and the first thing that failed."""
+class _Restore:
+    """One restore: how many files are done, and the first error."""
 
-    def __init__(self, layout: Layout, spare: Spare, aside: Path) -> None:
-        self._layout, self._spare, self._aside = layout, spare, aside
-        self.done, self._hopeless = 0, False
+    def __init__(self, layout: Layout, spare: Spare, quarantine: Path) -> None:
+        self._layout, self._spare, self._quarantine = layout, spare, quarantine
+        self.done, self._disk_full = 0, False
         self.failed: CheckError | None = None
 
     def attempt(self, path: str, step: Callable[[Path, str], None]) -> None:
-        """Do one file; after a full disk none is tried any more."""
-        if self._hopeless:
+        """Process one file; after a full disk no further one is tried."""
+        if self._disk_full:
             return
-        base, below = self._layout.inside(_absolute(self._spare, path))
+        base, below = self._layout.locate(_absolute_path(self._spare, path))
         try:
             step(base, below)
             self.done += 1
         except OSError as error:
-            self._hopeless = atomic.is_full(error)
-            self.failed = self.failed or atomic.refused(error, base / below)
+            self._disk_full = atomic.is_disk_full(error)
+            self.failed = self.failed or atomic.repair_error(error, base / below)
 
     def put(self, member: tarfile.TarInfo, read: Callable[[int], bytes], base: Path, below: str) -> None:
-        """Write the right one in the place of whatever is there."""
+        """Write the archived file in the place of whatever is there."""
         base.mkdir(parents=True, exist_ok=True)
         folder = base
         for part in below.split("/")[:-1]:
@@ -135,74 +138,74 @@ class _Work:
                 folder.mkdir(mode=0o755)
         path = base / below
         if os.path.lexists(path):
-            atomic.keep(path, self._aside, self._kept_as(base, path))
+            atomic.back_up(path, self._quarantine, self._quarantine_name(base, path))
             if _is_real_folder(path):  # nothing can be renamed over it
                 self._clear(base, path)
         if member.issym():
             atomic.link(path, member.linkname)
         else:
             atomic.write(path, read, executable=bool(member.mode & 0o100))
-        atomic.forget_bytecode(path)
+        atomic.remove_bytecode(path)
 
-    def take_out(self, base: Path, below: str) -> None:
-        """Remove what does not belong there, and folders that are empty without it."""
+    def remove(self, base: Path, below: str) -> None:
+        """Remove an extra file, and folders that are empty without it."""
         path = base / below
         self._clear(base, path)
-        atomic.forget_bytecode(path)
-        top = base / self._layout.inside(self._spare.target)[1]
+        atomic.remove_bytecode(path)
+        top = base / self._layout.locate(self._spare.target)[1]
         atomic.remove_empty(path.parent, top)
 
     def _clear(self, base: Path, path: Path) -> None:
-        atomic.clear(path, self._aside, self._kept_as(base, path))
+        atomic.clear(path, self._quarantine, self._quarantine_name(base, path))
 
-    def _kept_as(self, base: Path, path: Path) -> str:
-        above = base / self._layout.inside(self._spare.target)[1]
-        inside = path.relative_to(above) if path != above and path.is_relative_to(above) else path.name
-        return f"{self._spare.name}/{inside}"
+    def _quarantine_name(self, base: Path, path: Path) -> str:
+        target = base / self._layout.locate(self._spare.target)[1]
+        below = path.relative_to(target) if path != target and path.is_relative_to(target) else path.name
+        return f"{self._spare.name}/{below}"
 
 
 class _Folders:
-    """Which folders of a target are folders: every one is looked at once."""
+    """Caches which paths of a target are real folders."""
 
     def __init__(self, layout: Layout, spare: Spare) -> None:
         self._layout, self._spare = layout, spare
-        self._base = layout.inside(spare.target)[0]
-        self._known: dict[tuple[Path, str], bool] = {}
+        self._base = layout.locate(spare.target)[0]
+        self._checked: dict[tuple[Path, str], bool] = {}
 
     def find(self, name: str) -> tuple[str | None, Path | None]:
-        """Give what stands in the way of a path, if anything does, and the path itself where it exists."""
-        base, below = self._layout.inside(_absolute(self._spare, name))
+        """Return what blocks a path, if anything does, and the path itself where it exists."""
+        base, below = self._layout.locate(_absolute_path(self._spare, name))
         parts = below.split("/")
         for count in range(1, len(parts)):
             folder = "/".join(parts[:count])
             if not self._is_folder(base, folder):
-                own = name.split("/")[: max(0, name.count("/") + 1 - (len(parts) - count))]
-                return ("/".join(own) or ".") if os.path.lexists(base / folder) else None, None
+                relative = name.split("/")[: max(0, name.count("/") + 1 - (len(parts) - count))]
+                return ("/".join(relative) or ".") if os.path.lexists(base / folder) else None, None
         path = base / below
         return None, path if os.path.lexists(path) else None
 
     def is_folder(self, below: str) -> bool:
-        """Tell whether everything down to `below` is a folder, and no link to one."""
+        """Return whether every component down to `below` is a folder, and not a link to one."""
         parts = below.split("/") if below else []
         return self._base.is_dir() and all(
             self._is_folder(self._base, "/".join(parts[: count + 1])) for count in range(len(parts))
         )
 
     def _is_folder(self, base: Path, below: str) -> bool:
-        if (base, below) not in self._known:
-            self._known[base, below] = _is_real_folder(base / below)
-        return self._known[base, below]
+        if (base, below) not in self._checked:
+            self._checked[base, below] = _is_real_folder(base / below)
+        return self._checked[base, below]
 
 
-def _absolute(spare: Spare, path: str) -> str:
+def _absolute_path(spare: Spare, path: str) -> str:
     return f"{spare.target.rstrip('/')}/{path}"
 
 
-def _left_alone(spare: Spare) -> frozenset[str]:
-    """Name what at the top of a target is people's."""
+def _user_entries(spare: Spare) -> frozenset[str]:
+    """Return the entries at the top of a target that hold user data."""
     if spare.target == _COMFYUI:
-        return _PEOPLES
-    return node_packs.written(spare.name)
+        return _USER_ENTRIES
+    return node_packs.runtime_files(spare.name)
 
 
 def _is_real_folder(path: Path) -> bool:
@@ -213,14 +216,14 @@ def _is_real_folder(path: Path) -> bool:
 
 
 def _same(path: Path, member: tarfile.TarInfo, read: Callable[[int], bytes]) -> bool:
-    """Compare one file; what cannot be read is not the same."""
+    """Return whether a file equals its archived copy; False where it cannot be read."""
     try:
-        here = path.lstat()
+        status = path.lstat()
         if member.issym():
-            return stat.S_ISLNK(here.st_mode) and str(path.readlink()) == member.linkname
-        if not stat.S_ISREG(here.st_mode) or here.st_size != member.size:
+            return stat.S_ISLNK(status.st_mode) and str(path.readlink()) == member.linkname
+        if not stat.S_ISREG(status.st_mode) or status.st_size != member.size:
             return False
-        if (here.st_mode ^ member.mode) & 0o100:
+        if (status.st_mode ^ member.mode) & 0o100:
             return False
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             while expected := read(_CHUNK):
@@ -231,8 +234,8 @@ def _same(path: Path, member: tarfile.TarInfo, read: Callable[[int], bytes]) -> 
         return False
 
 
-def _extra(folder: Path, below: str, known: set[str], left: frozenset[str]) -> Iterator[str]:
-    """Name every file that the archive does not have.
+def _extra(folder: Path, below: str, archived: set[str], ignored: frozenset[str]) -> Iterator[str]:
+    """Yield every file that the archive does not contain.
 
     Raises CheckError where a folder cannot be read.
     """
@@ -244,12 +247,12 @@ def _extra(folder: Path, below: str, known: set[str], left: frozenset[str]) -> I
         path = f"{below}{entry.name}"
         if (
             entry.name in node_packs.NOT_SOURCE
-            or entry.name in left
-            or entry.name.startswith(atomic.HIDDEN)
-            or path in known
+            or entry.name in ignored
+            or entry.name.startswith(atomic.TEMP_PREFIX)
+            or path in archived
         ):
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _extra(folder / entry.name, f"{path}/", known, frozenset())
+            yield from _extra(folder / entry.name, f"{path}/", archived, frozenset())
         else:
             yield path

@@ -1,6 +1,6 @@
-"""The guard before every start of ComfyUI: SQLAlchemy is the locked one, byte for byte, or is made so, offline.
+"""The guard before every start of ComfyUI: SQLAlchemy matches the lock byte for byte, or is restored, offline.
 
-It reads files and imports nothing, so that it takes milliseconds and cannot be fooled by what it checks.
+It reads files and imports nothing, so it takes milliseconds and cannot be fooled by what it checks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info\Z")
 
 @dataclass(frozen=True)
 class Finding:
-    """A distribution that is not what the lock says; `broken` where ComfyUI must not be started like this."""
+    """A distribution that differs from the lock; `broken` if ComfyUI must not be started with it."""
 
     name: str
     found: str
@@ -42,7 +42,7 @@ class Finding:
 
 
 def check(layout: Layout, record: Record) -> list[Finding]:
-    """Compare what is installed with the lock: versions of everything, and every file of SQLAlchemy."""
+    """Compare the installation with the lock: all versions, and every file of SQLAlchemy."""
     site = layout.site_packages
     installed = installed_in(site)
     findings = []
@@ -52,25 +52,25 @@ def check(layout: Layout, record: Record) -> list[Finding]:
             findings.append(Finding(name, " and ".join(versions) or "missing", locked, name == GUARDED))
     if GUARDED in record.pins and not any(f.name == GUARDED for f in findings):
         locked = record.pins[GUARDED]
-        if damaged := _damaged(site, _truth(layout, site / f"{GUARDED}-{locked}.dist-info")):
+        if damaged := _damaged(site, _trusted_record(layout, site / f"{GUARDED}-{locked}.dist-info")):
             findings.append(Finding(GUARDED, f"{locked} with {damaged} altered", locked, broken=True))
     return findings
 
 
 def repair(layout: Layout, findings: list[Finding]) -> None:
-    """Install SQLAlchemy again from the wheel in the image; no network.
+    """Reinstall SQLAlchemy from the wheel in the image; no network.
 
-    Raises CheckError where the wheel is gone or pip refuses.
+    Raises CheckError if the wheel is missing or damaged, or cannot be installed.
     """
     if not any(finding.name == GUARDED for finding in findings):
         return
     wheel = wheel_of(layout)
     if wheel is None:
-        raise CheckError("the SQLAlchemy wheel is not in the image any more", "start a fresh instance of this image")
+        raise CheckError("the SQLAlchemy wheel is missing from the image", "start a fresh instance of this image")
     if wheels.is_damaged(wheel):
         raise CheckError("the SQLAlchemy wheel in the image is damaged", "start a fresh instance of this image")
-    forget(layout.site_packages, GUARDED)
-    wheels.make_way(wheel, layout)
+    remove_dist_info(layout.site_packages, GUARDED)
+    wheels.clear_targets(wheel, layout)
     pip: list[str | Path] = [
         layout.venv / "bin" / "python",
         "-m",
@@ -83,21 +83,19 @@ def repair(layout: Layout, findings: list[Finding]) -> None:
     try:
         result = proc.run([*pip, "--force-reinstall", "--no-warn-script-location", wheel], timeout=120)
         failure = None if result.ok else result.tail() or f"pip ended with {result.code}"
-    except (GessoError, OSError) as error:  # no python in the venv, or one that hangs
+    except (GessoError, OSError) as error:  # no Python in the venv, or one that hangs
         failure = str(error)
-    if failure is not None and not wheels.unpack(wheel, layout.site_packages):  # pip may be what is broken
+    if failure is not None and not wheels.unpack(wheel, layout.site_packages):  # pip itself may be broken
         raise CheckError(f"SQLAlchemy could not be restored: {failure}", "start a fresh instance of this image")
 
 
-def forget(site: Path, name: str, *, but: str = "") -> None:
-    """Take away what says that a distribution is installed, in versions `but` one.
+def remove_dist_info(site: Path, name: str, *, keep: str = "") -> None:
+    """Remove the .dist-info folders of a distribution, except that of version `keep`: pip then overwrites its files.
 
-    pip then writes its files over whatever is there.
-
-    Of two versions that a broken downgrade left, pip would take away one; without a RECORD it refuses to work at all.
+    Of two versions left by a broken downgrade, pip would remove only one; without a RECORD it refuses to work.
     """
     for version, entry in installed_in(site).get(name, []):
-        if version == but:
+        if version == keep:
             continue
         try:
             shutil.rmtree(entry)
@@ -105,27 +103,27 @@ def forget(site: Path, name: str, *, but: str = "") -> None:
             raise CheckError(f"{entry}: {error.strerror}", "start a fresh instance of this image") from None
 
 
-def ensure(layout: Layout, record: Record, say: Callable[[str], None]) -> list[Finding]:
-    """Check, repair what can be repaired, and give what remains different (none of it in the way of a start).
+def ensure(layout: Layout, record: Record, on_progress: Callable[[str], None]) -> list[Finding]:
+    """Check, repair what can be repaired, and return the remaining differences (none prevents a start).
 
-    Raises CheckError where ComfyUI could not start like this.
+    Raises CheckError if ComfyUI must not be started.
     """
     findings = check(layout, record)
     broken = [finding for finding in findings if finding.broken]
     if broken:
-        say(f"guard: {broken[0]}; restoring it from the image")
+        on_progress(f"guard: {broken[0]}; restoring it from the image")
         repair(layout, broken)
         findings = check(layout, record)
         if still := [finding for finding in findings if finding.broken]:
             raise CheckError(f"guard: {still[0]}, even after a repair", "start a fresh instance of this image")
-        say("guard: restored")
+        on_progress("guard: restored")
     for finding in findings:
-        say(f"guard: note: {finding}")
+        on_progress(f"guard: note: {finding}")
     return findings
 
 
 def installed_in(site: Path) -> dict[str, list[tuple[str, Path]]]:
-    """Give every version that says it is installed, and the folder that says so, by canonical name."""
+    """Return every installed version with its .dist-info folder, by canonical name."""
     found: dict[str, list[tuple[str, Path]]] = {}
     for entry in site.iterdir():
         if match := _DIST_INFO.match(entry.name):
@@ -134,18 +132,18 @@ def installed_in(site: Path) -> dict[str, list[tuple[str, Path]]]:
 
 
 def canonical(name: str) -> str:
-    """Give a distribution's name as indexes compare it."""
+    """Return a distribution's name in canonical form."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def wheel_of(layout: Layout) -> Path | None:
-    """Find the wheel of SQLAlchemy that the image keeps."""
+    """Return the SQLAlchemy wheel of the image, if there is one."""
     wheels = sorted((layout.gesso / "wheels").glob("*.whl"))
     return next((w for w in wheels if canonical(w.name.split("-")[0]) == GUARDED), None)
 
 
-def _truth(layout: Layout, info: Path) -> str:
-    """Give the RECORD to believe: the one inside the kept wheel, which no installer writes over; else the installed."""
+def _trusted_record(layout: Layout, info: Path) -> str:
+    """Return the trusted RECORD: that of the image's wheel, which no installer overwrites; else the installed one."""
     wheel = wheel_of(layout)
     try:
         if wheel is not None and zipfile.is_zipfile(wheel):
@@ -157,13 +155,13 @@ def _truth(layout: Layout, info: Path) -> str:
 
 
 def _damaged(site: Path, record: str) -> str:
-    """Name the first file of a distribution that is not what its RECORD says; empty when all are."""
+    """Return the first file of a distribution that does not match its RECORD; empty if all match."""
     try:
         rows = list(csv.reader(record.splitlines()))
     except csv.Error:
         return "RECORD"
     hashed = [(row[0], row[1]) for row in rows if len(row) > 1 and row[1].startswith("sha256=")]
-    if not hashed:  # an empty one would vouch for anything
+    if not hashed:  # an empty RECORD would match anything
         return "RECORD"
     for name, digest in hashed:
         if name.startswith(".."):

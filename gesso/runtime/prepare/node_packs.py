@@ -1,6 +1,6 @@
-"""Are the node packs what was built in? By git's own id of a folder's whole content, which the lock has.
+"""Compare the node packs with the lock, by git's tree ID of each folder.
 
-What differs is reported, not undone: a person may have meant it. Five packs take 50 ms, once their files were read.
+Differences are reported, not undone: they may be intended. Five packs take 50 ms once their files are cached.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
     from gesso.runtime.layout import Layout, Record
 
 NOT_SOURCE = frozenset({"__pycache__", ".git"})
-# What a pack writes into its own folder when it is used, or reads there where a person made it.
-_WRITTEN = {"comfyui_controlnet_aux": frozenset({"ckpts", "config.yaml"})}
+# What a pack writes to its own folder when used, or reads there if a person created it.
+_RUNTIME_FILES = {"comfyui_controlnet_aux": frozenset({"ckpts", "config.yaml"})}
 
 
-def written(name: str) -> frozenset[str]:
-    """Name what in a pack's own folder belongs to the instance, not to the pack."""
-    return _WRITTEN.get(name, frozenset())
+def runtime_files(name: str) -> frozenset[str]:
+    """Return the names in a pack's folder that belong to the instance, not to the pack."""
+    return _RUNTIME_FILES.get(name, frozenset())
 
 
-def tree_of(folder: Path, without: frozenset[str] = frozenset()) -> bytes | None:
-    """Give git's id of what is in a folder; None for an empty one, which git does not know.
+def tree_id(folder: Path, exclude: frozenset[str] = frozenset()) -> bytes | None:
+    """Return git's tree ID of a folder's content; None for an empty folder, which git does not track.
 
-    Raises OSError where something cannot be read.
+    Raises OSError if something cannot be read.
     """
     rows = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name in NOT_SOURCE or entry.name in without:
+            if entry.name in NOT_SOURCE or entry.name in exclude:
                 continue
             name = os.fsencode(entry.name)
             if entry.is_dir(follow_symlinks=False):
-                inner = tree_of(folder / entry.name)
+                inner = tree_id(folder / entry.name)
                 if inner is not None:
                     rows.append((name + b"/", b"40000 " + name + b"\0" + inner))
                 continue
@@ -54,16 +54,16 @@ def _id(kind: bytes, content: bytes) -> bytes:
 
 
 def changed(layout: Layout, record: Record) -> tuple[str, ...]:
-    """Name the node packs that are not as locked, or gone. Those of a trial come from the project and have no id."""
+    """Return the node packs that differ from the lock or are missing. A trial's packs have no tree ID."""
     found = []
     for name, source in sorted(record.raw.get("nodes", {}).items()):
         locked = source.get("tree")
         folder = layout.comfyui / "custom_nodes" / name
         try:
-            now = tree_of(folder, written(name))
+            now = tree_id(folder, runtime_files(name))
         except OSError:
-            found.append(f"{name}: is not there or cannot be read")
+            found.append(f"{name}: is missing or cannot be read")
             continue
         if locked and (now is None or now.hex() != locked):
-            found.append(f"{name}: is not as locked; somebody changed or added files")
+            found.append(f"{name}: does not match the lock; files were changed or added")
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Before a start: end what an earlier supervisor left running when it was killed, or two would want the same ports."""
+"""End the processes that a killed supervisor left running: they would hold the ports."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from gesso.runtime.layout import Layout
 
-_PATIENCE = 5.0  # seconds between asking and killing
+_TERM_TIMEOUT = 5.0  # seconds between SIGTERM and SIGKILL
 
 
-def left_over(layout: Layout, proc: Path = Path("/proc")) -> list[int]:
-    """Name the processes that a supervisor of this instance started, and those that these started."""
+def find_orphans(layout: Layout, proc: Path = Path("/proc")) -> list[int]:
+    """Return the IDs of all processes that a supervisor of this instance started, directly or not."""
     mark = f"SUPERVISOR_SERVER_URL=unix://{layout.run}/supervisor.sock".encode()
     found = []
     for entry in proc.iterdir():
@@ -29,18 +29,18 @@ def left_over(layout: Layout, proc: Path = Path("/proc")) -> list[int]:
     return sorted(found)
 
 
-def sweep(layout: Layout, say: Callable[[str], None], proc: Path = Path("/proc")) -> None:
-    """End them, politely first. Only for who holds the boot's lock: then no supervisor lives."""
-    found = left_over(layout, proc)
+def end_orphans(layout: Layout, on_progress: Callable[[str], None], proc: Path = Path("/proc")) -> None:
+    """End orphans: SIGTERM, then SIGKILL. Call it only with the boot lock held: then no supervisor is alive."""
+    found = find_orphans(layout, proc)
     if not found:
         return
-    say(f"gesso: ending {len(found)} processes that were left over from before")
+    on_progress(f"gesso: ending {len(found)} processes left over from an earlier run")
     _signal(found, signal.SIGTERM)
-    end = time.monotonic() + _PATIENCE
-    while (found := left_over(layout, proc)) and time.monotonic() < end:
+    end = time.monotonic() + _TERM_TIMEOUT
+    while (found := find_orphans(layout, proc)) and time.monotonic() < end:
         time.sleep(0.05)
     _signal(found, signal.SIGKILL)
-    while left_over(layout, proc) and time.monotonic() < end + _PATIENCE:
+    while find_orphans(layout, proc) and time.monotonic() < end + _TERM_TIMEOUT:
         time.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""Lay out /workspace, which may be an empty volume, a kept one, or somebody's own. Never destroys what is there."""
+"""Lay out /workspace, which may be an empty volume, a used one, or a person's own. Never destroys existing files."""
 
 from __future__ import annotations
 
@@ -21,41 +21,55 @@ if TYPE_CHECKING:
     from gesso.runtime.layout import Layout, Record
 
 _FOLDERS = ("input", "output", "user/default/workflows", "gesso", "ComfyUI/workflows")
-# ComfyUI and the packs list a folder only where it exists when they start.
-_MORE_FOLDERS = ("configs", "embeddings", "hypernetworks", "vae_approx")
+# ComfyUI and the packs list a folder only if it exists when they start.
+_EXTRA_MODEL_FOLDERS = ("configs", "embeddings", "hypernetworks", "vae_approx")
 
 
-def lay_out(layout: Layout, record: Record, say: Callable[[str], None]) -> None:
-    """Make the folders, lead /workspace/ComfyUI to them, and put the workflows in both places.
+def lay_out(layout: Layout, record: Record, on_progress: Callable[[str], None]) -> None:
+    """Create the folders, link /workspace/ComfyUI to them, and install the workflows in both places.
 
-    Idempotent. Raises CheckError where the workspace cannot be written.
+    Idempotent. Raises CheckError if the workspace is not writable.
     """
+    for path, target in dangling_links(layout):
+        raise CheckError(
+            f"{path} leads to {target}, which does not exist",
+            f"mount {target}, or remove the link {path}; then restart",
+        )
     try:
-        restore(layout, record, say)
-        for place in places(layout, record):
-            put(place, layout, say)
+        restore(layout, record, on_progress)
+        for copy in workflow_copies(layout, record):
+            install_workflow(copy, layout, on_progress)
     except OSError as error:
         raise CheckError(
             f"{error.filename or layout.workspace}: {error.strerror}",
-            f"give {layout.workspace} a writable volume with room, then start again",
+            f"mount a writable volume with free space at {layout.workspace}, then restart",
         ) from None
 
 
-def restore(layout: Layout, record: Record, say: Callable[[str], None]) -> None:
-    """Make the folders and links that are not there. Raises OSError."""
+def restore(layout: Layout, record: Record, on_progress: Callable[[str], None]) -> None:
+    """Create the missing folders and links. Raises OSError."""
     for folder in _FOLDERS:
         (layout.workspace / folder).mkdir(parents=True, exist_ok=True)
     for name in _model_folders():
-        _make_where_writable(layout.models / name, say)
+        _make_if_writable(layout.models / name, on_progress)
     for name in record.baked:
-        _lead_to_baked(layout.baked / name, layout.models / name, layout, say)
+        _link_baked(layout.baked / name, layout.models / name, layout, on_progress)
     for link, target in _links(layout).items():
         if not link.exists() and not link.is_symlink():
             link.symlink_to(target)
 
 
-def lacking(layout: Layout, record: Record) -> list[Path]:
-    """Name the folders and links that are not there, as far as they can be made."""
+def dangling_links(layout: Layout) -> list[tuple[Path, Path]]:
+    """Return the workspace's links to nothing, such as an unmounted network disk, with their targets."""
+    folders = [layout.workspace, *(layout.workspace / folder for folder in _FOLDERS), layout.models]
+    folders += [layout.models / name for name in _model_folders()]
+    paths = dict.fromkeys(path for folder in folders for path in (folder, *folder.parents))
+    ours = [path for path in paths if path.is_relative_to(layout.workspace)]
+    return [(path, path.parent / path.readlink()) for path in sorted(ours) if path.is_symlink() and not path.exists()]
+
+
+def missing(layout: Layout, record: Record) -> list[Path]:
+    """Return the missing folders and links, as far as they can be created."""
     found = [layout.workspace / folder for folder in _FOLDERS if not (layout.workspace / folder).is_dir()]
     if os.access(layout.models if layout.models.is_dir() else layout.workspace, os.W_OK):
         found += [layout.models / name for name in _model_folders() if not (layout.models / name).is_dir()]
@@ -64,37 +78,36 @@ def lacking(layout: Layout, record: Record) -> list[Path]:
 
 
 def _model_folders() -> list[str]:
-    return sorted({name for names in FOLDERS.values() for name in names} | set(_MORE_FOLDERS))
+    return sorted({name for names in FOLDERS.values() for name in names} | set(_EXTRA_MODEL_FOLDERS))
 
 
-def _make_where_writable(folder: Path, say: Callable[[str], None]) -> None:
-    """A models directory may be a read-only mount: then ComfyUI lists what is in it, and that is all right."""
+def _make_if_writable(folder: Path, on_progress: Callable[[str], None]) -> None:
+    """Create a models folder; a read-only mount is fine: ComfyUI lists what it contains."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        say(f"workspace: {folder} not made: {error.strerror}")
+        on_progress(f"workspace: {folder} not created: {error.strerror}")
 
 
-def _lead_to_baked(source: Path, link: Path, layout: Layout, say: Callable[[str], None]) -> None:
-    """Lead from the models folder, which may be an empty volume, to a model in the image.
+def _link_baked(source: Path, link: Path, layout: Layout, on_progress: Callable[[str], None]) -> None:
+    """Link from the models folder, which may be an empty volume, to a model in the image.
 
-    What stands there already stays: whether it is right is for the check to say. A link into another image's models is
-    renewed.
+    An existing file stays: the model check verifies it. A link to another image's models is replaced.
     """
-    ours = link.is_symlink() and link.readlink().is_relative_to(layout.baked)
-    if os.path.lexists(link) and not ours:
+    is_ours = link.is_symlink() and link.readlink().is_relative_to(layout.baked)
+    if os.path.lexists(link) and not is_ours:
         return
     try:
-        if ours:
+        if is_ours:
             link.unlink()
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(source)
     except OSError as error:
-        say(f"workspace: {link} not made: {error.strerror}")
+        on_progress(f"workspace: {link} not created: {error.strerror}")
 
 
 def _links(layout: Layout) -> dict[Path, Path]:
-    """People look for everything under /workspace/ComfyUI: lead them to where it is."""
+    """Return the links of /workspace/ComfyUI, where people look for everything, with their targets."""
     home = layout.workspace / "ComfyUI"
     return {
         home / "models": layout.models,
@@ -106,57 +119,59 @@ def _links(layout: Layout) -> dict[Path, Path]:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a baked graph belongs: `digest` is the sha256 of its bytes."""
+class WorkflowCopy:
+    """A baked workflow and the path of its copy; `digest` is the SHA-256 of its bytes."""
 
     source: Path
     digest: str
     target: Path
 
-    def right(self) -> bool:
-        """Tell whether it is there, byte for byte. Raises OSError."""
+    def is_current(self) -> bool:
+        """Return whether the copy exists and is identical. Raises OSError."""
         return self.target.is_file() and hashlib.sha256(self.target.read_bytes()).hexdigest() == self.digest
 
 
-def places(layout: Layout, record: Record) -> list[Place]:
-    """Give where the baked graphs belong.
+def workflow_copies(layout: Layout, record: Record) -> list[WorkflowCopy]:
+    """Return the baked workflows with the paths of their copies.
 
-    Both formats go where people look, what the editor opens to the editor's own folder.
+    Both formats go where people look; files that the editor opens also go to the editor's folder.
     """
     found = []
     for name, digest in sorted(record.workflows.items()):
         source = layout.gesso / "workflows" / name
-        found.append(Place(source, digest, layout.workspace / "ComfyUI" / "workflows" / name))
+        found.append(WorkflowCopy(source, digest, layout.workspace / "ComfyUI" / "workflows" / name))
         if not name.endswith(".api.json"):
-            found.append(Place(source, digest, layout.user / "default" / "workflows" / name))
+            found.append(WorkflowCopy(source, digest, layout.user / "default" / "workflows" / name))
     return found
 
 
-def put(place: Place, layout: Layout, say: Callable[[str], None]) -> None:
-    """Put a graph where it belongs. A person's changes are kept, out of the way of the locked one. Raises OSError.
+def install_workflow(copy: WorkflowCopy, layout: Layout, on_progress: Callable[[str], None]) -> None:
+    """Install a copy of a baked workflow; a changed version is backed up first. Raises OSError.
 
-    The image's own copy may be damaged as well: then what is there stays, and `gesso heal` restores both.
+    If the image's own file is damaged, the copy stays unchanged, and `gesso heal` restores both.
     """
-    if place.right():
+    if copy.is_current():
         return
-    target = place.target
-    content = place.source.read_bytes()
-    if hashlib.sha256(content).hexdigest() != place.digest:
-        say(f"workspace: {place.source} is not as locked: {target} is left as it is; `gesso heal` restores both")
+    target = copy.target
+    content = copy.source.read_bytes()
+    if hashlib.sha256(content).hexdigest() != copy.digest:
+        on_progress(
+            f"workspace: {copy.source} does not match the lock; {target} was left unchanged; `gesso heal` restores both"
+        )
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(target):
-        kept = free_name(layout.state / "replaced", target)
+        backup = free_name(layout.state / "replaced", target)
         if target.is_file() and not target.is_symlink():
-            shutil.copy2(target, kept)  # the old one stays in its place until the new one is there
+            shutil.copy2(target, backup)  # the old file stays until the new one replaces it
         else:
-            shutil.move(target, kept)
-        say(f"workspace: {target} was changed; yours is now {kept}")
+            shutil.move(target, backup)
+        on_progress(f"workspace: {target} was changed; your version is now {backup}")
     atomic.write_bytes(target, content)
 
 
 def free_name(folder: Path, target: Path) -> Path:
-    """Give a name that nothing has: two files of one name may have to be kept in the same second."""
+    """Return an unused name: two files of one name may be backed up within a second."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{target.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     names = (f"{stem}{f'-{n}' * (n > 1)}{target.suffix}" for n in itertools.count(1))

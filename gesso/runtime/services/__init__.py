@@ -1,1 +1,1 @@
-"""The programs of an instance, as gesso starts, asks and restarts them."""
+"""Start, query and restart the programs of an instance."""

@@ -1,4 +1,4 @@
-"""ComfyUI: how it is started in an instance, and how it is asked whether Krita could work with it."""
+"""ComfyUI: start it in an instance, and query it over HTTP."""
 
 from __future__ import annotations
 
@@ -10,22 +10,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gesso.errors import CheckError
-from gesso.runtime.layout import COMFY_PORT, Layout, Record
+from gesso.runtime.layout import COMFY_PORT, PUBLIC_PORT, Layout, Record
 from gesso.runtime.prepare import guard, node_packs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+# What gesso sets itself, and what would open ComfyUI without the token or move data out of the volume. ComfyUI's parser
+# takes abbreviations (`--lis`), so that the beginning of one of these is one of them.
+_SET_BY_GESSO = (
+    "--listen", "--port", "--tls-keyfile", "--tls-certfile", "--enable-cors-header", "--database-url",
+    "--base-directory", "--models-directory", "--user-directory", "--input-directory", "--output-directory",
+    "--temp-directory",
+)  # fmt: skip
+_UPLOAD_LIMIT = "1024"  # MB: a canvas of 12,000 x 15,000 pixels as PNG in base64; ComfyUI's own default is 100
+
 
 def command(layout: Layout, env: Mapping[str, str], *, gpu: bool) -> list[str]:
-    """Give the command line; GESSO_COMFY_ARGS adds to it.
+    """Return the command line, with the arguments from GESSO_COMFY_ARGS.
 
-    Raises CheckError where that cannot be split into words.
+    Raises CheckError if that variable cannot be parsed, or sets what only gesso may set.
     """
     try:
         extra = shlex.split(env.get("GESSO_COMFY_ARGS", ""))
     except ValueError as error:
         raise CheckError(f"GESSO_COMFY_ARGS: {error}", "quote it as in a shell") from None
+    if refused := refused_arguments(extra):
+        raise CheckError(
+            f"GESSO_COMFY_ARGS: {', '.join(refused)}: gesso sets that itself; ComfyUI is reached through the "
+            f"gate on port {PUBLIC_PORT} only, and its data stays in {layout.workspace}",
+            "remove it from GESSO_COMFY_ARGS, and create the container again",
+        )
     return [
         str(layout.venv / "bin" / "python"), str(layout.comfyui / "main.py"),
         "--listen", "127.0.0.1", "--port", str(COMFY_PORT), "--disable-auto-launch",
@@ -35,36 +50,43 @@ def command(layout: Layout, env: Mapping[str, str], *, gpu: bool) -> list[str]:
         "--input-directory", str(layout.workspace / "input"),
         "--output-directory", str(layout.workspace / "output"),
         "--temp-directory", str(layout.run),
+        "--max-upload-size", _UPLOAD_LIMIT,
         *([] if gpu or "--cpu" in extra else ["--cpu"]),
         *extra,
     ]  # fmt: skip
 
 
+def refused_arguments(argv: Iterable[str]) -> list[str]:
+    """Return the options in `argv` that only gesso may set, as they were written. Pure."""
+    names = (word.partition("=")[0] for word in argv)
+    return [name for name in names if len(name) > 2 and any(option.startswith(name) for option in _SET_BY_GESSO)]
+
+
 def has_gpu(devices: Path = Path("/dev")) -> bool:
-    """Tell whether the container was given an NVIDIA GPU."""
+    """Return whether the container has an NVIDIA GPU."""
     return any(entry.name[6:].isdigit() for entry in devices.glob("nvidia*"))
 
 
 def fault_file(layout: Layout) -> Path:
-    """Where a start that was refused says why: the page shows it."""
+    """Return the file with the reason of a refused start; the page shows it."""
     return layout.run / "comfyui.refused.json"
 
 
 def notes_file(layout: Layout) -> Path:
-    """Where a start leaves what is not as locked and stands in nobody's way."""
+    """Return the file with differences from the lock that did not prevent the last start."""
     return layout.run / "comfyui.notes.json"
 
 
-def start(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[[str], None]) -> NoReturn:
+def start(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Callable[[str], None]) -> NoReturn:
     """Check the environment, then become ComfyUI.
 
-    Raises CheckError where it must not be started like this.
+    Raises CheckError if ComfyUI must not be started.
     """
     layout.run.mkdir(parents=True, exist_ok=True)
     fault = fault_file(layout)
     gpu = has_gpu()
     try:
-        findings = guard.ensure(layout, record, say)
+        findings = guard.ensure(layout, record, on_progress)
         argv = command(layout, env, gpu=gpu)
     except CheckError as error:
         fault.write_text(json.dumps({"why": error.message, "next": error.next_step}), encoding="utf-8")
@@ -72,19 +94,19 @@ def start(layout: Layout, record: Record, env: Mapping[str, str], say: Callable[
     fault.unlink(missing_ok=True)
     changed = node_packs.changed(layout, record)
     for text in changed:
-        say(f"guard: note: {text}")
+        on_progress(f"guard: note: {text}")
     notes_file(layout).write_text(json.dumps([*map(str, findings), *changed]), encoding="utf-8")
     if not gpu:
-        say("comfyui: no NVIDIA GPU in this container: running on the CPU, which is very slow")
+        on_progress("comfyui: no NVIDIA GPU in this container: running on the CPU, which is very slow")
     os.chdir(layout.comfyui)
-    # Unbuffered, so that the log shows what node packs print when they print it.
+    # Unbuffered, so that the log shows the output of node packs at once.
     os.execve(argv[0], argv, {**env, "PYTHONUNBUFFERED": "1"})  # noqa: S606 - it becomes ComfyUI: signals reach it
 
 
-def ask(path: str, *, timeout: float = 8.0, port: int = COMFY_PORT) -> Any:
-    """GET a JSON answer from ComfyUI.
+def get_json(path: str, *, timeout: float = 8.0, port: int = COMFY_PORT) -> Any:
+    """Send a GET request to ComfyUI and return the JSON response.
 
-    Raises CheckError where it does not answer.
+    Raises CheckError if there is none.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
@@ -100,12 +122,12 @@ def ask(path: str, *, timeout: float = 8.0, port: int = COMFY_PORT) -> Any:
     try:
         return json.loads(body)
     except ValueError:
-        raise CheckError(f"ComfyUI answers {path} with no JSON", "look at /var/log/gesso/comfyui.log") from None
+        raise CheckError(f"ComfyUI's response to {path} is not JSON", "look at /var/log/gesso/comfyui.log") from None
 
 
-def missing(classes: Iterable[str], *, timeout: float = 8.0, port: int = COMFY_PORT) -> tuple[str, ...]:
-    """Name the node classes that ComfyUI does not have. Each is asked for by itself: the whole list is megabytes.
+def missing_classes(classes: Iterable[str], *, timeout: float = 8.0, port: int = COMFY_PORT) -> tuple[str, ...]:
+    """Return the node classes that ComfyUI lacks. Each takes one request: the whole list is megabytes.
 
-    Raises CheckError where it does not answer.
+    Raises CheckError if it does not answer.
     """
-    return tuple(name for name in classes if name not in ask(f"/object_info/{name}", timeout=timeout, port=port))
+    return tuple(name for name in classes if name not in get_json(f"/object_info/{name}", timeout=timeout, port=port))

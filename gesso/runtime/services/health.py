@@ -1,4 +1,4 @@
-"""`gesso health`: not "a port is open", but "Krita could work with this"."""
+"""`gesso health`: check that Krita can work, not just that a port is open."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
 
 
 def problems(layout: Layout, record: Record) -> list[str]:
-    """Give what stands between Krita and a working server; empty when nothing does.
+    """Return the problems that keep Krita from working; empty if there are none.
 
-    Python and ComfyUI are asked directly; models and published workflows are the agent's to know.
+    Python and ComfyUI are checked directly; models and published workflows through the agent.
     """
     found = [str(finding) for finding in guard.check(layout, record) if finding.broken]
     try:
-        comfyui.ask("/system_stats")
-        missing = comfyui.missing(record.classes)
+        comfyui.get_json("/system_stats")
+        missing = comfyui.missing_classes(record.classes)
     except CheckError as error:
         found.append(error.message)
     else:
         if missing:
             found.append(f"ComfyUI lacks node classes that Krita needs: {', '.join(missing)}")
     try:
-        told = status()
+        reported = status()
     except CheckError as error:
         return [*found, error.message]
-    if told["state"] not in USABLE:
-        found.append(f"{told['state']}: {told['why']}")
+    if reported["state"] not in USABLE:
+        found.append(f"{reported['state']}: {reported['why']}")
     return found
 
 
 def status(port: int = AGENT_PORT) -> dict[str, Any]:
-    """Ask the agent for everything it knows.
+    """Return the agent's status.
 
-    Raises CheckError where it does not answer.
+    Raises CheckError if it does not answer.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
@@ -50,9 +50,9 @@ def status(port: int = AGENT_PORT) -> dict[str, Any]:
         answer = connection.getresponse()
         found = json.loads(answer.read()) if answer.status == http.client.OK else None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise CheckError(f"the agent does not answer: {error}", "`gesso logs agent` says why") from None
+        raise CheckError(f"the agent does not answer: {error}", "`gesso logs agent` shows why") from None
     finally:
         connection.close()
     if not isinstance(found, dict):
-        raise CheckError(f"the agent answers with {answer.status}", "`gesso logs agent` says why")
+        raise CheckError(f"the agent answers with {answer.status}", "`gesso logs agent` shows why")
     return found

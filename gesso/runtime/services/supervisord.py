@@ -1,6 +1,6 @@
-"""supervisord asked and told over its socket: which programs run, since when, and that one should be started again.
+"""Client for supervisord's socket: list, start, stop and signal programs.
 
-Its own client would bring its whole package into the agent; the protocol is XML-RPC, which Python speaks.
+supervisord's own client would load its whole package into the agent; the protocol is XML-RPC, in the standard library.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
     from gesso.runtime.layout import Layout
 
 _TIMEOUT = 5.0  # seconds
-_MARKS = "SUPERVISOR_"  # what supervisord adds to the environment of its children
+_MARKER_PREFIX = "SUPERVISOR_"  # prefix of the variables that supervisord sets for its children
 _NEXT = "restart the instance"
 
 
-def unmarked(env: Mapping[str, str]) -> list[str]:
-    """Give the words before a command that is to outlive the supervisor: a boot ends what has its marks."""
-    return ["env", *(word for name in sorted(env) if name.startswith(_MARKS) for word in ("-u", name))]
+def unset_markers(env: Mapping[str, str]) -> list[str]:
+    """Return an `env -u …` prefix for a command that outlives the supervisor: a boot ends what has its variables."""
+    return ["env", *(word for name in sorted(env) if name.startswith(_MARKER_PREFIX) for word in ("-u", name))]
 
 
 @dataclass(frozen=True)
 class Program:
-    """One supervised program; `state` in supervisord's words, `start` in seconds since the epoch."""
+    """One supervised program; `state` as supervisord names it, `start` in seconds since the epoch."""
 
     name: str
     state: str
     pid: int
     start: int
-    said: str = ""
+    error: str = ""
 
     @property
-    def life(self) -> tuple[int, int]:
-        """What tells one life of it from the next."""
+    def run_id(self) -> tuple[int, int]:
+        """Identifies one run of the program."""
         return self.pid, self.start
 
 
@@ -59,9 +59,9 @@ class _Unix(http.client.HTTPConnection):
 
 
 def environment_of(layout: Layout, proc: Path = Path("/proc")) -> dict[str, str]:
-    """Give the environment that the instance was started with: a later SSH session has another.
+    """Return the environment that the instance was started with: a later SSH session has a different one.
 
-    Nothing where no supervisor runs, or where we may not know.
+    Empty if no supervisor runs, or if its environment is not readable.
     """
     try:
         pid = (layout.run / "supervisord.pid").read_text(encoding="ascii").strip()
@@ -74,14 +74,14 @@ def environment_of(layout: Layout, proc: Path = Path("/proc")) -> dict[str, str]
 
 @dataclass(frozen=True)
 class Supervisor:
-    """The door to a supervisord."""
+    """Client for a supervisord."""
 
     path: Path
 
     def programs(self) -> dict[str, Program]:
-        """Give every program by name.
+        """Return every program by name.
 
-        Raises CheckError where no supervisord answers.
+        Raises CheckError if supervisord does not answer.
         """
         return {
             row["name"]: Program(row["name"], row["statename"], row["pid"], row["start"], row["spawnerr"])
@@ -89,30 +89,30 @@ class Supervisor:
         }
 
     def start(self, name: str) -> None:
-        """Start a program that was given up, without waiting for it.
+        """Start a stopped or failed program without waiting for it.
 
-        Raises CheckError where that is refused.
+        Raises CheckError if supervisord refuses.
         """
         self._call("supervisor.startProcess", name, False)
 
     def stop(self, name: str) -> None:
-        """Have a program stopped, without waiting for its end.
+        """Stop a program without waiting for its end.
 
-        Raises CheckError where that is refused.
+        Raises CheckError if supervisord refuses.
         """
         self._call("supervisor.stopProcess", name, False)
 
-    def end(self, name: str) -> None:
-        """Ask a running program to end; it is started again at once.
+    def terminate(self, name: str) -> None:
+        """Send SIGTERM to a running program; supervisord restarts it at once.
 
-        Raises CheckError where that is refused.
+        Raises CheckError if supervisord refuses.
         """
         self._call("supervisor.signalProcess", name, "TERM")
 
-    def _call(self, method: str, *words: Any) -> Any:
+    def _call(self, method: str, *args: Any) -> Any:
         connection = _Unix(self.path)
         try:
-            connection.request("POST", "/RPC2", xmlrpc.client.dumps(words, method), {"Content-Type": "text/xml"})
+            connection.request("POST", "/RPC2", xmlrpc.client.dumps(args, method), {"Content-Type": "text/xml"})
             answer = connection.getresponse()
             body = answer.read()
             if answer.status != http.client.OK:

@@ -1,1 +1,1 @@
-"""The state of an instance: decided from plain facts, and shown."""
+"""The state of an instance: derived from plain facts, and displayed."""

@@ -1,7 +1,7 @@
-"""What state an instance is in, why, and what to do next: a pure function of plain facts.
+"""The state of an instance, the reason, and what to do next: a pure function of plain facts.
 
-`ready` means that Krita could really work: its node classes are there, the required models are verified, the workflows
-are published. `degraded` is ready without a model that Krita can do without and that is not on its way.
+`ready` means that Krita can work: its node classes exist, the required models are verified, the workflows are
+published. `degraded` means ready, but an optional model is missing and not being fetched, or something drifted.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Literal
 Name = Literal["booting", "fetching", "starting", "ready", "degraded", "failed"]
 Stage = Literal["verified", "checking", "fetching", "waiting", "failed", "left-out"]
 USABLE = {"ready", "degraded"}  # the states in which Krita can work
-PATIENCE = 3  # starts of ComfyUI in a row that came to nothing, until that is called a failure
+MAX_IDLE_STARTS = 3  # consecutive failed starts of ComfyUI before the state is `failed`
 _GIVEN_UP = {"FATAL", "STOPPED", "UNKNOWN"}
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """Something that is wrong, in words, and what a person can do about it."""
+    """What is wrong, as text, and what a person can do about it."""
 
     why: str
     next_step: str = ""
@@ -26,7 +26,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class ModelFact:
-    """One model as it is now: bytes, bytes a second, seconds left; `trouble` where its last try failed."""
+    """The current state of one model: bytes, bytes per second, seconds left; `trouble` if its last attempt failed."""
 
     name: str
     tier: str
@@ -42,9 +42,9 @@ class ModelFact:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the agent knows. `looked`: something is known of the models; `missing`: classes, None until asked."""
+    """What the agent knows. `missing`: node classes that ComfyUI lacks, None until it was queried."""
 
-    looked: bool = False
+    models_known: bool = False
     models: tuple[ModelFact, ...] = ()
     fetch_trouble: Trouble | None = None
     process: str = ""
@@ -59,7 +59,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The state; `why` and `next_step` for people, `notes` for what does not stand in Krita's way."""
+    """The state; `why` and `next_step` for people, `notes` for what does not keep Krita from working."""
 
     state: Name
     why: str
@@ -68,54 +68,54 @@ class Verdict:
 
     @property
     def usable(self) -> bool:
-        """True where Krita can work."""
+        """Whether Krita can work."""
         return self.state in USABLE
 
 
 def judge(facts: Facts) -> Verdict:
-    """Decide."""
+    """Return the state that follows from the facts."""
     failed = _failure(facts)
     if failed is not None:
         return Verdict("failed", failed.why, failed.next_step)
-    wanting = [m for m in facts.models if m.tier == "required" and m.stage != "verified"]
-    if not facts.looked:
-        return Verdict("booting", "looking at what is here")
-    if wanting:
-        return Verdict("fetching", _progress(facts, wanting))
+    unverified = [m for m in facts.models if m.tier == "required" and m.stage != "verified"]
+    if not facts.models_known:
+        return Verdict("booting", "checking what is here")
+    if unverified:
+        return Verdict("fetching", _progress(facts, unverified))
     if not facts.up or facts.missing is None:
         return Verdict("starting", "ComfyUI is starting; every required model is here and verified")
     if not facts.published:
-        return Verdict("starting", "handing the workflows to Krita")
+        return Verdict("starting", "publishing the workflows to Krita")
     return _usable(facts)
 
 
 def _failure(facts: Facts) -> Trouble | None:
-    """Name the first thing that stands in Krita's way and does not go away by waiting a little."""
+    """Return the first thing that keeps Krita from working and does not resolve by waiting."""
     if facts.refused is not None and not facts.up:
         return facts.refused
-    if not facts.up and (facts.process in _GIVEN_UP or facts.idle_starts >= PATIENCE):
+    if not facts.up and (facts.process in _GIVEN_UP or facts.idle_starts >= MAX_IDLE_STARTS):
         how = {"STOPPED": "is stopped", "UNKNOWN": "is in an unknown state"}.get(facts.process, "does not stay up")
-        return Trouble(f"ComfyUI {how}", "`gesso logs comfyui` says why; it is started again by itself")
+        return Trouble(f"ComfyUI {how}", "`gesso logs comfyui` shows why; it is restarted automatically")
     if facts.missing:
         names = ", ".join(facts.missing)
         return Trouble(f"ComfyUI lacks node classes that Krita needs: {names}",
-                       "`gesso logs comfyui` says which node pack did not import")  # fmt: skip
+                       "`gesso logs comfyui` shows which node pack failed to import")  # fmt: skip
     required = [m for m in facts.models if m.tier == "required"]
     for model in required:
         if model.stage != "verified" and model.trouble is not None:
             more = sum(m.trouble is not None and m.stage != "verified" for m in required) - 1
             others = f" (and {more} more)" if more else ""
-            return Trouble(f"{model.name} is not here: {model.trouble.why}{others}", model.trouble.next_step)
-    if facts.fetch_trouble is not None and (not facts.looked or any(m.stage != "verified" for m in required)):
+            return Trouble(f"{model.name} is missing: {model.trouble.why}{others}", model.trouble.next_step)
+    if facts.fetch_trouble is not None and (not facts.models_known or any(m.stage != "verified" for m in required)):
         return facts.fetch_trouble
     return facts.publish_trouble if facts.up and not facts.published else None
 
 
-def _progress(facts: Facts, wanting: list[ModelFact]) -> str:
-    done, size = sum(m.done for m in wanting), sum(m.size or 0 for m in wanting)
+def _progress(facts: Facts, unverified: list[ModelFact]) -> str:
+    done, size = sum(m.done for m in unverified), sum(m.size or 0 for m in unverified)
     share = f", {min(99, 100 * done // size)} %" if size else ""
     comfyui = "ComfyUI is up" if facts.up else "ComfyUI is starting meanwhile"
-    return f"{len(wanting)} required model{'s' * (len(wanting) != 1)} to come{share}; {comfyui}"
+    return f"{len(unverified)} required model{'s' * (len(unverified) != 1)} to come{share}; {comfyui}"
 
 
 def _usable(facts: Facts) -> Verdict:
@@ -128,10 +128,10 @@ def _usable(facts: Facts) -> Verdict:
     notes += facts.drift
     if facts.drift and not absent:
         more = f" (and {len(facts.drift) - 1} more)" if len(facts.drift) > 1 else ""
-        return Verdict("degraded", f"Krita can work, but this is not as it was made: {facts.drift[0]}{more}",
-                       "heal it: the button on the page, or `gesso heal`", tuple(notes))  # fmt: skip
+        return Verdict("degraded", f"Krita can work, but the instance was changed: {facts.drift[0]}{more}",
+                       "repair it with the button on the page, or `gesso heal`", tuple(notes))  # fmt: skip
     if absent:
         step = next((m.trouble.next_step for m in absent if m.trouble), "make room, or take a larger disk")
-        why = f"Krita can work; not here: {', '.join(m.name for m in absent)}"
+        why = f"Krita can work; missing: {', '.join(m.name for m in absent)}"
         return Verdict("degraded", why, step, tuple(notes))
     return Verdict("ready", "Krita can work", notes=tuple(notes))

@@ -1,4 +1,4 @@
-"""`gesso status` and `gesso logs`: what the agent knows, and what the programs wrote, for a terminal."""
+"""`gesso status` and `gesso logs`: the state and the logs, formatted for a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINES = 100
 
 
 def text(status: dict[str, Any]) -> str:
-    """Give a status for people."""
+    """Return a status as text for people."""
     comfyui, disk = status["comfyui"], status["disk"]
     rows = [f"{status['state']}: {status['why']}"]
     rows += [f"  next: {status['next']}"] if status["next"] else []
@@ -29,7 +29,7 @@ def text(status: dict[str, Any]) -> str:
             f"comfyui  {'answers' if comfyui['up'] else comfyui['process']}, {comfyui['starts']} starts, workflows "
             f"{'published' if comfyui['published'] else 'not published yet'}"
         ),
-        f"models   {status['totals']['verified']} of {len(status['models'])} verified{_moving(status['totals'])}",
+        f"models   {status['totals']['verified']} of {len(status['models'])} verified{_rate(status['totals'])}",
     ]
     rows += [_model(model) for model in status["models"] if model["stage"] != "verified"]
     rows += [f"disk     {size(disk['free'])} of {size(disk['total'])} free"]
@@ -37,7 +37,7 @@ def text(status: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def _moving(totals: dict[str, Any]) -> str:
+def _rate(totals: dict[str, Any]) -> str:
     if not totals["rate"]:
         return ""
     left = f", {duration(totals['left'])} left" if totals["left"] is not None else ""
@@ -47,34 +47,34 @@ def _moving(totals: dict[str, Any]) -> str:
 def _model(model: dict[str, Any]) -> str:
     share = f" {100 * model['done'] // model['size']} %" if model["size"] and model["done"] else ""
     trouble = model["trouble"]
-    said = trouble["why"] if trouble else model["message"]
-    return f"  {model['stage']}{share}  {model['name']}{f': {said}' if said else ''}"
+    detail = trouble["why"] if trouble else model["message"]
+    return f"  {model['stage']}{share}  {model['name']}{f': {detail}' if detail else ''}"
 
 
 def log_names(layout: Layout) -> list[str]:
-    """Name the logs that there are."""
+    """Return the names of the existing logs."""
     return sorted(path.stem for path in layout.logs.glob("*.log"))
 
 
 def log_files(layout: Layout, name: str | None) -> list[Path]:
-    """Give the files of one log, or of all.
+    """Return the file of one log, or of all.
 
-    Raises ManifestError for a name that none has.
+    Raises ManifestError for an unknown name.
     """
     names = log_names(layout)
     if name is not None and name not in names:
-        raise ManifestError(f"no log is called {name}", f"choose one of: {', '.join(names) or 'none yet'}")
+        raise ManifestError(f"no log is named {name}", f"choose one of: {', '.join(names) or 'none yet'}")
     return [layout.logs / f"{each}.log" for each in ([name] if name else names)]
 
 
-def logs(files: Sequence[Path], *, follow: bool, say: Callable[[str], None]) -> int:
-    """Print the end of each, or become what follows them."""
+def logs(files: Sequence[Path], *, follow: bool, on_progress: Callable[[str], None]) -> int:
+    """Print the end of each file, or become `tail -F` and follow them."""
     if follow:
-        words = ["tail", "-n", str(LINES), "-F", *map(str, files)]
-        os.execvp(words[0], words)  # noqa: S606 - Ctrl-C reaches it
+        argv = ["tail", "-n", str(LINES), "-F", *map(str, files)]
+        os.execvp(argv[0], argv)  # noqa: S606 - Ctrl-C reaches it
     for path in files:
         if len(files) > 1:
-            say(f"==> {path.name} <==")
+            on_progress(f"==> {path.name} <==")
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        say("\n".join(lines[-LINES:]))
+        on_progress("\n".join(lines[-LINES:]))
     return 0

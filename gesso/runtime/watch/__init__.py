@@ -1,1 +1,1 @@
-"""What the agent watches while an instance runs."""
+"""The agent's watchers: what is checked while an instance runs."""

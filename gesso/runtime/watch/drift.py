@@ -1,6 +1,6 @@
-"""Drift watch: is the instance still what it was made? Python, node packs and workflows, compared each minute.
+"""Drift watch: compare Python, node packs and workflows with the lock, every minute.
 
-Models are the stock's (by size and times, every few seconds) and the scrub's (by their bytes, slowly).
+Models are checked by model_sync (size and times, every few seconds) and by the scrub (their bytes, slowly).
 """
 
 from __future__ import annotations
@@ -18,51 +18,51 @@ if TYPE_CHECKING:
 
     from gesso.runtime.layout import Layout, Record
 
-LOOK_EVERY = 60.0  # seconds
-_STEP = 1.0
+CHECK_INTERVAL = 60.0  # seconds
+_POLL_INTERVAL = 1.0
 
 
-def look(layout: Layout, record: Record) -> tuple[str, ...]:
-    """Say of everything that is not as it was made, but for the models, what it is; 0.1 s.
+def find_drift(layout: Layout, record: Record) -> tuple[str, ...]:
+    """Return a line for everything except models that differs from the lock; takes 0.1 s.
 
-    Raises CheckError where that cannot be told.
+    Raises CheckError if that cannot be determined.
     """
     found = [str(finding) for finding in guard.check(layout, record)]
     found += node_packs.changed(layout, record)
-    for place in workspace.places(layout, record):
+    for copy in workspace.workflow_copies(layout, record):
         try:
-            right = place.right()
+            is_current = copy.is_current()
         except OSError:
-            right = False
-        if not right:
-            found.append(f"{place.target} is not the locked workflow")
+            is_current = False
+        if not is_current:
+            found.append(f"{copy.target} is not the locked workflow")
     return tuple(found)
 
 
 class Drift:
-    """The loop. `seen` may be read from any thread."""
+    """The loop that watches for drift. `seen` may be read from any thread."""
 
     def __init__(self, layout: Layout, record: Record, usable: Callable[[], bool]) -> None:
         self._layout, self._record, self._usable = layout, record, usable
         self.seen: tuple[str, ...] = ()
 
     def run(self, stop: threading.Event) -> None:
-        """Look, each minute and when a heal has ended. Not before Krita can work: the start has the machine."""
+        """Check every minute and after each heal; not before Krita can work, so that the start is not slowed down."""
         while not self._usable():
-            if stop.wait(_STEP):
+            if stop.wait(_POLL_INTERVAL):
                 return
-        due, healed = -1e9, ""
+        next_check, last_heal = -1e9, ""
         while not stop.is_set():
             ended = self._last_heal()
-            if time.monotonic() >= due or ended != healed:
-                self.look()
-                due, healed = time.monotonic() + LOOK_EVERY, ended
-            stop.wait(_STEP)
+            if time.monotonic() >= next_check or ended != last_heal:
+                self.check()
+                next_check, last_heal = time.monotonic() + CHECK_INTERVAL, ended
+            stop.wait(_POLL_INTERVAL)
 
-    def look(self) -> None:
-        """Take one look. What cannot be looked at is drift, too."""
+    def check(self) -> None:
+        """Check once. What cannot be checked counts as drift, too."""
         try:
-            self.seen = look(self._layout, self._record)
+            self.seen = find_drift(self._layout, self._record)
         except (CheckError, OSError) as error:
             self.seen = (str(error).partition("\n")[0],)
 

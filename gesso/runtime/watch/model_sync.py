@@ -1,14 +1,13 @@
-"""The models of a running instance: fetched by a process beside the agent, tried again for ever, and watched.
+"""Fetch the models of a running instance in a process beside the agent, retry forever, and watch the files.
 
-`gesso fetch --events` does the work: at a lower priority than ComfyUI's start, with its memory given back at its end,
-and not in the way of the page and the gate, which the agent answers. It dies with the agent.
+`gesso fetch --events` does the work: at a lower priority than ComfyUI's start, its memory freed at its end, and without
+slowing down the page and the gate, which the agent serves. It dies with the agent.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import threading
 import time
 from collections import deque
@@ -18,7 +17,6 @@ from gesso import proc
 from gesso.errors import GessoError
 from gesso.models import receipts
 from gesso.models.events import Event
-from gesso.models.folder import Folder
 from gesso.models.progress import Board
 from gesso.runtime.state.state import ModelFact, Stage, Trouble
 
@@ -26,69 +24,62 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gesso.manifest.schema import Model
+    from gesso.models.folder import Folder
     from gesso.runtime.layout import Layout
 
     Run = Callable[[Sequence[str], Callable[[str], None]], proc.Result]
 
-LOOK_EVERY = 3.0  # seconds between two looks at files that were verified
-_CLAIMED = 0.5  # seconds between two looks whether a heal is still at the models
-_FIRST, _LONGEST = 5.0, 60.0  # seconds between two tries
-_AGAIN = 300.0  # seconds, where all that lacks was left out for want of room
+CHECK_INTERVAL = 3.0  # seconds between two checks of verified files
+_CLAIM_POLL = 0.5  # seconds between two checks whether a heal has the models
+_FIRST_BACKOFF, _MAX_BACKOFF = 5.0, 60.0  # seconds between two attempts
+_LEFT_OUT_RETRY = 300.0  # seconds, if all missing models were left out because the disk is full
 _STAGES: dict[str, Stage] = {
     "there": "verified", "done": "verified", "checking": "checking", "started": "fetching", "progress": "fetching",
     "switched": "fetching", "retrying": "fetching", "failed": "failed", "skipped": "left-out",
 }  # fmt: skip
 
 
-def folder_of(layout: Layout) -> Folder:
-    """Give the models folder; what gesso keeps about it goes elsewhere where it cannot be written."""
-    root = layout.models
-    if root.is_dir() and not os.access(root, os.W_OK):
-        return Folder.at(root, layout.state / "models")
-    return Folder.at(root)
-
-
-def pause(tries: int) -> float:
-    """Give the seconds to wait after so many tries without a byte: doubling, and bounded."""
-    return min(_LONGEST, _FIRST * 2.0 ** min(tries, 10))
+def backoff(tries: int) -> float:
+    """Return the seconds to wait after that many attempts without progress: exponential, bounded."""
+    return min(_MAX_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(tries, 10))
 
 
 def command(layout: Layout) -> list[str]:
-    """Give the command that fetches: it ends when the agent does, and lets ComfyUI's start go first."""
+    """Return the fetch command: it ends with the agent, at a lower priority than ComfyUI's start."""
     gesso = str(layout.gesso / "venv" / "bin" / "gesso")
     return ["setpriv", "--pdeathsig", "TERM", "nice", "-n", "19", gesso, "fetch", "--events"]
 
 
-def trouble_of(said: str) -> Trouble:
-    """Take apart what an error says of itself: `gesso: why`, and on the next line `next: what to do`."""
-    why, _, step = said.partition("\n")
+def parse_trouble(message: str) -> Trouble:
+    """Parse an error message: `gesso: why`, and on the next line `next: what to do`."""
+    why, _, step = message.partition("\n")
     return Trouble(why.removeprefix("gesso: ").strip(), step.strip().removeprefix("next: ").strip())
 
 
-class Stock:
-    """What is known of the models, and the loop that makes it better. Its facts may be asked from any thread."""
+class ModelSync:
+    """The state of the models, and the loop that fetches them. `facts` may be called from any thread."""
 
     def __init__(
-        self, models: Sequence[Model], folder: Folder, words: Sequence[str], run: Run = proc.stream,
+        self, models: Sequence[Model], folder: Folder, argv: Sequence[str], run: Run = proc.stream,
         clock: Callable[[], float] = time.monotonic, claimed: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self._claimed = claimed
-        self._models, self._folder, self._words, self._run, self._clock = models, folder, words, run, clock
+        self._models, self._folder, self._argv, self._run, self._clock = models, folder, argv, run, clock
         self._guard = threading.Lock()
         self._board = Board()
         self._troubles: dict[str, Trouble] = {}
         self._fault: Trouble | None = None
-        self._looked = False
+        self._models_known = False
         self._seen: dict[str, dict[str, int] | None] = {}
-        self._moved = False
-        self._doubted: set[str] = set()
+        self._progressed = False
+        self._to_recheck: set[str] = set()
         self.errors: deque[tuple[float, str]] = deque(maxlen=8)
         self.tries = 0
 
     def facts(self) -> tuple[bool, tuple[ModelFact, ...], Trouble | None]:
-        """Give whether anything is known, each model, and what kept all of them from being fetched."""
+        """Return whether anything is known, each model, and what prevented the whole fetch."""
         with self._guard:
-            return self._looked, tuple(self._fact(model) for model in self._models), self._fault
+            return self._models_known, tuple(self._fact(model) for model in self._models), self._fault
 
     def _fact(self, model: Model) -> ModelFact:
         row = self._board.rows.get(model.name)
@@ -100,89 +91,89 @@ class Stock:
         )  # fmt: skip
 
     def run(self, stop: threading.Event) -> None:
-        """Fetch what lacks, then watch; for ever. While a heal has claimed the models it does that work."""
+        """Fetch missing models, then watch, until `stop` is set. While a heal has claimed the models, do nothing."""
         while not stop.is_set():
             if self._claimed():
-                stop.wait(_CLAIMED)
+                stop.wait(_CLAIM_POLL)
                 continue
             try:
                 self.fetch_once()
-            except Exception as error:  # noqa: BLE001 - what puts things right outlives what goes wrong in one round
+            except Exception as error:  # noqa: BLE001 - the loop must survive an error in one round
                 with self._guard:
-                    self._note(f"gesso itself: {type(error).__name__}: {error}")
-            again = self._clock() + self._patience()
-            while not stop.wait(LOOK_EVERY) and self._clock() < again and not self._changed():
+                    self._note(f"gesso: internal error: {type(error).__name__}: {error}")
+            retry_at = self._clock() + self._delay()
+            while not stop.wait(CHECK_INTERVAL) and self._clock() < retry_at and not self._changed():
                 pass
 
-    def _patience(self) -> float:
-        """Give the seconds until the next fetch, unless a file changes before."""
+    def _delay(self) -> float:
+        """Return the seconds until the next fetch, unless a file changes before."""
         _, models, _ = self.facts()
         stages = {model.stage for model in models}
-        self.tries = 0 if self._moved or stages <= {"verified"} else self.tries + 1
+        self.tries = 0 if self._progressed or stages <= {"verified"} else self.tries + 1
         if stages <= {"verified"}:
             return math.inf
-        return _AGAIN if stages <= {"verified", "left-out"} else pause(self.tries)
+        return _LEFT_OUT_RETRY if stages <= {"verified", "left-out"} else backoff(self.tries)
 
     def fetch_once(self) -> None:
-        """Run one fetch to its end, and take in what it says."""
-        said: deque[str] = deque(maxlen=40)
-        self._moved = False
+        """Run one fetch to its end, and process its events."""
+        output: deque[str] = deque(maxlen=40)
+        self._progressed = False
 
         def on_line(line: str) -> None:
-            event = event_of(line)
+            event = parse_event(line)
             if event is None:
-                said.append(line)
+                output.append(line)
             else:
                 self.feed(event)
 
         try:
-            ended = self._run(self._words, on_line)
+            ended = self._run(self._argv, on_line)
             code = ended.code
         except GessoError as error:
-            said.append(str(error))
+            output.append(str(error))
             code = error.exit_code
         with self._guard:
-            self._looked = True
-            self._fault = self._fault_of(code, list(said))
+            self._models_known = True
+            self._fault = self._fault_of(code, list(output))
             if self._fault is not None:
                 self._note(self._fault.why)
             for model in self._models:
                 if not self._verified(model.name):
-                    self._seen[model.name] = self._look(model)
+                    self._seen[model.name] = self._stat(model)
 
-    def _fault_of(self, code: int, said: list[str]) -> Trouble | None:
-        """Tell what kept the fetch from being one: where single models failed, those have said it themselves."""
+    def _fault_of(self, code: int, output: list[str]) -> Trouble | None:
+        """Return what prevented the whole fetch; failures of single models are reported per model."""
         rows = self._board.rows.values()
         if code == 0 or any(row.kind == "failed" for row in rows):
             return None
-        begin = next((n for n, line in enumerate(said) if line.startswith("gesso: ")), None)
-        if begin is not None:
-            return trouble_of("\n".join(said[begin : begin + 2]))
-        last = f": {said[-1]}" if said else ""
-        return Trouble(f"fetching ended with code {code}{last}", "nothing yet: it is tried again by itself")
+        start = next((n for n, line in enumerate(output) if line.startswith("gesso: ")), None)
+        if start is not None:
+            return parse_trouble("\n".join(output[start : start + 2]))
+        last = f": {output[-1]}" if output else ""
+        return Trouble(f"fetching ended with code {code}{last}", "nothing yet: it is retried automatically")
 
     def feed(self, event: Event) -> None:
-        """Take in what happened to one model. What failed stays failed until bytes come again."""
+        """Process an event of one model. A failed model stays failed until bytes arrive again."""
         with self._guard:
             before = self._board.rows.get(event.name)
             had = before.done if before is not None else 0
-            self._looked = True
+            self._models_known = True
             row = self._board.feed(event, self._clock())
             if event.kind == "failed":
-                self._troubles[event.name] = trouble_of(event.message)
+                self._troubles[event.name] = parse_trouble(event.message)
                 self._note(f"{event.name}: {self._troubles[event.name].why}")
             elif event.kind == "quarantined":
                 self._note(f"{event.name}: {event.message}")
             elif event.kind in {"done", "there"} or (event.kind == "progress" and row.done > had):
-                self._moved |= event.kind != "there"
-                if event.kind != "progress":  # now, not when all are done: what happens to it meanwhile must be noticed
-                    self._seen[event.name] = self._look_at(event.name)
+                self._progressed |= event.kind != "there"
+                if event.kind != "progress":  # now, not when all are done: a change in between must be noticed
+                    self._seen[event.name] = self._stat_by_name(event.name)
                 self._troubles.pop(event.name, None)
 
-    def doubt(self, name: str) -> None:
-        """Have a verified file checked again, though it looks as it did: its bytes were found wrong."""
+    def recheck(self, name: str) -> None:
+        """Check a verified file again despite unchanged size and times: its bytes are wrong."""
         with self._guard:
-            self._doubted.add(name)
+            self._to_recheck.add(name)
 
     def _note(self, text: str) -> None:
         if not self.errors or self.errors[-1][1] != text:
@@ -192,37 +183,37 @@ class Stock:
         row = self._board.rows.get(name)
         return row is not None and _STAGES.get(row.kind) == "verified"
 
-    def _look(self, model: Model) -> dict[str, int] | None:
-        return self._look_at(model.name)
+    def _stat(self, model: Model) -> dict[str, int] | None:
+        return self._stat_by_name(model.name)
 
-    def _look_at(self, name: str) -> dict[str, int] | None:
+    def _stat_by_name(self, name: str) -> dict[str, int] | None:
         try:
-            return receipts.looks(self._folder.path(name).stat())
+            return receipts.file_state(self._folder.path(name).stat())
         except OSError:
             return None
 
     def _changed(self) -> bool:
-        """Tell whether a verified file is not what it was, and say so of each: it must be checked again."""
+        """Return whether verified files have changed, and note each: they must be checked again."""
         with self._guard:
-            doubted, self._doubted = self._doubted, set()
+            to_recheck, self._to_recheck = self._to_recheck, set()
         changed = [
             model
             for model in self._models
-            if model.name in doubted
-            or (now := self._look(model)) != self._seen.get(model.name)
+            if model.name in to_recheck
+            or (now := self._stat(model)) != self._seen.get(model.name)
             or (now is None and self._verified(model.name))
         ]
         for model in changed:
-            gone = self._look(model) is None
+            gone = self._stat(model) is None
             self.feed(Event(kind="planned", name=model.name, tier=model.tier, size=model.size,
                             message="it is gone" if gone else "it was changed"))  # fmt: skip
             with self._guard:
-                self._note(f"{model.name}: {'is gone' if gone else 'was changed on disk'}; being put right")
+                self._note(f"{model.name}: {'is gone' if gone else 'was changed on disk'}; being repaired")
         return bool(changed)
 
 
-def event_of(line: str) -> Event | None:
-    """Read one line of `gesso fetch --events`; None for what is none."""
+def parse_event(line: str) -> Event | None:
+    """Parse one line of `gesso fetch --events`; None if it is not an event."""
     if not line.startswith("{"):
         return None
     try:

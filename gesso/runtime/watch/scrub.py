@@ -1,6 +1,6 @@
-"""The scrub: every model's bytes are hashed again, pass after pass, slowly, and not while ComfyUI has work to do.
+"""The scrub: hash every model's bytes repeatedly, slowly, and only while ComfyUI is idle.
 
-A file whose size and times are right may still have rotted: a disk that fails, a volume that was restored by halves.
+A file with the right size and times may still be corrupt: a failing disk, a partly restored volume.
 """
 
 from __future__ import annotations
@@ -23,65 +23,66 @@ if TYPE_CHECKING:
     from gesso.manifest.schema import Model
     from gesso.models.folder import Folder
 
-RATE = 32_000_000  # bytes a second: a few hundredths of a core
-FIRST, NEXT = 60.0, 6 * 3600.0  # seconds until the first pass begins, and from the end of one to the next
+RATE = 32_000_000  # bytes per second: a few percent of a core
+FIRST_DELAY, PASS_INTERVAL = 60.0, 6 * 3600.0  # seconds before the first pass, and between two
 _CHUNK = 1 << 20
-_STEP = 1.0  # seconds
-_FRESH = 5.0  # seconds for which ComfyUI's word about its queue counts
+_POLL_INTERVAL = 1.0  # seconds
+_IDLE_CACHE = 5.0  # seconds for which ComfyUI's response about its queue is cached
 
 
 def idle(port: int = COMFY_PORT) -> bool:
-    """Tell whether ComfyUI has nothing to do; where it does not say, it has not."""
+    """Return whether ComfyUI is idle; True if it does not respond."""
     try:
-        return not comfyui.ask("/prompt", timeout=2.0, port=port)["exec_info"]["queue_remaining"]
+        return not comfyui.get_json("/prompt", timeout=2.0, port=port)["exec_info"]["queue_remaining"]
     except (CheckError, KeyError, TypeError):
         return True
 
 
 class Scrub:
-    """The loop. `doubt` is told the name of a model whose bytes are not what its receipt says."""
+    """The scrub loop. `on_damaged` gets the name of a model whose bytes do not match its receipt."""
 
     def __init__(
-        self, models: Sequence[Model], folder: Folder, doubt: Callable[[str], None],
-        may: Callable[[], bool] = idle, rate: int = RATE,
+        self, models: Sequence[Model], folder: Folder, on_damaged: Callable[[str], None],
+        is_idle: Callable[[], bool] = idle, rate: int = RATE,
     ) -> None:  # fmt: skip
-        self._models, self._folder, self._doubt, self._may, self._rate = models, folder, doubt, may, rate
-        self._asked, self._answer = -1e9, True
+        self._models, self._folder, self._rate = models, folder, rate
+        self._on_damaged, self._is_idle = on_damaged, is_idle
+        self._checked_at, self._last_idle = -1e9, True
 
     def run(self, stop: threading.Event) -> None:
-        """Scrub, until told to stop."""
-        pause = FIRST
+        """Scrub until `stop` is set."""
+        pause = FIRST_DELAY
         while not stop.wait(pause):
             self.once(stop)
-            pause = NEXT
+            pause = PASS_INTERVAL
 
     def once(self, stop: threading.Event) -> None:
-        """Hash all that is here and has a receipt; the others are being checked or fetched anyway."""
+        """Hash every model with a receipt once; the others are being checked or fetched anyway."""
         for model in self._models:
-            with contextlib.suppress(OSError):  # gone meanwhile: the stock notices
+            with contextlib.suppress(OSError):  # deleted meanwhile: model_sync notices
                 self._one(model, stop)
 
     def _one(self, model: Model, stop: threading.Event) -> None:
-        if not receipts.holds(self._folder, model.name, model.sha256):
+        if not receipts.is_valid(self._folder, model.name, model.sha256):
             return
         handle = os.open(self._folder.path(model.name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            before, digest = receipts.looks(os.fstat(handle)), self._hash(handle, stop)
-            if receipts.looks(os.fstat(handle)) != before or stop.is_set() or digest == model.sha256:
+            before, digest = receipts.file_state(os.fstat(handle)), self._hash(handle, stop)
+            if receipts.file_state(os.fstat(handle)) != before or stop.is_set() or digest == model.sha256:
                 return
         finally:
             os.close(handle)
-        receipts.forget(self._folder, model.name)
-        self._doubt(model.name)
+        receipts.delete(self._folder, model.name)
+        self._on_damaged(model.name)
 
     def _hash(self, handle: int, stop: threading.Event) -> str:
         digest, at = hashlib.sha256(), 0
         while not stop.is_set():
-            while not self._allowed() and not stop.wait(_STEP):
+            while not self._allowed() and not stop.wait(_POLL_INTERVAL):
                 pass
             try:
                 chunk = os.pread(handle, _CHUNK, at)
-            except OSError:  # a file that cannot be read is not right
+            except OSError:  # an unreadable file is damaged
                 return ""
             if not chunk:
                 break
@@ -91,6 +92,6 @@ class Scrub:
         return digest.hexdigest()
 
     def _allowed(self) -> bool:
-        if time.monotonic() - self._asked > _FRESH:
-            self._asked, self._answer = time.monotonic(), self._may()
-        return self._answer
+        if time.monotonic() - self._checked_at > _IDLE_CACHE:
+            self._checked_at, self._last_idle = time.monotonic(), self._is_idle()
+        return self._last_idle

@@ -1,4 +1,4 @@
-"""Everything that is known of an instance, as plain data: for the page, `gesso status`, and other programs."""
+"""The complete status of an instance as plain data: for the page, `gesso status`, and other programs."""
 
 from __future__ import annotations
 
@@ -18,47 +18,49 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gesso.runtime.layout import Layout, Record
-    from gesso.runtime.watch.comfyui import Watch
+    from gesso.runtime.watch.comfyui import ComfyuiWatch
     from gesso.runtime.watch.drift import Drift
-    from gesso.runtime.watch.model_sync import Stock
+    from gesso.runtime.watch.model_sync import ModelSync
 
-_SHOWN = ("torch", "sqlalchemy", "numpy")
-FRESH = 0.2  # seconds for which one answer serves all who ask
+_SHOWN_PINS = ("torch", "sqlalchemy", "numpy")
+CACHE_SECONDS = 0.2  # seconds for which a status is reused
 
 
 class Status:
-    """Asks everybody, judges, and remembers since when it is so."""
+    """Collects the facts, derives the state, and remembers since when it holds."""
 
     def __init__(
-        self, layout: Layout, record: Record, env: Mapping[str, str], stock: Stock, watch: Watch, drift: Drift
+        self, layout: Layout, record: Record, env: Mapping[str, str], model_sync: ModelSync, watch: ComfyuiWatch,
+        drift: Drift,
     ) -> None:  # fmt: skip
         self._layout, self._record, self._env = layout, record, env
-        self._stock, self._watch, self._drift = stock, watch, drift
+        self._model_sync, self._watch, self._drift = model_sync, watch, drift
         self._guard = threading.Lock()
         self._state, self._since = "", time.time()
-        self._begun = self._since
+        self._started = self._since
         self._ready_after: float | None = None
-        self._made: tuple[float, dict[str, Any]] = (-1e9, {})
+        self._cached: tuple[float, dict[str, Any]] = (-1e9, {})
 
     def facts(self) -> Facts:
-        """Gather the facts."""
-        looked, models, fault = self._stock.facts()
+        """Collect the facts."""
+        models_known, models, fault = self._model_sync.facts()
         seen = self._watch.seen
         return Facts(
-            looked=looked, models=models, fetch_trouble=fault, process=seen.program.state if seen.program else "",
+            models_known=models_known, models=models, fetch_trouble=fault,
+            process=seen.program.state if seen.program else "",
             refused=self._watch.refused(), idle_starts=seen.idle_starts, up=seen.up, missing=seen.missing,
             published=seen.published, publish_trouble=seen.publish_trouble, drift=self._drift.seen,
         )  # fmt: skip
 
     def __call__(self) -> dict[str, Any]:
-        """Give it all."""
+        """Return the status."""
         with self._guard:
             now = time.monotonic()
-            if now - self._made[0] > FRESH:
-                self._made = (now, self._make())
-            return self._made[1]
+            if now - self._cached[0] > CACHE_SECONDS:
+                self._cached = (now, self._build())
+            return self._cached[1]
 
-    def _make(self) -> dict[str, Any]:
+    def _build(self) -> dict[str, Any]:
         facts = self.facts()
         verdict = judge(facts)
         self._remember(verdict)
@@ -68,20 +70,20 @@ class Status:
             "notes": list(dict.fromkeys([*verdict.notes, *self._watch.notes()])),
             "since": round(self._since), "ready_after": self._ready_after,
             "title": record.title, "arch": record.arch, "trial": record.trial,
-            "url": caddy.address(self._layout, self._env), "public": bool(self._env.get("PUBLIC_IPADDR")),
+            "url": caddy.url(self._layout, self._env), "public": bool(self._env.get("PUBLIC_IPADDR")),
             "models": [asdict(model) for model in facts.models],
             "totals": _totals(facts),
             "comfyui": {
                 "up": seen.up, "process": facts.process.lower() or "unknown", "starts": seen.starts,
                 "published": seen.published, "missing": list(seen.missing or ()),
             },
-            "workflows": [asdict(graph) for graph in krita.listed(record.workflows)],
+            "workflows": [asdict(graph) for graph in krita.list_workflows(record.workflows)],
             "gpus": _gpus(seen.stats),
             "disk": _disk(self._layout.models),
             "versions": _versions(record, seen.stats),
             "errors": [
                 {"at": round(at), "text": text}
-                for at, text in sorted([*self._stock.errors, *self._watch.errors], reverse=True)[:8]
+                for at, text in sorted([*self._model_sync.errors, *self._watch.errors], reverse=True)[:8]
             ],
         }  # fmt: skip
 
@@ -89,20 +91,20 @@ class Status:
         if verdict.state != self._state:
             self._state, self._since = verdict.state, time.time()
             if verdict.usable and self._ready_after is None:
-                self._ready_after = round(self._since - self._begun, 1)
+                self._ready_after = round(self._since - self._started, 1)
 
 
 def _totals(facts: Facts) -> dict[str, Any]:
-    wanted = [model for model in facts.models if model.stage not in {"left-out", "failed"}]
-    done, size = sum(m.done for m in wanted), sum(max(m.size or 0, m.done) for m in wanted)
-    rate = sum(m.rate for m in wanted)
+    counted = [model for model in facts.models if model.stage not in {"left-out", "failed"}]
+    done, size = sum(m.done for m in counted), sum(max(m.size or 0, m.done) for m in counted)
+    rate = sum(m.rate for m in counted)
     verified = sum(m.stage == "verified" for m in facts.models)
     left = round((size - done) / rate) if rate else None
     return {"done": done, "size": size, "rate": round(rate), "left": left, "verified": verified}
 
 
 def _gpus(stats: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Name what ComfyUI computes on, by its own word."""
+    """Return the devices that ComfyUI reports."""
     found = stats.get("devices")
     devices = found if isinstance(found, list) else []
     return [
@@ -116,7 +118,7 @@ def _disk(path: Path) -> dict[str, int]:
     while not path.exists() and path != path.parent:
         path = path.parent
     found = os.statvfs(path)
-    step = 10_000_000  # what changes by less is no news
+    step = 10_000_000  # smaller changes are not reported
     return {
         "free": found.f_bavail * found.f_frsize // step * step,
         "total": found.f_blocks * found.f_frsize // step * step,
@@ -125,9 +127,9 @@ def _disk(path: Path) -> dict[str, int]:
 
 def _versions(record: Record, stats: Mapping[str, Any]) -> dict[str, str]:
     system = stats.get("system")
-    said = system if isinstance(system, dict) else {}
-    shown = {"gesso": __version__, "comfyui": str(said.get("comfyui_version", "")), "arch": record.arch}
-    shown |= {name: record.pins[name] for name in _SHOWN if name in record.pins}
+    reported = system if isinstance(system, dict) else {}
+    shown = {"gesso": __version__, "comfyui": str(reported.get("comfyui_version", "")), "arch": record.arch}
+    shown |= {name: record.pins[name] for name in _SHOWN_PINS if name in record.pins}
     nodes = record.raw.get("nodes", {})
     shown |= {name: str(source.get("commit") or "stand-in")[:12] for name, source in nodes.items()}
     return {name: version for name, version in shown.items() if version}

@@ -1,1 +1,1 @@
-"""What the agent serves on loopback, behind the gate: the gate's own question, the page, and the state for programs."""
+"""The agent's web server on loopback, behind the gate: forward_auth, the page, and the API."""

@@ -1,4 +1,4 @@
-"""The agent's web application: one page without a build step, live by server-sent events, and the same for programs."""
+"""The agent's web application: one page without a build step, updated by server-sent events; JSON and metrics."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from gesso.runtime.watch.heals import Healer
 
-_STEP = 0.4  # seconds between two looks at what a page should be told
-_BEAT = 15.0  # seconds without news after which a page is told that we live
+_POLL_INTERVAL = 0.4  # seconds between two checks for a new status
+_KEEPALIVE = 15.0  # seconds without events after which a keepalive is sent
 _FILES = ("style.css", "app.js", "draw.js", "heal.js", "icon.svg")
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _HEADERS = {
@@ -37,16 +37,16 @@ _HEADERS = {
 
 def application(
     status: Callable[[], dict[str, Any]], token: str, healer: Healer,
-    *, secure: bool = False, ended: Callable[[], bool] = lambda: False, admin: str = "",
+    *, secure: bool = False, stopping: Callable[[], bool] = lambda: False, admin: str = "",
 ) -> Starlette:  # fmt: skip
-    """Make the application.
+    """Create the application.
 
-    `status` gives the state as plain data, `ended` says that the agent is to go, `admin` is the one other origin whose
-    pages may use the API.
+    `status` returns the state as plain data, `stopping` whether the agent shuts down; `admin` is the only other origin
+    whose pages may use the API.
     """
 
-    async def gate(request: Request) -> Response:  # not in a thread, which would cost more than the answer
-        return forward_auth.answer(request, token, secure=secure, admin=admin)
+    async def gate(request: Request) -> Response:  # async: a thread would cost more than the response
+        return forward_auth.respond(request, token, secure=secure, admin=admin)
 
     async def preflight(request: Request) -> Response:
         return forward_auth.preflight(request, token, admin=admin)
@@ -62,27 +62,27 @@ def application(
 
     async def events(_: Request) -> Response:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(_stream(status, ended), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(_stream(status, stopping), media_type="text/event-stream", headers=headers)
 
     def to_page(_: Request) -> Response:
         return RedirectResponse("gesso/", 308)
 
     made = Starlette(
         routes=[
-            Route("/gate", gate),  # Caddy asks with GET, whatever it was asked with
+            Route("/gate", gate),  # Caddy sends GET, whatever the client's method
             Route("/gate/welcome", welcome),
             Route("/gate/preflight", preflight, methods=["OPTIONS"]),
             Route("/gesso", to_page),
             Route("/gesso/", _file("index.html")),
             *[Route(f"/gesso/{name}", _file(name)) for name in _FILES],
-            Mount("/gesso/api", api(status, healer, ended=ended, admin=admin)),
+            Mount("/gesso/api", api(status, healer, stopping=stopping, admin=admin)),
             Route("/gesso/status.json", status_json),
             Route("/gesso/events", events),
             Route("/metrics", prometheus),
         ],
         exception_handlers={HTTPException: refused},
     )
-    made.router.redirect_slashes = False  # it would lead to an address without the token
+    made.router.redirect_slashes = False  # it would redirect to a URL without the token
     return made
 
 
@@ -96,16 +96,16 @@ def _file(name: str) -> Callable[[Request], Response]:
     return serve
 
 
-async def _stream(status: Callable[[], dict[str, Any]], ended: Callable[[], bool]) -> AsyncIterator[str]:
-    """Tell a page the whole state, and again whenever it is another one."""
+async def _stream(status: Callable[[], dict[str, Any]], stopping: Callable[[], bool]) -> AsyncIterator[str]:
+    """Stream the whole state, at first and whenever it changes."""
     last, quiet = "", 0.0
-    while not ended():
+    while not stopping():
         text = json.dumps(await asyncio.to_thread(status), separators=(",", ":"))
         if text != last:
             yield f"event: status\ndata: {text}\n\n"
             last, quiet = text, 0.0
-        elif quiet >= _BEAT:
+        elif quiet >= _KEEPALIVE:
             yield ": here\n\n"
             quiet = 0.0
-        await asyncio.sleep(_STEP)
-        quiet += _STEP
+        await asyncio.sleep(_POLL_INTERVAL)
+        quiet += _POLL_INTERVAL

@@ -1,4 +1,4 @@
-"""The API described, as OpenAPI 3.1: data by hand, held against the application by the tests (docs/adr/0023)."""
+"""The OpenAPI 3.1 description of the API: written by hand, checked against the application by tests (docs/adr/0023)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _TEXT, _FLAG = {"type": "string"}, {"type": "boolean"}
 
 
 def document() -> dict[str, Any]:
-    """Give the document."""
+    """Return the OpenAPI document."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "gesso",
             "version": __version__,
             "summary": "The state of an instance, and Self-Heal.",
-            "description": "Everything is behind the gate: give the token as Bearer, or as the first part of the path."
-            " A 401, a 403 and a 503 may come from the gate itself.",
+            "description": "Everything is behind the gate: send the token as Bearer, or as the first part of the path."
+            " 401, 403 and 503 may come from the gate itself.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [
@@ -48,24 +48,24 @@ def _paths() -> dict[str, Any]:
         "/gesso/api/openapi.json": {
             "get": _get("openapi", "This document.", {"type": "object", "required": ["openapi", "paths"]}),
         },
-        "/gesso/api/status": {"get": _get("status", "The state, as status.json has it.", _of("Status"))},
+        "/gesso/api/status": {"get": _get("status", "The state, as in status.json.", _of("Status"))},
         "/gesso/api/heal": {
-            "get": _get("heal", "The heal that is at work, else the last one.", {
+            "get": _get("heal", "The running heal, else the last one.", {
                 "oneOf": [_of("Heal"), {"type": "object", "required": ["state"], "additionalProperties": False,
                                         "properties": {"state": {"const": "none"}}}],
             }),
             "post": {
                 "operationId": "startHeal",
-                "summary": "Check everything and repair what is wrong; with dry_run only say what would be done.",
-                "requestBody": {"required": False, "content": {"application/json": {"schema": _of("Wish")}}},
+                "summary": "Check everything and repair what is wrong; with dry_run only report what would be done.",
+                "requestBody": {"required": False, "content": {"application/json": {"schema": _of("HealRequest")}}},
                 "responses": {
                     "202": {
-                        "description": "It was started.",
-                        "headers": {"Location": {"description": "Where its report will be.", "schema": _TEXT}},
+                        "description": "The heal was started.",
+                        "headers": {"Location": {"description": "The URL of its report.", "schema": _TEXT}},
                         "content": {"application/json": {"schema": _of("Started")}},
                     },
                     "409": {
-                        "description": "One is at work already: id names it, where that is known.",
+                        "description": "A heal is already running: id names it, if known.",
                         "content": {"application/json": {"schema": {"allOf": [
                             _of("Error"), {"required": ["id"], "properties": {"id": {"type": ["string", "null"]}}},
                         ]}}},
@@ -78,11 +78,11 @@ def _paths() -> dict[str, Any]:
             "parameters": [{"$ref": "#/components/parameters/id"}],
             "get": {
                 "operationId": "events",
-                "summary": "What a heal does, from its beginning and live until its end, as server-sent events.",
+                "summary": "The events of a heal, from its beginning and live until its end, as server-sent events.",
                 "description": "Each event's data is a line of the journal (an object with at and event), its id the"
-                " place to go on from. The last has the name end and {state} as data.",
+                " position to resume from. The last event is named end and has {state} as data.",
                 "parameters": [
-                    {"name": "after", "in": "query", "description": "The id of the last event that came.",
+                    {"name": "after", "in": "query", "description": "The id of the last event received.",
                      "schema": {"type": "integer", "minimum": 0, "maximum": 999999999999999}},
                     {"name": "Last-Event-ID", "in": "header", "description": "The same, as browsers send it.",
                      "schema": _TEXT},
@@ -94,14 +94,14 @@ def _paths() -> dict[str, Any]:
             },
         },
         "/gesso/api/reports": {
-            "get": _get("reports", "The heals that are kept, the latest first.", {
+            "get": _get("reports", "The stored heals, latest first.", {
                 "type": "object", "required": ["reports"],
                 "properties": {"reports": {"type": "array", "items": _of("Heal")}},
             }),
         },
         "/gesso/api/reports/{id}": {
             "parameters": [{"$ref": "#/components/parameters/id"}],
-            "get": _get("report", "A heal with its report, where it has ended.", _of("Heal"), "404"),
+            "get": _get("report", "A heal, with its report if it has ended.", _of("Heal"), "404"),
         },
     }  # fmt: skip
 
@@ -125,13 +125,13 @@ def _path_id() -> dict[str, Any]:
 
 
 def _refusals() -> dict[str, Any]:
-    said = {
-        "400": "The request is not what is described here.", "401": "The gate wants the token.",
-        "404": "There is no such thing.", "405": "Not with this method.", "413": "The body is too large.",
-        "415": "The body is not declared as JSON.", "503": "It could not be done; or the agent is just restarting.",
+    descriptions = {
+        "400": "The request is invalid.", "401": "The gate requires the token.",
+        "404": "Not found.", "405": "Method not allowed.", "413": "The body is too large.",
+        "415": "The body is not declared as JSON.", "503": "It failed, or the agent is restarting.",
     }  # fmt: skip
     content = {"application/json": {"schema": _of("Error")}}
-    return {code: {"description": text, "content": content} for code, text in said.items()}
+    return {code: {"description": text, "content": content} for code, text in descriptions.items()}
 
 
 def _schemas() -> dict[str, Any]:
@@ -142,7 +142,7 @@ def _schemas() -> dict[str, Any]:
                 "error": {**_TEXT, "description": "What happened."}, "next": {**_TEXT, "description": "What to do."},
             },
         },
-        "Wish": {"type": "object", "properties": {"dry_run": _FLAG}, "additionalProperties": False},
+        "HealRequest": {"type": "object", "properties": {"dry_run": _FLAG}, "additionalProperties": False},
         "Started": {
             "type": "object", "required": ["id", "state", "dry_run", "by"],
             "properties": {
@@ -154,7 +154,7 @@ def _schemas() -> dict[str, Any]:
             "required": ["data"],
             "properties": {
                 "event": {"enum": ["message", "end"]},
-                "id": {**_TEXT, "description": "The place to go on from."},
+                "id": {**_TEXT, "description": "The position to resume from."},
                 "data": {**_TEXT, "contentMediaType": "application/json"},
             },
         },
@@ -163,7 +163,7 @@ def _schemas() -> dict[str, Any]:
             "properties": {
                 "state": {"enum": _STATES}, "why": _TEXT, "next": _TEXT, "notes": {"type": "array", "items": _TEXT},
                 "arch": _TEXT, "title": _TEXT, "trial": _FLAG,
-                "url": {**_TEXT, "description": "The address for Krita: it has the token."},
+                "url": {**_TEXT, "description": "The URL for Krita, with the token."},
                 "models": {"type": "array", "items": {"type": "object", "required": ["name", "tier", "stage"]}},
             },
         },
@@ -173,12 +173,12 @@ def _schemas() -> dict[str, Any]:
             "properties": {
                 "id": {**_TEXT, "pattern": _ID},
                 "state": {"enum": ["running", "done", "interrupted"]},
-                "by": {"type": ["string", "null"], "description": "Who asked for it."},
+                "by": {"type": ["string", "null"], "description": "Who requested it."},
                 "dry_run": {"type": ["boolean", "null"]}, "begun": _TIME, "ended": _TIME,
                 "ok": {"type": ["boolean", "null"]}, "code": {"type": ["integer", "null"]},
                 "summary": {"type": ["string", "null"]},
                 "damages": {"type": "array", "items": _of("Damage")},
-                "restarted": {"description": "Whether, or what, was started again."},
+                "restarted": {"description": "Whether, or what, was restarted."},
                 "fetched": {"type": "integer", "description": "Bytes."},
                 "seconds": {"type": "number"}, "notes": {"type": "array", "items": _TEXT},
             },

@@ -40,7 +40,7 @@ def entry(which: str, source: str = "https://huggingface.co/o/r/resolve/main/f",
 
 
 class Instance:
-    """A record and a models folder, and the command run on them."""
+    """A record and a models folder, with a method to run a command on them."""
 
     def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.root, self._capsys = root, capsys
@@ -56,10 +56,10 @@ class Instance:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(DATA[tier])
 
-    def run(self, command: str, *words: str) -> tuple[int, str]:
-        """Give the exit code and what went to stdout; `err` has the rest."""
+    def run(self, command: str, *arguments: str) -> tuple[int, str]:
+        """Return the exit code and stdout; `err` holds stderr."""
         try:
-            code = main([command, *words, "--record", str(self.record), "--models", str(self.models)])
+            code = main([command, *arguments, "--record", str(self.record), "--models", str(self.models)])
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 99
         out, self.err = self._capsys.readouterr()
@@ -67,7 +67,7 @@ class Instance:
 
 
 def found(out: str) -> list[tuple[str, str]]:
-    """Give status and name from the lines of a table for people."""
+    """Return status and name from each line of the table."""
     names = "|".join(map(re.escape, NAMES.values()))
     return re.findall(rf"^([a-z-]+) .*?({names})", out, re.MULTILINE)
 
@@ -82,7 +82,7 @@ def instance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Instance:
 # ── verify ──
 
 
-def test_all_in_place_is_0_and_a_line_each(instance: Instance) -> None:
+def test_all_in_place_is_0_with_a_line_per_model(instance: Instance) -> None:
     instance.put(*DATA)
     code, out = instance.run("verify")
     assert (code, instance.err) == (0, "")
@@ -91,7 +91,7 @@ def test_all_in_place_is_0_and_a_line_each(instance: Instance) -> None:
     assert "receipt" in instance.run("verify")[1]
 
 
-def test_a_required_one_that_is_missing_is_5_and_says_what_to_do(instance: Instance) -> None:
+def test_a_missing_required_model_is_5_with_a_next_step(instance: Instance) -> None:
     instance.put("recommended")
     code, out = instance.run("verify")
     assert code == 5
@@ -99,7 +99,7 @@ def test_a_required_one_that_is_missing_is_5_and_says_what_to_do(instance: Insta
     assert "next: run `gesso fetch`" in out
 
 
-def test_an_optional_one_that_is_missing_is_no_fault(instance: Instance) -> None:
+def test_a_missing_optional_model_is_not_an_error(instance: Instance) -> None:
     instance.put("required")
     assert instance.run("verify")[0] == 0
 
@@ -122,24 +122,42 @@ def test_headers_alone_prove_nothing_and_are_1(instance: Instance) -> None:
     assert instance.run("verify", "--header")[0] == 5
 
 
-def test_full_hashes_what_a_receipt_would_have_answered(instance: Instance) -> None:
+def test_full_hashes_models_with_a_valid_receipt(instance: Instance) -> None:
     instance.put(*DATA)
     instance.run("verify")
     assert {m["by"] for m in json.loads(instance.run("verify", "--json")[1])["models"]} == {"receipt"}
     assert {m["by"] for m in json.loads(instance.run("verify", "--json", "--full")[1])["models"]} == {"hash"}
 
 
+def test_a_wrong_size_in_the_lock_is_reported_and_is_not_an_error(instance: Instance) -> None:
+    size = len(DATA["required"])
+    instance.write(entry("required", size=825_798_408))
+    instance.put("required")
+    data = (
+        f"825,798,408 bytes said by the lock (unconfirmed), the file has {size}: its SHA-256 is right; "
+        "`invoke lock` corrects it"
+    )
+    for arguments in ([], ["--full"], ["--header"]):
+        code, out = instance.run("verify", *arguments)
+        assert (code, found(out)) == (0, [("ok", NAMES["required"])])
+        assert data in out
+    assert json.loads(instance.run("verify", "--json")[1])["models"][0]["remark"] == data
+    assert data in instance.run("fetch")[1] + instance.err
+    assert data in json.loads(instance.run("fetch", "--json")[1])["models"][0]["note"]
+    assert data in instance.run("fetch", "--events")[1]
+
+
 def test_the_shape_of_verify_s_json(instance: Instance) -> None:
     instance.put("required")
     (instance.models / NAMES["recommended"]).write_bytes(b"<html>")
     code, out = instance.run("verify", "--json", "--full")
-    said = json.loads(out)
+    data = json.loads(out)
     assert code == 5
-    assert said.keys() == {"ok", "level", "models"}
-    assert (said["ok"], said["level"]) == (False, "full")
-    assert [m["status"] for m in said["models"]] == ["ok", "html", "missing"]
-    first = said["models"][0]
-    assert first.keys() == {"name", "tier", "status", "evidence", "next_step", "by", "size"}
+    assert data.keys() == {"ok", "level", "models"}
+    assert (data["ok"], data["level"]) == (False, "full")
+    assert [m["status"] for m in data["models"]] == ["ok", "html", "missing"]
+    first = data["models"][0]
+    assert first.keys() == {"name", "tier", "status", "evidence", "next_step", "by", "size", "remark"}
     assert (first["name"], first["tier"], first["by"]) == (NAMES["required"], "required", "hash")
     instance.put(*DATA)
     assert json.loads(instance.run("verify", "--json")[1])["ok"] is True
@@ -159,14 +177,14 @@ def test_an_unknown_name_is_2_with_a_suggestion(instance: Instance) -> None:
     assert "two.pth" in instance.err
 
 
-def test_no_models_at_all_is_not_an_error(instance: Instance) -> None:
+def test_no_models_is_not_an_error(instance: Instance) -> None:
     instance.write()
     code, out = instance.run("verify")
     assert (code, out.strip(), instance.err) == (0, "", "")
     assert json.loads(instance.run("verify", "--json")[1]) == {"level": "fast", "models": [], "ok": True}
 
 
-def test_a_models_folder_given_relatively_is_the_same(
+def test_a_relative_models_folder(
     instance: Instance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     instance.put(*DATA)
@@ -204,7 +222,7 @@ def test_a_broken_record_is_2_and_named(instance: Instance, how: str, command: s
     assert "next: " in instance.err
 
 
-def test_wrong_entries_are_2_and_each_is_named(instance: Instance) -> None:
+def test_invalid_entries_are_2_and_each_is_named(instance: Instance) -> None:
     instance.write(entry("required"), entry("recommended", sha256="short"), entry("optional", tier="often"))
     assert instance.run("verify") == (2, "")
     assert f"{instance.record}: model {NAMES['recommended']}: sha256: " in instance.err
@@ -212,7 +230,7 @@ def test_wrong_entries_are_2_and_each_is_named(instance: Instance) -> None:
     assert NAMES["required"] not in instance.err
 
 
-def test_no_record_is_2_and_says_how_to_use_it_elsewhere(instance: Instance) -> None:
+def test_no_record_is_2_and_suggests_arch(instance: Instance) -> None:
     instance.record.unlink()
     assert instance.run("verify") == (2, "")
     assert f"{instance.record}: No such file" in instance.err
@@ -224,7 +242,7 @@ def test_no_record_is_2_and_says_how_to_use_it_elsewhere(instance: Instance) -> 
 
 @pytest.fixture
 def source() -> Iterator[Callable[[str], str]]:
-    """Give an address on this machine: a tier's bytes, `page` (a web page), or nothing under every other name."""
+    """Return a URL on this machine: a tier's bytes, `page` (a web page), and 404 for every other name."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -248,7 +266,7 @@ def source() -> Iterator[Callable[[str], str]]:
     server.server_close()
 
 
-def test_fetch_brings_what_is_missing_and_then_nothing(instance: Instance, source: Callable[[str], str]) -> None:
+def test_fetch_fetches_what_is_missing_and_then_nothing(instance: Instance, source: Callable[[str], str]) -> None:
     instance.put("optional")
     instance.write(*(entry(tier, source(tier)) for tier in DATA))
     code, out = instance.run("fetch")
@@ -260,7 +278,7 @@ def test_fetch_brings_what_is_missing_and_then_nothing(instance: Instance, sourc
     assert instance.run("fetch") == (0, "models: 3 there; 0 B fetched\n")
 
 
-def test_fetch_puts_a_bad_file_aside_and_brings_the_right_one(instance: Instance, source: Callable[[str], str]) -> None:
+def test_fetch_quarantines_a_bad_file_and_fetches_the_model(instance: Instance, source: Callable[[str], str]) -> None:
     instance.put("required")
     (instance.models / NAMES["required"]).write_bytes(b"<html>stub")
     instance.write(entry("required", source("required")))
@@ -272,7 +290,7 @@ def test_fetch_puts_a_bad_file_aside_and_brings_the_right_one(instance: Instance
     assert kept.read_bytes() == b"<html>stub"
 
 
-def test_a_source_that_has_nothing_is_4_and_the_others_still_come(
+def test_a_source_without_the_file_is_4_and_the_others_are_fetched(
     instance: Instance, source: Callable[[str], str]
 ) -> None:
     instance.write(entry("required", source("gone")), entry("optional", source("optional")))
@@ -285,7 +303,7 @@ def test_a_source_that_has_nothing_is_4_and_the_others_still_come(
     assert (instance.models / NAMES["optional"]).read_bytes() == DATA["optional"]
 
 
-def test_a_source_that_has_something_else_is_5(instance: Instance, source: Callable[[str], str]) -> None:
+def test_a_source_with_another_file_is_5(instance: Instance, source: Callable[[str], str]) -> None:
     instance.write(entry("required", source("page")))
     code, _ = instance.run("fetch")
     assert code == 5
@@ -296,11 +314,11 @@ def test_a_source_that_has_something_else_is_5(instance: Instance, source: Calla
 def test_the_shape_of_fetch_s_json(instance: Instance, source: Callable[[str], str]) -> None:
     instance.write(entry("required", source("required")), entry("optional", source("gone")))
     code, out = instance.run("fetch", "--json")
-    said = json.loads(out)
+    data = json.loads(out)
     assert code == 4
-    assert said.keys() == {"ok", "models"}
-    assert said["ok"] is False
-    first, second = said["models"]
+    assert data.keys() == {"ok", "models"}
+    assert data["ok"] is False
+    first, second = data["models"]
     assert first.keys() == {"name", "tier", "state", "source", "received", "seconds", "note"}
     assert (first["name"], first["state"], first["received"]) == (NAMES["required"], "fetched", len(DATA["required"]))
     assert first["source"] in source("required")
@@ -322,7 +340,9 @@ def test_events_are_a_line_of_json_each(instance: Instance, source: Callable[[st
     assert events[-1]["done"] == len(DATA["required"])
 
 
-def test_what_cannot_be_written_to_is_4_and_says_so(instance: Instance, source: Callable[[str], str]) -> None:
+def test_a_target_that_cannot_be_written_is_4_with_a_next_step(
+    instance: Instance, source: Callable[[str], str]
+) -> None:
     instance.models.mkdir()
     (instance.models / "upscale_models").touch()
     instance.write(entry("required", source("required")))
@@ -336,18 +356,18 @@ def test_what_cannot_be_written_to_is_4_and_says_so(instance: Instance, source: 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a copy of the project's manifests, and stand in a folder within it."""
-    where = tmp_path / "checkout"
-    shutil.copytree(ROOT / "manifests", where / "manifests")
-    shutil.copytree(ROOT / "workflows", where / "workflows")
-    (where / "docs").mkdir()
-    monkeypatch.chdir(where / "docs")
-    return where
+    """Return a copy of the project's manifests; the working directory is a folder within it."""
+    root = tmp_path / "checkout"
+    shutil.copytree(ROOT / "manifests", root / "manifests")
+    shutil.copytree(ROOT / "workflows", root / "workflows")
+    (root / "docs").mkdir()
+    monkeypatch.chdir(root / "docs")
+    return root
 
 
-def by_arch(*words: str) -> int:
+def by_arch(*arguments: str) -> int:
     try:
-        return main(["verify", *words])
+        return main(["verify", *arguments])
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 99
 
@@ -355,10 +375,10 @@ def by_arch(*words: str) -> int:
 def test_by_architecture_from_anywhere_in_a_checkout(
     checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for words in (["--arch", "sdxl"], ["--arch", "sdxl", "--trial"], ["--arch", "flux"]):
-        assert by_arch(*words, "--models", str(tmp_path / "none"), "--json") == 5
-        said = json.loads(capsys.readouterr().out)
-        assert {m["status"] for m in said["models"]} == {"missing"}
+    for arguments in (["--arch", "sdxl"], ["--arch", "sdxl", "--trial"], ["--arch", "flux"]):
+        assert by_arch(*arguments, "--models", str(tmp_path / "none"), "--json") == 5
+        data = json.loads(capsys.readouterr().out)
+        assert {m["status"] for m in data["models"]} == {"missing"}
 
 
 def test_by_architecture_the_models_folder_must_be_named(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -379,7 +399,7 @@ def test_outside_a_checkout_is_2(
     assert "checkout of gesso" in capsys.readouterr().err
 
 
-def test_without_a_lock_is_3_and_says_how_to_make_it(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_lock_is_3_and_suggests_invoke_lock(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (checkout / "manifests" / "locks" / "sdxl.lock.json").unlink()
     assert by_arch("--arch", "sdxl", "--models", ".") == 3
     assert "invoke lock --arch sdxl" in capsys.readouterr().err
@@ -387,11 +407,11 @@ def test_without_a_lock_is_3_and_says_how_to_make_it(checkout: Path, capsys: pyt
 
 def test_a_stale_lock_is_3_and_names_the_model(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lock = checkout / "manifests" / "locks" / "sdxl.lock.json"
-    said = json.loads(lock.read_text())
-    name = next(key for key in said["inputs"] if key.startswith("models "))
-    said["inputs"][name] = "0" * 16
-    said["inputs"]["python"] = "0" * 16  # which is nothing to the models
-    lock.write_text(json.dumps(said))
+    data = json.loads(lock.read_text())
+    name = next(key for key in data["inputs"] if key.startswith("models "))
+    data["inputs"][name] = "0" * 16
+    data["inputs"]["python"] = "0" * 16  # which does not concern the models
+    lock.write_text(json.dumps(data))
     assert by_arch("--arch", "sdxl", "--models", ".") == 3
     err = capsys.readouterr().err
     assert name in err
@@ -401,22 +421,22 @@ def test_a_stale_lock_is_3_and_names_the_model(checkout: Path, capsys: pytest.Ca
 # ── help ──
 
 
-def asked_for_help(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def help_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with pytest.raises(SystemExit) as ended:
-        main([*words, "--help"])
+        main([*arguments, "--help"])
     assert ended.value.code == 0
     return " ".join(capsys.readouterr().out.split())
 
 
 def test_help_names_both_commands_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
-    said = asked_for_help(capsys)
+    data = help_of(capsys)
     for part in ("fetch", "verify", "exit codes: 0 done", "4 fetch", "5 verify"):
-        assert part in said, part
+        assert part in data, part
 
 
 @pytest.mark.parametrize("command", ["fetch", "verify"])
 def test_help_of_each_names_its_options(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    said = asked_for_help(capsys, command)
+    data = help_of(capsys, command)
     own = {"fetch": ["--events"], "verify": ["--full", "--header"]}[command]
     for part in (
         *own,
@@ -430,14 +450,21 @@ def test_help_of_each_names_its_options(capsys: pytest.CaptureFixture[str], comm
         "MODEL",
         "exit codes",
     ):
-        assert part in said, part
+        assert part in data, part
 
 
 @pytest.mark.parametrize(
-    "words", [["verify", "--full", "--header"], ["verify", "--tier", "often"], ["fetch", "--full"]]
+    "arguments", [["verify", "--full", "--header"], ["verify", "--tier", "often"], ["fetch", "--full"]]
 )
-def test_what_does_not_go_together_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_option_combinations_are_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(words)
+        main(arguments)
     assert ended.value.code == 2
     assert "usage" in capsys.readouterr().err
+
+
+def test_a_wrong_size_in_the_lock_is_reported_after_a_fetch(instance: Instance, source: Callable[[str], str]) -> None:
+    instance.write(entry("required", source("required"), size=5))
+    _, out = instance.run("fetch")
+    assert "5 bytes said by the lock (unconfirmed), the file has" in instance.err
+    assert "1 fetched" in out

@@ -1,4 +1,4 @@
-"""What the image wing's tests share: an instance's folders in a temporary place, and servers on loopback."""
+"""Fixtures of the runtime tests: an instance's folders in a temporary directory, and servers on loopback."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def layout(tmp_path: Path) -> Layout:
 
 @pytest.fixture
 def record() -> Callable[..., Record]:
-    """Make a record; what is not given is plausible."""
+    """Create a record with plausible defaults."""
 
     def make(**changes: Any) -> Record:
-        given: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "arch": "sdxl", "title": "A toy", "trial": False, "classes": ("IPAdapter", "ETN_Translate"), "pins": {},
             "workflows": {}, "raw": {}, **changes,
         }  # fmt: skip
-        return Record(**given)
+        return Record(**fields)
 
     return make
 
 
 @pytest.fixture
 def serving() -> Callable[[dict[str, tuple[int, bytes]]], AbstractContextManager[int]]:
-    """Serve answers by path on loopback; gives the port."""
+    """Serve responses by path on loopback; yields the port."""
 
     @contextmanager
     def serve(answers: dict[str, tuple[int, bytes]]) -> Iterator[int]:
@@ -68,13 +68,13 @@ def serving() -> Callable[[dict[str, tuple[int, bytes]]], AbstractContextManager
 
 @dataclass
 class FakeHeal:
-    """Says to the heal that stands in for the real one (tests/fake_heal.py) what it finds."""
+    """Controls the fake heal (tests/fake_heal.py)."""
 
     layout: Layout
     program: Path
 
     def finds(self, *damages: dict[str, Any], hold: str = "", die: str = "") -> None:
-        """Have the next one find this; it waits before the event `hold` until `go_on`, or ends before `die`."""
+        """Make the next heal find this; it waits before the event `hold` until `go_on`, or ends before `die`."""
         self.layout.state.mkdir(parents=True, exist_ok=True)
         plan = {"damages": damages, "hold": hold, "die": die}
         (self.layout.state / "fake-heal.json").write_text(json.dumps(plan))

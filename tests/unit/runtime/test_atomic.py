@@ -1,4 +1,4 @@
-"""A small file is the old one or the new one, with the mode that was asked for, and leaves nothing beside it."""
+"""A small file is the old one or the new one, with the requested mode, and leaves no temporary file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644])
-def test_the_new_one_with_its_mode(tmp_path: Path, mode: int) -> None:
+def test_the_new_file_has_its_mode(tmp_path: Path, mode: int) -> None:
     target = tmp_path / "b"
     target.write_bytes(b"old")
     before = os.umask(0o077)
@@ -28,7 +28,7 @@ def test_the_new_one_with_its_mode(tmp_path: Path, mode: int) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
-def test_the_old_one_where_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_old_file_stays_if_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "b"
     target.write_bytes(b"old")
 

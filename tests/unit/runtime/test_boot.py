@@ -1,4 +1,4 @@
-"""The boot: once, in order, and a second start does nothing for as long as the first one's supervisor lives."""
+"""The boot: once, in order; a second start does nothing while the first supervisor is alive."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from gesso.runtime.layout import Layout, Record
 
-# Takes the lock when it is told to; then, as boot does, becomes another program, which holds it from then on.
+# Takes the lock on request; then, like boot, becomes another program, which holds it from then on.
 TAKE = """
 import os, sys
 from pathlib import Path
 from gesso.runtime.boot import _lock
 os.read(0, 1)
-if sys.argv[2] == "busy":  # the descriptor that the lock is to have is somebody's already
+if sys.argv[2] == "busy":  # the lock's descriptor is already in use
     assert os.open(os.devnull, os.O_RDONLY) == 3
 print(_lock(Path(sys.argv[1])), flush=True)
 os.execv("/bin/sh", ["sh", "-c", "echo became; read line"])
@@ -34,51 +34,51 @@ os.execv("/bin/sh", ["sh", "-c", "echo became; read line"])
 
 
 def _starter(path: Path, descriptor: str = "free") -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", TAKE, str(path), descriptor]
-    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    argv = [sys.executable, "-c", TAKE, str(path), descriptor]
+    return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def _said(process: subprocess.Popen[str]) -> str:
+def _line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
 
-def _taken(process: subprocess.Popen[str]) -> str:
+def _take(process: subprocess.Popen[str]) -> str:
     assert process.stdin is not None
     process.stdin.write("!")
     process.stdin.flush()
-    return _said(process)
+    return _line(process)
 
 
 @pytest.mark.parametrize("descriptor", ["free", "busy"])
-def test_the_lock_is_the_first_ones_while_it_lives(tmp_path: Path, descriptor: str) -> None:
+def test_the_first_one_holds_the_lock_while_it_lives(tmp_path: Path, descriptor: str) -> None:
     path = tmp_path / "boot.lock"
     with _starter(path, descriptor) as first, _starter(path) as second, _starter(path) as third:
-        assert _taken(first) == "True"
-        assert _said(first) == "became"
-        assert _taken(second) == "False"
+        assert _take(first) == "True"
+        assert _line(first) == "became"
+        assert _take(second) == "False"
         first.communicate("\n")
-        assert _taken(third) == "True"
+        assert _take(third) == "True"
         second.communicate("\n")
         third.communicate("\n")
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_whether_one_runs(layout: Layout) -> None:
-    assert not boot.runs(layout)
+def test_whether_a_supervisor_is_running(layout: Layout) -> None:
+    assert not boot.is_running(layout)
     layout.run.mkdir()
     path = layout.run / "boot.lock"
     with _starter(path) as first:
-        assert _taken(first) == "True"
-        assert boot.runs(layout)
+        assert _take(first) == "True"
+        assert boot.is_running(layout)
         first.communicate("\n")
     assert path.exists()
-    assert not boot.runs(layout)
+    assert not boot.is_running(layout)
 
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Every step of a boot only writes down that it was taken."""
+    """Replace every step of a boot by one that only records its call."""
     done: list[Any] = []
 
     def lock(path: Path) -> bool:
@@ -86,11 +86,11 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return True
 
     monkeypatch.setattr(boot, "_lock", lock)
-    monkeypatch.setattr(orphans, "sweep", lambda *_: done.append("sweep"))
+    monkeypatch.setattr(orphans, "end_orphans", lambda *_: done.append("orphans"))
     monkeypatch.setattr(workspace, "lay_out", lambda *_: done.append("workspace"))
     monkeypatch.setattr(caddy, "configure", lambda *_: done.append("gate"))
-    monkeypatch.setattr(environment, "keep", lambda *_: done.append("environment"))
-    monkeypatch.setattr(boot, "_hurry", lambda path: done.append(path.name))
+    monkeypatch.setattr(environment, "write", lambda *_: done.append("environment"))
+    monkeypatch.setattr(boot, "_wake_supervisord", lambda path: done.append(path.name))
     monkeypatch.setattr("os.execve", lambda _, argv, env: done.append((argv, env)))
     return done
 
@@ -104,59 +104,59 @@ def test_in_order(
     if by_vast:
         launched.touch()
     monkeypatch.setattr(boot, "LAUNCHED_BY_VAST", launched)
-    said: list[str] = []
-    boot.boot(layout, record(), {"A": "b"}, said.append)
+    messages: list[str] = []
+    boot.boot(layout, record(), {"A": "b"}, messages.append)
     argv = [
         str(layout.gesso / "venv/bin/supervisord"), "--configuration", str(layout.gesso / "etc/supervisord.conf"),
         *([] if by_vast else ["--nodaemon"]),
     ]  # fmt: skip
-    kept = ["environment"] * by_vast
-    assert steps == ["boot.lock", "sweep", "workspace", "gate", *kept, "supervisor.sock", (argv, {"A": "b"})]
+    written = ["environment"] * by_vast
+    assert steps == ["boot.lock", "orphans", "workspace", "gate", *written, "supervisor.sock", (argv, {"A": "b"})]
     assert layout.run.is_dir()
     assert layout.logs.is_dir()
-    assert "TRIAL" not in said[0]
+    assert "TRIAL" not in messages[0]
 
 
-KNOCK = """
+CONNECT = """
 import os, sys
 from pathlib import Path
 from gesso.runtime import boot
-boot._hurry(Path(sys.argv[1]))
+boot._wake_supervisord(Path(sys.argv[1]))
 print("begun", flush=True)
 os.wait()
 """
 
 
-def test_somebody_knocks_at_supervisords_door(tmp_path: Path) -> None:
+def test_a_child_connects_to_supervisord(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    with subprocess.Popen([sys.executable, "-c", KNOCK, str(path)], stdout=subprocess.PIPE, text=True) as process:
-        assert _said(process) == "begun"
-        with socket.socket(socket.AF_UNIX) as door:
-            door.settimeout(10)
-            door.bind(str(path))
-            door.listen()
-            door.accept()[0].close()
+    with subprocess.Popen([sys.executable, "-c", CONNECT, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert _line(process) == "begun"
+        with socket.socket(socket.AF_UNIX) as server:
+            server.settimeout(10)
+            server.bind(str(path))
+            server.listen()
+            server.accept()[0].close()
         assert process.wait(10) == 0
 
 
-def test_a_trial_says_so(layout: Layout, record: Callable[..., Record], steps: list[Any]) -> None:
-    said: list[str] = []
-    boot.boot(layout, record(trial=True), {}, said.append)
-    assert "TRIAL" in said[0]
+def test_a_trial_is_announced(layout: Layout, record: Callable[..., Record], steps: list[Any]) -> None:
+    messages: list[str] = []
+    boot.boot(layout, record(trial=True), {}, messages.append)
+    assert "TRIAL" in messages[0]
 
 
 def test_a_second_start_does_nothing(
     layout: Layout, record: Callable[..., Record], steps: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(boot, "_lock", lambda _: False)
-    said: list[str] = []
-    assert boot.boot(layout, record(), {}, said.append) == 0
+    messages: list[str] = []
+    assert boot.boot(layout, record(), {}, messages.append) == 0
     assert steps == []
-    assert said == ["gesso runs already; nothing to do"]
+    assert messages == ["gesso is already running; nothing to do"]
 
 
 @pytest.mark.parametrize(("module", "step"), [(workspace, "lay_out"), (caddy, "configure")])
-def test_nothing_starts_where_a_step_fails(
+def test_nothing_starts_if_a_step_fails(
     layout: Layout, record: Callable[..., Record], steps: list[Any], monkeypatch: pytest.MonkeyPatch, module: Any,
     step: str,
 ) -> None:  # fmt: skip

@@ -1,4 +1,4 @@
-"""What an image says of itself: read whole, or refused with the reason."""
+"""The paths of an instance, and the record of its image: read completely, or rejected with the reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gesso.errors import CheckError
-from gesso.runtime.layout import Spare, read_record
+from gesso.runtime.layout import Spare, models_folder, read_record
 
 if TYPE_CHECKING:
     from gesso.runtime.layout import Layout
@@ -47,8 +47,15 @@ def test_the_spares(layout: Layout) -> None:
         ("/x", "root", "x"),
     ],
 )
-def test_where_a_path_of_the_image_is(layout: Layout, path: str, folder: str, below: str) -> None:
-    assert layout.inside(path) == (layout.root.parent / folder, below)
+def test_a_path_of_the_image_is_located(layout: Layout, path: str, folder: str, below: str) -> None:
+    assert layout.locate(path) == (layout.root.parent / folder, below)
+
+
+def test_a_read_only_models_folder(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert models_folder(layout).state == layout.models / ".gesso"
+    layout.models.mkdir()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert models_folder(layout).state == layout.state / "models"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +71,7 @@ def test_where_a_path_of_the_image_is(layout: Layout, path: str, folder: str, be
         json.dumps({**RAW, "spares": []}),
     ],
 )
-def test_what_is_no_gesso_image(layout: Layout, text: str | None) -> None:
+def test_an_invalid_record_is_rejected(layout: Layout, text: str | None) -> None:
     if text is not None:
         (layout.gesso / "build.json").write_text(text)
     with pytest.raises(CheckError, match=r"build\.json: ") as raised:

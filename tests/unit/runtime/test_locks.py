@@ -1,4 +1,4 @@
-"""Who holds a lock is at work, and asking takes it from nobody."""
+"""A held lock is detected, and checking does not take it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_who_holds_the_lock_is_at_work(tmp_path: Path) -> None:
+def test_a_held_lock_is_detected(tmp_path: Path) -> None:
     lock = tmp_path / "heal.lock"
-    assert not locks.taken(lock)
+    assert not locks.is_held(lock)
     handle = os.open(lock, os.O_RDWR | os.O_CREAT)
-    assert not locks.taken(lock)
+    assert not locks.is_held(lock)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    assert locks.taken(lock)
+    assert locks.is_held(lock)
     os.close(handle)
-    assert not locks.taken(lock)
+    assert not locks.is_held(lock)
 
 
-def test_asking_leaves_no_lock_behind(tmp_path: Path) -> None:
+def test_checking_leaves_no_lock_behind(tmp_path: Path) -> None:
     lock = tmp_path / "heal.lock"
     lock.touch()
-    assert not locks.taken(lock)
+    assert not locks.is_held(lock)
     handle = os.open(lock, os.O_RDWR)
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(handle)

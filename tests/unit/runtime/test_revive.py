@@ -1,4 +1,4 @@
-"""The agent starts everything anew where the supervisor is gone, though nobody hears it say so."""
+"""The agent restarts everything if the supervisor is gone, even if its output goes nowhere."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from gesso.runtime.layout import Layout
 
 
-def test_everything_is_started_anew_without_the_old_supervisors_marks(
+def test_everything_is_restarted_without_the_old_supervisors_variables(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Any] = []
-    monkeypatch.setattr(proc, "detach", lambda words, log: started.append((words, log)))
+    monkeypatch.setattr(proc, "detach", lambda argv, log: started.append((argv, log)))
 
     def nobody_listens(_: str) -> None:
         raise BrokenPipeError
 
     boot.revive(layout, {"SUPERVISOR_ENABLED": "1", "GESSO_TOKEN": "secret"}, nobody_listens)
-    ((words, log),) = started
-    assert words == ["env", "-u", "SUPERVISOR_ENABLED", str(layout.gesso / "venv/bin/gesso"), "boot"]
+    ((argv, log),) = started
+    assert argv == ["env", "-u", "SUPERVISOR_ENABLED", str(layout.gesso / "venv/bin/gesso"), "boot"]
     assert log == layout.logs / "boot.log"
 
 
-def test_not_where_one_lives(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boot, "runs", lambda _: True)
+def test_not_while_a_supervisor_is_running(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boot, "is_running", lambda _: True)
     monkeypatch.setattr(proc, "detach", lambda *_: 1 / 0)
     boot.revive(layout, {}, lambda _: None)

@@ -1,11 +1,11 @@
-// Draws the state that the agent tells (events).
+// Draws the state from the agent's events.
 import { $, list, make, put, size, time } from "./draw.js";
 
 const STAGES = {
-  verified: "verified", checking: "being checked", fetching: "fetching", waiting: "waits its turn",
-  failed: "failed; tried again by itself", "left-out": "left out",
+  verified: "verified", checking: "being checked", fetching: "fetching", waiting: "waiting",
+  failed: "failed; retried automatically", "left-out": "left out",
 };
-let spoken = "";
+let announced = "";
 
 function model(m) {
   const item = make("li"), row = make("div", undefined, { className: "row" });
@@ -21,18 +21,18 @@ function model(m) {
     bar.setAttribute("aria-label", `${m.name}: ${Math.floor((100 * m.done) / m.size)} percent`);
     item.append(bar);
   }
-  const said = [m.size ? (moving ? `${size(m.done)} of ${size(m.size)}` : size(m.size)) : ""];
-  if (m.rate) said.push(`${size(m.rate)}/s`);
-  if (m.left !== null) said.push(`${time(m.left)} left`);
-  if (m.source) said.push(`from ${m.source}`);
-  if (m.stage !== "verified" && m.trouble) said.push(m.trouble.why, m.trouble.next_step);
-  else if (m.stage !== "verified" && m.message) said.push(m.message);
-  item.append(make("small", said.filter(Boolean).join(" · ")));
+  const details = [m.size ? (moving ? `${size(m.done)} of ${size(m.size)}` : size(m.size)) : ""];
+  if (m.rate) details.push(`${size(m.rate)}/s`);
+  if (m.left !== null) details.push(`${time(m.left)} left`);
+  if (m.source) details.push(`from ${m.source}`);
+  if (m.stage !== "verified" && m.trouble) details.push(m.trouble.why, m.trouble.next_step);
+  else if (m.stage !== "verified" && m.message) details.push(m.message);
+  item.append(make("small", details.filter(Boolean).join(" · ")));
   return [item];
 }
 
 function address(status) {
-  // Without a public address from outside, the one that led here is better than the container's own.
+  // Without a public address, the one that this page was opened with is better than the container's own.
   const own = new URL(status.url);
   return status.public ? status.url : `${location.origin}${own.pathname}`;
 }
@@ -47,8 +47,8 @@ function show(status) {
   put("next", status.next ? `What to do: ${status.next}` : "");
   list("notes", status.notes, (note) => [make("li", note)]);
   $("notes").hidden = status.notes.length === 0;
-  if (spoken !== status.state) {
-    spoken = status.state;
+  if (announced !== status.state) {
+    announced = status.state;
     $("said").textContent = `${status.state}: ${status.why}`;
   }
   const usable = status.state === "ready" || status.state === "degraded";
@@ -68,13 +68,13 @@ function show(status) {
     item.append(make("small", ` in Krita: ${w.name} (${w.client_id})`, { className: "quiet" }));
     return [item];
   });
-  const rows = [["ComfyUI", status.comfyui.up ? "answers" : status.comfyui.process]];
+  const rows = [["ComfyUI", status.comfyui.up ? "running" : status.comfyui.process]];
   for (const gpu of status.gpus) {
     const cpu = gpu.kind === "cpu";
     rows.push([cpu ? "GPU" : gpu.kind, cpu ? "none: running on the CPU, which is very slow" : `${gpu.name}, ${size(gpu.free)} of ${size(gpu.total)} free`]);
   }
   rows.push(["Disk", `${size(status.disk.free)} of ${size(status.disk.total)} free`]);
-  rows.push(["Workflows", status.comfyui.published ? "handed to Krita" : "not yet handed to Krita"]);
+  rows.push(["Workflows", status.comfyui.published ? "published to Krita" : "not yet published to Krita"]);
   const pairs = (found) => found.flatMap(([term, text]) => [make("dt", term), make("dd", text)]);
   list("machine", rows, (row) => pairs([row]));
   list("versions", Object.entries(status.versions), (row) => pairs([row]));
@@ -90,14 +90,14 @@ $("copy").addEventListener("click", async () => {
     await navigator.clipboard.writeText(field.value);
     done = true;
   } catch {
-    done = document.execCommand("copy"); // the clipboard API wants HTTPS
+    done = document.execCommand("copy"); // the clipboard API requires HTTPS
   }
   $("copy").textContent = done ? "Copied" : "Press Ctrl+C";
   $("said").textContent = done ? "The address was copied." : "The address is selected: press Control and C.";
   setTimeout(() => { $("copy").textContent = "Copy"; }, 2500);
 });
 
-// EventSource gives up for good on an answer that is not 200, such as the gate's while the agent restarts.
+// EventSource stops for good on a response other than 200, such as the gate's while the agent restarts.
 function connect() {
   const source = new EventSource("events");
   source.addEventListener("status", (event) => { $("lost").hidden = true; show(JSON.parse(event.data)); });

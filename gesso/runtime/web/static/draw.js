@@ -1,4 +1,4 @@
-// What the page's scripts share. Text nodes only: nothing that comes over the wire is ever HTML.
+// Helpers of the page's scripts. Text nodes only: data from the server is never inserted as HTML.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -25,7 +25,7 @@ export function put(id, text) {
   element.hidden = text === "";
 }
 
-// Lists are drawn anew only where they changed: focus and selection stay.
+// Redraw a list only when it changed, so that focus and selection stay.
 export function list(id, items, draw) {
   const parent = $(id), key = JSON.stringify(items);
   if (parent.dataset.drawn === key) return;

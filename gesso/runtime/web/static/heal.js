@@ -1,8 +1,8 @@
 // Self-Heal: a check that changes nothing, its plan, one question, the repair, and the report.
-// The heal is a process of its own: this page only asks for it and shows its journal, whoever started it.
+// The heal runs in its own process: this page requests it and shows its journal, no matter who started it.
 import { $, list, make, put, size, time } from "./draw.js";
 
-const AGAIN = 2000, LOOK = 10000; // milliseconds
+const RETRY = 2000, REFRESH = 10000; // milliseconds
 const KINDS = {
   python: "Python", code: "ComfyUI", pack: "Node pack", config: "Settings", layout: "Folders", workflow: "Workflow",
   model: "Model",
@@ -18,9 +18,9 @@ const OUTCOMES = {
 
 let shown = null; // the heal on the page
 let items = new Map(); // what it found, by kind and name
-let source = null, after = 0; // its events, and how far they were read
-let mine = ""; // the check that this page asked for: its plan leads to the question
-let busy = false; // a request is on its way
+let source = null, after = 0; // its event stream, and the id of the last event read
+let mine = ""; // the check that this page requested: its plan opens the dialog
+let busy = false; // a request is pending
 
 const key = (d) => `${d.kind} ${d.name}`;
 const many = (n, one, more) => `${n} ${n === 1 ? one : more}`;
@@ -28,22 +28,22 @@ const running = () => shown?.state === "running";
 const repairable = () => [...items.values()].filter((d) => d.repairable !== false);
 const when = (at) => new Date(at * 1000).toLocaleString();
 
-function say(text) {
+function announce(text) {
   $("heal-said").textContent = text;
 }
 
 function item(d) {
   const one = make("li"), row = make("div", undefined, { className: "row" });
   const outcome = d.outcome ?? "planned";
-  const stage = make("span", d.repairable === false && outcome === "planned" ? "needs you" : OUTCOMES[outcome] ?? outcome, { className: "stage" });
+  const stage = make("span", d.repairable === false && outcome === "planned" ? "needs action" : OUTCOMES[outcome] ?? outcome, { className: "stage" });
   stage.dataset.stage = d.repairable === false ? "left" : outcome;
   row.append(make("span", `${KINDS[d.kind] ?? d.kind}: ${d.name}`), stage);
   one.append(row, make("small", d.found));
   const next = d.next || d.next_step;
-  const said = outcome === "failed" || outcome === "left" || d.repairable === false
+  const details = outcome === "failed" || outcome === "left" || d.repairable === false
     ? [d.why, next && `What to do: ${next}`]
     : [outcome === "repaired" ? d.said || d.remedy : d.remedy && `Remedy: ${d.remedy}`, d.size && outcome === "planned" && `${size(d.size)} to fetch`];
-  const more = said.filter(Boolean).join(" · ");
+  const more = details.filter(Boolean).join(" · ");
   if (more) one.append(make("br"), make("small", more));
   if (outcome === "repairing" && d.done && d.size) {
     const bar = make("progress", undefined, { max: d.size, value: d.done });
@@ -59,14 +59,14 @@ function cost() {
   const open = todo.some((d) => d.kind === "model" && !d.size);
   const fetch = bytes ? `${open ? "At least " : ""}${size(bytes)} will be fetched.` : open ? "Models will be fetched." : "Nothing has to be fetched.";
   const restart = todo.some((d) => d.restart)
-    ? "ComfyUI is restarted once: an image that is being made then is lost."
+    ? "ComfyUI is restarted once: an image that is being generated then is lost."
     : "ComfyUI is not restarted.";
   return `${fetch} ${restart}`;
 }
 
 function headline(heal) {
   const found = items.size, failed = [...items.values()].filter((d) => d.outcome !== "repaired").length;
-  if (heal.state === "none") return "It was not used on this instance yet.";
+  if (heal.state === "none") return "It has not been used on this instance yet.";
   if (heal.state === "interrupted") return heal.summary;
   if (heal.state === "running") return heal.dry_run ? "Checking; nothing is changed." : "Checking again, then repairing.";
   if (!found) return heal.ok === false ? heal.summary : "Nothing is wrong.";
@@ -80,8 +80,8 @@ function tail(heal) {
   if (heal.seconds) parts.push(`took ${time(heal.seconds)}`);
   if (heal.fetched) parts.push(`${size(heal.fetched)} fetched`);
   if (!heal.dry_run && items.size) {
-    const again = Array.isArray(heal.restarted) ? heal.restarted.length > 0 : Boolean(heal.restarted);
-    parts.push(again ? "ComfyUI was restarted" : "ComfyUI was not restarted");
+    const restarted = Array.isArray(heal.restarted) ? heal.restarted.length > 0 : Boolean(heal.restarted);
+    parts.push(restarted ? "ComfyUI was restarted" : "ComfyUI was not restarted");
   }
   return ` (${parts.join(", ")})`;
 }
@@ -106,23 +106,23 @@ function bar(text, done, of) {
   else element.removeAttribute("value");
 }
 
-// One line of the journal. What is not known here is passed over: a later gesso may tell more.
-const TAKE = {
+// One handler per journal event. Unknown events are ignored: a later gesso may send more.
+const HANDLERS = {
   asked: (e) => { Object.assign(shown, { dry_run: e.dry_run }); },
-  begun: (e) => { Object.assign(shown, { by: e.by, dry_run: e.dry_run, begun: e.at }); bar("Begins"); },
-  examining: (e) => bar(`Looks at the ${PARTS[e.what] ?? e.what}`),
-  progress: (e) => bar(`Looks at the ${PARTS[e.what] ?? e.what}: ${size(e.done)} of ${size(e.size)}`, e.done, e.size),
+  begun: (e) => { Object.assign(shown, { by: e.by, dry_run: e.dry_run, begun: e.at }); bar("Starting"); },
+  examining: (e) => bar(`Checking ${PARTS[e.what] ?? e.what}`),
+  progress: (e) => bar(`Checking ${PARTS[e.what] ?? e.what}: ${size(e.done)} of ${size(e.size)}`, e.done, e.size),
   found: (e) => items.set(key(e.damage), { ...e.damage }),
-  planned: (e) => { bar("Knows what to do"); say(`${many(items.size, "thing is", "things are")} not as they should be.`); },
-  repairing: (e) => { mark(e, { outcome: "repairing" }); bar(`Repairs ${e.name}`); },
-  repaired: (e) => { mark(e, { outcome: "repaired", said: e.said }); say(`${e.name}: repaired`); },
-  failed: (e) => { mark(e, { outcome: "failed", why: e.why, next: e.next }); say(`${e.name}: not repaired`); },
+  planned: (e) => { bar("Plan ready"); announce(`${many(items.size, "thing is", "things are")} not as they should be.`); },
+  repairing: (e) => { mark(e, { outcome: "repairing" }); bar(`Repairing ${e.name}`); },
+  repaired: (e) => { mark(e, { outcome: "repaired", said: e.said }); announce(`${e.name}: repaired`); },
+  failed: (e) => { mark(e, { outcome: "failed", why: e.why, next: e.next }); announce(`${e.name}: not repaired`); },
   model: (e) => {
     mark({ kind: "model", name: e.name }, { done: e.done, size: e.size });
-    if (e.kind === "progress") bar(`Fetches ${e.name}: ${size(e.done)} of ${size(e.size)}`, e.done, e.size);
+    if (e.kind === "progress") bar(`Fetching ${e.name}: ${size(e.done)} of ${size(e.size)}`, e.done, e.size);
   },
-  restarting: (e) => { bar(`Restarts ${e.what}: ${e.why}`); say(`Restarts ${e.what}`); },
-  waiting: (e) => bar(`Waits for ${e.what}`),
+  restarting: (e) => { bar(`Restarting ${e.what}: ${e.why}`); announce(`Restarting ${e.what}`); },
+  waiting: (e) => bar(`Waiting for ${e.what}`),
 };
 
 function mark(e, change) {
@@ -142,15 +142,15 @@ function leave() {
   source = null;
 }
 
-// EventSource comes again by itself after a cut, with the id of the last event. On an answer that is not 200, such as
-// the gate's while the agent restarts, it gives up: then we ask what there is now, and go on from the same place.
+// EventSource reconnects by itself, with the id of the last event. On a response other than 200, such as the gate's
+// while the agent restarts, it stops: then query the current heal and resume from the same position.
 function follow(id, dry) {
   leave();
   if (shown?.id !== id) {
     shown = { id, state: "running", dry_run: dry };
     items = new Map();
     after = 0;
-    bar("Begins");
+    bar("Starting");
   }
   $("heal-trouble").hidden = true;
   draw();
@@ -159,18 +159,18 @@ function follow(id, dry) {
   source.onmessage = (message) => {
     const event = JSON.parse(message.data);
     after = Number(message.lastEventId);
-    TAKE[event.event]?.(event);
+    HANDLERS[event.event]?.(event);
     draw();
   };
-  source.addEventListener("end", () => { leave(); look(true); });
+  source.addEventListener("end", () => { leave(); refresh(true); });
   source.onerror = () => {
     $("heal-lost").hidden = false;
-    if (source?.readyState === EventSource.CLOSED) { leave(); setTimeout(() => look(true), AGAIN); }
+    if (source?.readyState === EventSource.CLOSED) { leave(); setTimeout(() => refresh(true), RETRY); }
   };
 }
 
-// Ask which heal there is, until there is an answer. `ended`: the one that was followed has told its end.
-async function look(insist) {
+// Query the current heal; with `insist`, retry until there is a response.
+async function refresh(insist) {
   let found;
   try {
     found = await get("api/heal");
@@ -179,7 +179,7 @@ async function look(insist) {
   }
   if (source || busy) return;
   if (found.status !== 200) {
-    if (insist) { $("heal-lost").hidden = false; setTimeout(() => look(true), AGAIN); }
+    if (insist) { $("heal-lost").hidden = false; setTimeout(() => refresh(true), RETRY); }
     return;
   }
   $("heal-lost").hidden = true;
@@ -190,8 +190,8 @@ async function look(insist) {
   shown = heal;
   items = new Map((heal.damages ?? []).map((d) => [key(d), d]));
   draw();
-  if (news) say(headline(heal));
-  if (heal.id === mine && heal.dry_run && repairable().length) ask();
+  if (news) announce(headline(heal));
+  if (heal.id === mine && heal.dry_run && repairable().length) confirmRepair();
   if (heal.id === mine) mine = "";
 }
 
@@ -199,12 +199,12 @@ async function start(dry) {
   if (busy || running()) return;
   busy = true;
   $("heal-trouble").hidden = true;
-  say(dry ? "Checking" : "Repairing");
+  announce(dry ? "Checking" : "Repairing");
   let answer;
   try {
-    const wish = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ dry_run: dry }) };
-    const said = await fetch("api/heal", wish);
-    answer = { status: said.status, body: await said.json() };
+    const request = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ dry_run: dry }) };
+    const response = await fetch("api/heal", request);
+    answer = { status: response.status, body: await response.json() };
   } catch {
     answer = { status: 0, body: { error: "the instance does not answer", next: "try again in a few seconds" } };
   }
@@ -215,12 +215,12 @@ async function start(dry) {
     return follow(body.id, dry);
   }
   if (status === 409 && body.id) follow(body.id);
-  const trouble = status === 409 ? "Another heal was at work already; this is it." : `${body.error}. What to do: ${body.next}`;
+  const trouble = status === 409 ? "Another heal was already running; it is shown here." : `${body.error}. What to do: ${body.next}`;
   put("heal-trouble", trouble);
-  say(trouble);
+  announce(trouble);
 }
 
-function ask() {
+function confirmRepair() {
   list("ask-items", [...items.values()], item);
   put("ask-cost", cost());
   $("ask").returnValue = "no";
@@ -228,11 +228,11 @@ function ask() {
 }
 
 $("heal-check").addEventListener("click", () => start(true));
-$("heal-repair").addEventListener("click", () => { if (!running() && !busy) ask(); });
+$("heal-repair").addEventListener("click", () => { if (!running() && !busy) confirmRepair(); });
 $("ask").addEventListener("close", () => {
   $("heal-check").focus();
   if ($("ask").returnValue === "yes") start(false);
 });
-setInterval(() => { if (!source && !document.hidden && !running()) look(false); }, LOOK);
-document.addEventListener("visibilitychange", () => { if (!source && !document.hidden && !running()) look(false); });
-look(true);
+setInterval(() => { if (!source && !document.hidden && !running()) refresh(false); }, REFRESH);
+document.addEventListener("visibilitychange", () => { if (!source && !document.hidden && !running()) refresh(false); });
+refresh(true);

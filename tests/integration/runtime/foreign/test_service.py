@@ -1,4 +1,4 @@
-"""ComfyUI started again the way it was: real processes that are called main.py, and answer as much as is asked."""
+"""ComfyUI restarted the way it was started: real processes called main.py that answer the requests of a heal."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 
 from gesso.errors import CheckError
 from gesso.runtime.foreign import discover, service
-from gesso.runtime.foreign.launch_method import Manner
-from gesso.runtime.foreign.paths import Foreign
+from gesso.runtime.foreign.launch_method import LaunchMethod
+from gesso.runtime.foreign.paths import ForeignLayout
 from gesso.runtime.layout import Record
 from tests.unit.runtime.foreign.test_discover import comfyui, python
 
@@ -40,15 +40,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 print('serving', flush=True)
 http.server.HTTPServer(('127.0.0.1', int(sys.argv[sys.argv.index('--port') + 1])), Handler).serve_forever()
 """
-HAND = Manner("by hand")
+BY_HAND = LaunchMethod("by hand")
 
 
 def record(*classes: str) -> Record:
     return Record("sdxl", "t", False, classes, {}, {}, {})
 
 
-class House:
-    """A ComfyUI in a folder, and whatever of it runs at the end is ended."""
+class FakeComfyui:
+    """A ComfyUI in a folder; its processes are killed at the end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = comfyui(folder / "ComfyUI")
@@ -56,9 +56,11 @@ class House:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.layout = Foreign(kept=folder / "kept", run=folder / "kept/run", port=self.port, comfyui=self.folder)
+        self.layout = ForeignLayout(
+            state_at=folder / "state", run=folder / "state/run", port=self.port, comfyui=self.folder
+        )
         self.log = folder / "comfy.log"
-        self.told: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
 
     def start(self, **env: str) -> int:
         with self.log.open("ab") as log:
@@ -67,23 +69,23 @@ class House:
                 env={**os.environ, **env}, start_new_session=True,
             )  # fmt: skip
         started.returncode = 0  # it is not ours to wait for
-        self.wait_for(lambda: service.Handmade(self.layout, record("ETN_A"), self.found(), HAND).up())
+        self.wait_for(lambda: service.ForeignService(self.layout, record("ETN_A"), self.found(), BY_HAND).is_up())
         return started.pid
 
-    def wait_for(self, true: Any) -> None:
+    def wait_for(self, condition: Any) -> None:
         deadline = time.monotonic() + 20
-        while not true():
+        while not condition():
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
     def found(self) -> discover.Found:
         return discover.find(str(self.folder))
 
-    def service(self, how: Manner = HAND, *classes: str) -> service.Handmade:
-        return service.Handmade(self.layout, record(*(classes or ("ETN_A",))), self.found(), how)
+    def service(self, method: LaunchMethod = BY_HAND, *classes: str) -> service.ForeignService:
+        return service.ForeignService(self.layout, record(*(classes or ("ETN_A",))), self.found(), method)
 
-    def tell(self, event: str, **facts: Any) -> None:
-        self.told.append({"event": event, **facts})
+    def on_event(self, event: str, **facts: Any) -> None:
+        self.events.append({"event": event, **facts})
 
     def end(self) -> None:
         for process in discover.running():
@@ -92,94 +94,96 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    monkeypatch.setattr(service, "BY_ITSELF", 0.3)
-    made = House(tmp_path)
-    yield made
-    made.end()
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeComfyui]:
+    monkeypatch.setattr(service, "RESPAWN_TIMEOUT", 0.3)
+    instance = FakeComfyui(tmp_path)
+    yield instance
+    instance.end()
 
 
-def test_by_hand_it_comes_back_as_it_was(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    pid = house.start(MINE="kept")
+def test_by_hand_it_is_restarted_as_it_was(instance: FakeComfyui, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = instance.start(MINE="kept")
     monkeypatch.setenv("OF_OUR_SESSION", "1")
-    one = house.service()
-    one.owe()
-    assert one.due()
-    one.restart(house.tell)
-    one.settle(house.tell, whole=True)
-    assert not one.due()
-    process = house.found().process
+    one = instance.service()
+    one.mark_restart_pending()
+    assert one.restart_pending()
+    one.restart(instance.on_event)
+    one.wait_ready(instance.on_event, all_repaired=True)
+    assert not one.restart_pending()
+    process = instance.found().process
     assert process is not None
     assert process.pid != pid
-    assert process.argv == (sys.executable, "main.py", "--port", str(house.port))
+    assert process.argv == (sys.executable, "main.py", "--port", str(instance.port))
     assert process.env["MINE"] == "kept"
     assert "OF_OUR_SESSION" not in process.env
-    assert Path(process.cwd) == house.folder
+    assert Path(process.cwd) == instance.folder
     assert os.getsid(process.pid) == process.pid, "it must outlive the session that started it"
-    assert house.log.read_text() == "serving\nserving\n", "its output goes where it went"
-    assert house.told[0]["event"] == "restarting"
+    assert instance.log.read_text() == "serving\nserving\n", "its output goes to the same file"
+    assert instance.events[0]["event"] == "restarting"
 
 
-def test_what_watches_it_starts_it_and_we_do_not(house: House) -> None:
-    loop = f"while :; do {sys.executable} main.py --port {house.port} >> {house.log} 2>&1; done"
-    with subprocess.Popen(["sh", "-c", loop], cwd=house.folder) as watcher:
+def test_a_watchdog_restarts_it(instance: FakeComfyui) -> None:
+    loop = f"while :; do {sys.executable} main.py --port {instance.port} >> {instance.log} 2>&1; done"
+    with subprocess.Popen(["sh", "-c", loop], cwd=instance.folder) as watcher:
         try:
-            house.wait_for(lambda: house.found().process is not None and house.service().up())
-            service.BY_ITSELF = 10.0
-            before = house.found().process
-            house.service().restart(house.tell)
-            after = house.found().process
+            instance.wait_for(lambda: instance.found().process is not None and instance.service().is_up())
+            service.RESPAWN_TIMEOUT = 10.0
+            before = instance.found().process
+            instance.service().restart(instance.on_event)
+            after = instance.found().process
             assert before is not None
             assert after is not None
             assert (after.pid != before.pid, after.parent) == (True, watcher.pid)
         finally:
             watcher.kill()
-    assert house.told[-1]["text"] == "it was started again by what watches it"
+    assert instance.events[-1]["text"] == "it was restarted by its watchdog"
 
 
-def test_one_that_ends_at_once_is_told_with_its_last_words(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "STARTING", 1.0)
-    house.start()
-    (house.folder / "main.py").write_text("import sys; sys.exit('no good')\n")
-    with pytest.raises(CheckError, match=r"ComfyUI ended at once: .*no good"):
-        house.service().restart(house.tell)
+def test_an_immediate_exit_is_reported_with_the_last_output(
+    instance: FakeComfyui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "START_TIMEOUT", 1.0)
+    instance.start()
+    (instance.folder / "main.py").write_text("import sys; sys.exit('no good')\n")
+    with pytest.raises(CheckError, match=r"ComfyUI exited immediately: .*no good"):
+        instance.service().restart(instance.on_event)
 
 
-def test_the_first_process_is_never_ended(house: House) -> None:
-    pid = house.start()
+def test_the_first_process_is_never_stopped(instance: FakeComfyui) -> None:
+    pid = instance.start()
     with pytest.raises(CheckError, match="keeps this instance alive") as raised:
-        house.service(Manner("first process")).restart(house.tell)
+        instance.service(LaunchMethod("first process")).restart(instance.on_event)
     assert "restart the instance yourself" in raised.value.next_step
-    process = house.found().process
+    process = instance.found().process
     assert process is not None
     assert process.pid == pid
 
 
-def test_by_a_control_program(house: House, tmp_path: Path) -> None:
+def test_by_a_control_program(instance: FakeComfyui, tmp_path: Path) -> None:
     control = tmp_path / "supervisorctl"
     python(control)
-    control.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/said\n')
-    one = house.service(Manner("supervisord", "comfyui", (str(control), "-c", "x")))
-    one.owe()
-    one.restart(house.tell)
-    assert (tmp_path / "said").read_text() == "-c x restart comfyui\n"
-    assert not one.due()
+    control.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n')
+    one = instance.service(LaunchMethod("supervisord", "comfyui", (str(control), "-c", "x")))
+    one.mark_restart_pending()
+    one.restart(instance.on_event)
+    assert (tmp_path / "calls").read_text() == "-c x restart comfyui\n"
+    assert not one.restart_pending()
     control.write_text("#!/bin/sh\necho 'comfyui: ERROR (no such process)'; exit 1\n")
     with pytest.raises(CheckError, match=r"supervisord \(comfyui\): comfyui: ERROR"):
-        one.restart(house.tell)
+        one.restart(instance.on_event)
 
 
-def test_classes_that_lack_afterwards_are_named(house: House) -> None:
-    house.start()
-    one = house.service(HAND, "ETN_A", "Lacks")
-    assert one.up(), "the tooling nodes are there"
+def test_missing_classes_after_the_restart_are_reported(instance: FakeComfyui) -> None:
+    instance.start()
+    one = instance.service(BY_HAND, "ETN_A", "Lacks")
+    assert one.is_up(), "the tooling nodes are installed"
     with pytest.raises(CheckError, match="lacks node classes that Krita needs: Lacks") as raised:
-        one.settle(house.tell, whole=True)
+        one.wait_ready(instance.on_event, all_repaired=True)
     assert "IMPORT FAILED" in raised.value.next_step
 
 
-def test_one_that_was_never_seen_is_started_by_its_defaults(house: House) -> None:
-    words, cwd, env = house.service()._as_before(None)
-    assert words[1:2] == ["main.py"]
-    assert cwd == house.folder
+def test_a_comfyui_with_no_saved_start_is_started_with_defaults(instance: FakeComfyui) -> None:
+    argv, cwd, env = instance.service()._start_command(None)
+    assert argv[1:2] == ["main.py"]
+    assert cwd == instance.folder
     assert not [name for name in env if name.startswith(("SSH_", "GESSO_"))]

@@ -1,4 +1,4 @@
-"""Trees: every kind of difference is found, put right, and kept; what is right is not touched."""
+"""Trees: every kind of difference is found, restored and quarantined; intact files are not touched."""
 
 from __future__ import annotations
 
@@ -66,42 +66,42 @@ def comfyui(layout: Layout) -> Spare:
 
 
 @pytest.fixture
-def aside(tmp_path: Path) -> Path:
-    return tmp_path / "aside"
+def quarantine(tmp_path: Path) -> Path:
+    return tmp_path / "quarantine"
 
 
 def found(layout: Layout, spare: Spare) -> set[str]:
     return {f"{d.path} {d.how}" for d in trees.differences(layout, spare)}
 
 
-def healed(layout: Layout, spare: Spare, aside: Path) -> list[str]:
-    said: list[str] = []
-    trees.restore(layout, spare, trees.differences(layout, spare), aside, said.append)
+def healed(layout: Layout, spare: Spare, quarantine: Path) -> list[str]:
+    lines: list[str] = []
+    trees.restore(layout, spare, trees.differences(layout, spare), quarantine, lines.append)
     assert trees.differences(layout, spare) == ()
-    assert not hidden(layout.comfyui, aside)
-    return said
+    assert not hidden(layout.comfyui, quarantine)
+    return lines
 
 
 def hidden(*folders: Path) -> list[Path]:
-    return [path for folder in folders for path in folder.rglob(f"{atomic.HIDDEN}*")]
+    return [path for folder in folders for path in folder.rglob(f"{atomic.TEMP_PREFIX}*")]
 
 
 def state(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Tell by inode, time and mode what was touched."""
+    """Return inode, time and mode of every file: a change shows which were touched."""
     stats = {str(p.relative_to(folder)): p.lstat() for p in folder.rglob("*") if p.is_symlink() or not p.is_dir()}
     return {name: (s.st_ino, s.st_mtime_ns, s.st_mode) for name, s in stats.items()}
 
 
-def test_as_built_in(layout: Layout, comfyui: Spare, aside: Path) -> None:
+def test_as_built_in(layout: Layout, comfyui: Spare, quarantine: Path) -> None:
     before = state(layout.comfyui)
     assert trees.differences(layout, comfyui) == ()
-    assert healed(layout, comfyui, aside) == []
+    assert healed(layout, comfyui, quarantine) == []
     assert state(layout.comfyui) == before
-    assert not aside.exists()
+    assert not quarantine.exists()
 
 
 @pytest.mark.parametrize(
-    ("damage", "expected", "kept"),
+    ("damage", "expected", "quarantined"),
     [
         ("rm main.py", {"main.py gone"}, {}),
         ("echo no >main.py", {"main.py changed"}, {"main.py": b"no\n"}),
@@ -135,16 +135,16 @@ def test_as_built_in(layout: Layout, comfyui: Spare, aside: Path) -> None:
     ],
 )  # fmt: skip
 def test_each_difference(
-    layout: Layout, comfyui: Spare, aside: Path, damage: str, expected: set[str], kept: dict[str, bytes]
+    layout: Layout, comfyui: Spare, quarantine: Path, damage: str, expected: set[str], quarantined: dict[str, bytes]
 ) -> None:
     before = state(layout.comfyui)
     assert os.system(f"cd {layout.comfyui} && {damage}") == 0
     assert found(layout, comfyui) == expected
-    (said,) = healed(layout, comfyui, aside)
-    assert said.startswith(f"ComfyUI: {len([e for e in expected if e != 'comfy/text changed'])} file")
-    assert said.endswith(f"what was there is in {aside}")
-    for name, content in kept.items():
-        assert (aside / "ComfyUI" / name).read_bytes() == content
+    (line,) = healed(layout, comfyui, quarantine)
+    assert line.startswith(f"ComfyUI: {len([e for e in expected if e != 'comfy/text changed'])} file")
+    assert line.endswith(f"the previous ones are in {quarantine}")
+    for name, content in quarantined.items():
+        assert (quarantine / "ComfyUI" / name).read_bytes() == content
     after = state(layout.comfyui)
     assert after.keys() == before.keys()
     touched = {name for name in before if before[name] != after[name]}
@@ -152,7 +152,7 @@ def test_each_difference(
     assert not (layout.comfyui / "comfy/new").exists()
 
 
-def test_what_is_peoples_is_left_alone(layout: Layout, comfyui: Spare, aside: Path) -> None:
+def test_user_data_is_not_touched(layout: Layout, comfyui: Spare, quarantine: Path) -> None:
     damage = """
         mkdir -p custom_nodes/mine comfy/__pycache__ .git user temp
         for f in custom_nodes/mine/a.py custom_nodes/b.py comfy/__pycache__/model.cpython-313.pyc .git/x models/m \
@@ -163,7 +163,7 @@ def test_what_is_peoples_is_left_alone(layout: Layout, comfyui: Spare, aside: Pa
     before = state(layout.comfyui)
     assert trees.differences(layout, comfyui) == ()
     (layout.comfyui / "main.py").unlink()
-    healed(layout, comfyui, aside)
+    healed(layout, comfyui, quarantine)
     after = state(layout.comfyui)
     del after["main.py"], before["main.py"]
     assert after == before
@@ -171,7 +171,7 @@ def test_what_is_peoples_is_left_alone(layout: Layout, comfyui: Spare, aside: Pa
 
 @pytest.mark.parametrize(("name", "at"), [("main.py", "outside.py"), ("comfy", "outside"), ("comfy/text", "outside")])
 def test_nothing_is_written_through_a_link(
-    layout: Layout, comfyui: Spare, aside: Path, tmp_path: Path, name: str, at: str
+    layout: Layout, comfyui: Spare, quarantine: Path, tmp_path: Path, name: str, at: str
 ) -> None:
     outside = tmp_path / at
     path = layout.comfyui / name
@@ -183,10 +183,10 @@ def test_nothing_is_written_through_a_link(
     path.symlink_to(outside)
     before = state(tmp_path / at) if outside.is_dir() else outside.read_bytes()
     assert f"{name} changed" in found(layout, comfyui)
-    healed(layout, comfyui, aside)
+    healed(layout, comfyui, quarantine)
     assert not path.is_symlink()
     assert (state(tmp_path / at) if outside.is_dir() else outside.read_bytes()) == before
-    assert (aside / "ComfyUI" / name).readlink() == outside
+    assert (quarantine / "ComfyUI" / name).readlink() == outside
 
 
 @pytest.fixture
@@ -209,18 +209,18 @@ def pack(layout: Layout, comfyui: Spare) -> Spare:
         ("rm -r ../../comfyui", {"__init__.py gone", "src/a.py gone"}),
     ],
 )  # fmt: skip
-def test_a_pack(layout: Layout, pack: Spare, aside: Path, damage: str, expected: set[str]) -> None:
+def test_a_pack(layout: Layout, pack: Spare, quarantine: Path, damage: str, expected: set[str]) -> None:
     script = damage.replace("P", pack.name).replace("L", f"{layout.comfyui}/custom_nodes")
     assert os.system(f"cd {layout.comfyui}/custom_nodes && {script}") == 0
     assert found(layout, pack) == expected
-    healed(layout, pack, aside)
+    healed(layout, pack, quarantine)
     folder = layout.comfyui / "custom_nodes" / pack.name
     assert not folder.is_symlink()
     assert (folder / "src/a.py").read_bytes() == b"q\n"
     if "mkdir P/ckpts" in damage:
         assert (folder / "ckpts/a.pth").read_bytes() == b"x\n"
     if damage.startswith("mv P"):
-        assert (aside / pack.name / pack.name).is_symlink()
+        assert (quarantine / pack.name / pack.name).is_symlink()
 
 
 def test_a_pack_whose_install_script_adds_files(layout: Layout, pack: Spare) -> None:
@@ -234,7 +234,7 @@ def test_a_pack_whose_install_script_adds_files(layout: Layout, pack: Spare) -> 
 
 @pytest.fixture
 def own(layout: Layout, tmp_path: Path) -> Spare:
-    """gesso's own files, which stand among others'."""
+    """gesso's own files, in folders with other files."""
     files = {
         "opt/gesso/constraints.txt": b"a==1\n",
         "opt/gesso/workflows/a.json": b"{}",
@@ -243,7 +243,7 @@ def own(layout: Layout, tmp_path: Path) -> Spare:
     source = tmp_path / "source"
     fill(source, files)
     for name, content in files.items():
-        base, below = layout.inside(f"/{name}")
+        base, below = layout.locate(f"/{name}")
         (base / below).parent.mkdir(parents=True, exist_ok=True)
         (base / below).write_bytes(content)
         (base / below).chmod((source / name).stat().st_mode)
@@ -251,21 +251,21 @@ def own(layout: Layout, tmp_path: Path) -> Spare:
     return packed(layout, "gesso", "/", source)
 
 
-def test_gessos_own(layout: Layout, own: Spare, aside: Path) -> None:
+def test_gessos_own(layout: Layout, own: Spare, quarantine: Path) -> None:
     assert trees.differences(layout, own) == ()
     (layout.gesso / "workflows/extra.json").touch()
     (layout.root / "usr/local/bin/other").touch()
     (layout.gesso / "constraints.txt").write_text("a==2\n")
     (layout.root / "usr/local/bin/entry.sh").unlink()
     assert found(layout, own) == {"opt/gesso/constraints.txt changed", "usr/local/bin/entry.sh gone"}
-    healed(layout, own, aside)
+    healed(layout, own, quarantine)
     assert (layout.root / "usr/local/bin/entry.sh").stat().st_mode & 0o777 == 0o755
     assert (layout.root / "usr/local/bin/other").exists()
-    assert (aside / "gesso/constraints.txt").read_text() == "a==2\n"
+    assert (quarantine / "gesso/constraints.txt").read_text() == "a==2\n"
 
 
-def test_a_folder_of_the_system_may_be_a_link(layout: Layout, own: Spare, aside: Path, tmp_path: Path) -> None:
-    """Whose /usr/local leads elsewhere has a reason."""
+def test_a_folder_of_the_system_may_be_a_link(layout: Layout, own: Spare, quarantine: Path, tmp_path: Path) -> None:
+    """Such as /usr/local: whoever links it elsewhere has a reason."""
     (layout.root / "usr/local").rename(tmp_path / "local")
     (layout.root / "usr/local").symlink_to(tmp_path / "local")
     (tmp_path / "local/bin/entry.sh").unlink()
@@ -274,7 +274,7 @@ def test_a_folder_of_the_system_may_be_a_link(layout: Layout, own: Spare, aside:
     assert found(layout, own) == {
         "usr/local/bin/entry.sh gone", "opt/gesso/workflows changed", "opt/gesso/workflows/a.json gone",
     }  # fmt: skip
-    healed(layout, own, aside)
+    healed(layout, own, quarantine)
     assert (tmp_path / "local/bin/entry.sh").exists()
     assert (layout.root / "usr/local").is_symlink()
 
@@ -283,7 +283,7 @@ def test_a_folder_of_the_system_may_be_a_link(layout: Layout, own: Spare, aside:
 
 
 @pytest.mark.parametrize("how", ["gone", "a byte", "cut", "empty"])
-def test_a_damaged_archive_restores_nothing(layout: Layout, comfyui: Spare, aside: Path, how: str) -> None:
+def test_a_damaged_archive_restores_nothing(layout: Layout, comfyui: Spare, quarantine: Path, how: str) -> None:
     path = layout.spare / "ComfyUI.tar.xz"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -295,7 +295,7 @@ def test_a_damaged_archive_restores_nothing(layout: Layout, comfyui: Spare, asid
     wrong = [Difference("main.py", "changed")]
     for attempt in (
         lambda: trees.differences(layout, comfyui),
-        lambda: trees.restore(layout, comfyui, wrong, aside, print),
+        lambda: trees.restore(layout, comfyui, wrong, quarantine, print),
     ):
         with pytest.raises(CheckError, match=r"ComfyUI\.tar\.xz: ") as raised:
             attempt()
@@ -308,15 +308,15 @@ def test_an_archive_that_leads_outside(layout: Layout, name: str) -> None:
     content = lzma.compress(making.tar([(making._info(name, 1), b"x")]))
     layout.spare.mkdir()
     (layout.spare / "ComfyUI.tar.xz").write_bytes(content)
-    with pytest.raises(CheckError, match=r"has .*x in it"):
+    with pytest.raises(CheckError, match=r"contains an unsafe path: .*x"):
         trees.differences(layout, Spare("ComfyUI", hashlib.sha256(content).hexdigest(), "/opt/ComfyUI"))
 
 
-# --- what refuses
+# --- files that cannot be written
 
 
 class _Full:
-    """An os.write that says that the disk is full for files below a folder, or after so many bytes."""
+    """An os.write that fails with a full disk after so many bytes."""
 
     def __init__(self, room: int) -> None:
         self.room, self.real = room, os.write
@@ -330,29 +330,31 @@ class _Full:
 
 
 @pytest.mark.parametrize("room", [0, 1, 5, 100, 1_000_000, 2_400_003])
-def test_a_full_disk(layout: Layout, comfyui: Spare, aside: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+def test_a_full_disk(
+    layout: Layout, comfyui: Spare, quarantine: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
     (layout.comfyui / "comfy/model.py").write_bytes(b"bad\n")
     (layout.comfyui / "server.py").write_bytes(b"worse\n" * 400_000)
     before = {path: path.read_bytes() for path in layout.comfyui.rglob("*.py") if not path.is_symlink()}
     wrong = trees.differences(layout, comfyui)
     monkeypatch.setattr(os, "write", _Full(room))
     with pytest.raises(CheckError) as raised:
-        trees.restore(layout, comfyui, wrong, aside, lambda _: None)
+        trees.restore(layout, comfyui, wrong, quarantine, lambda _: None)
     monkeypatch.undo()
-    named = "comfy/model.py" if room < 10 else "server.py"  # 4 bytes aside and 6 in place
+    named = "comfy/model.py" if room < 10 else "server.py"  # 4 bytes in the quarantine and 6 in place
     assert raised.value.message.startswith(f"{layout.comfyui}/{named}: ")
     assert raised.value.message.endswith(": No space left on device")
-    assert raised.value.next_step == "make room on that disk, then heal again; nothing was lost"
+    assert raised.value.next_step == "make room on that disk, then run the heal again; nothing was lost"
     for path, content in before.items():
-        right = FILES.get(str(path.relative_to(layout.comfyui)))
-        assert path.read_bytes() in {content, right}
+        intact = FILES.get(str(path.relative_to(layout.comfyui)))
+        assert path.read_bytes() in {content, intact}
     assert (layout.comfyui / "server.py").read_bytes() == before[layout.comfyui / "server.py"]
-    assert not hidden(layout.comfyui, aside)
-    healed(layout, comfyui, aside)
+    assert not hidden(layout.comfyui, quarantine)
+    healed(layout, comfyui, quarantine)
 
 
-def test_what_refuses_does_not_stand_in_the_way(
-    layout: Layout, comfyui: Spare, aside: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_file_that_cannot_be_replaced_does_not_stop_the_others(
+    layout: Layout, comfyui: Spare, quarantine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("comfy/model.py", "main.py", "extra.py"):
         (layout.comfyui / name).write_bytes(b"bad\n")
@@ -365,7 +367,7 @@ def test_what_refuses_does_not_stand_in_the_way(
 
     monkeypatch.setattr(Path, "replace", immutable)
     with pytest.raises(CheckError) as raised:
-        trees.restore(layout, comfyui, trees.differences(layout, comfyui), aside, lambda _: None)
+        trees.restore(layout, comfyui, trees.differences(layout, comfyui), quarantine, lambda _: None)
     assert raised.value.message == f"{layout.comfyui}/comfy/model.py: Operation not permitted"
     assert "chattr -i" in raised.value.next_step
     assert found(layout, comfyui) == {"comfy/model.py changed"}
@@ -373,41 +375,41 @@ def test_what_refuses_does_not_stand_in_the_way(
     assert not hidden(layout.comfyui)
 
 
-def test_two_heals_keep_both(layout: Layout, comfyui: Spare, aside: Path) -> None:
+def test_several_heals_keep_all_quarantined_files(layout: Layout, comfyui: Spare, quarantine: Path) -> None:
     for content in (b"1", b"2", b"3"):
         (layout.comfyui / "main.py").write_bytes(content)
-        healed(layout, comfyui, aside)
+        healed(layout, comfyui, quarantine)
     names = ("ComfyUI", "ComfyUI-2", "ComfyUI-3")
-    assert [(aside / name / "main.py").read_bytes() for name in names] == [b"1", b"2", b"3"]
+    assert [(quarantine / name / "main.py").read_bytes() for name in names] == [b"1", b"2", b"3"]
 
 
-def test_a_copy_keeps_mode_and_time(layout: Layout, comfyui: Spare, aside: Path) -> None:
+def test_a_quarantined_file_keeps_mode_and_time(layout: Layout, comfyui: Spare, quarantine: Path) -> None:
     path = layout.comfyui / "main.py"
     path.write_bytes(b"bad")
     path.chmod(0o640)
     os.utime(path, (1, 2))
-    healed(layout, comfyui, aside)
-    kept = (aside / "ComfyUI/main.py").stat()
-    assert (kept.st_mode & 0o777, kept.st_mtime) == (0o640, 2)
+    healed(layout, comfyui, quarantine)
+    quarantined = (quarantine / "ComfyUI/main.py").stat()
+    assert (quarantined.st_mode & 0o777, quarantined.st_mtime) == (0o640, 2)
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_bytecode_of_what_was_replaced_is_forgotten(layout: Layout, comfyui: Spare, aside: Path) -> None:
+def test_bytecode_of_a_replaced_file_is_removed(layout: Layout, comfyui: Spare, quarantine: Path) -> None:
     cache = layout.comfyui / "comfy/__pycache__"
     cache.mkdir()
     for name in ("model.cpython-313.pyc", "model.cpython-313.opt-1.pyc", "model_base.cpython-313.pyc"):
         (cache / name).touch()
     (layout.comfyui / "comfy/model.py").write_bytes(b"y = 9\n")
-    healed(layout, comfyui, aside)
+    healed(layout, comfyui, quarantine)
     assert [path.name for path in cache.iterdir()] == ["model_base.cpython-313.pyc"]
 
 
-def test_leftovers_of_a_kill_are_cleaned(layout: Layout, comfyui: Spare, aside: Path) -> None:
+def test_leftovers_of_a_kill_are_removed(layout: Layout, comfyui: Spare, quarantine: Path) -> None:
     for folder in ("", "comfy/", "comfy/text/"):
-        (layout.comfyui / f"{folder}{atomic.HIDDEN}0123").write_bytes(b"half")
+        (layout.comfyui / f"{folder}{atomic.TEMP_PREFIX}0123").write_bytes(b"half")
     assert trees.differences(layout, comfyui) == ()
     (layout.comfyui / "main.py").unlink()
-    healed(layout, comfyui, aside)
+    healed(layout, comfyui, quarantine)
 
 
 # --- properties
@@ -452,7 +454,7 @@ def contents(folder: Path) -> dict[str, bytes | str]:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(sorted(set(FILES) - {"server.py"})), st.sampled_from(DAMAGES)), max_size=12))
-def test_any_damage_is_healed_and_kept(damages: list[tuple[str, str]]) -> None:
+def test_any_damage_is_healed_and_quarantined(damages: list[tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch).resolve()
         layout = Layout(**{name: base / name for name in ("gesso", "comfyui", "root")})
@@ -461,39 +463,39 @@ def test_any_damage_is_healed_and_kept(damages: list[tuple[str, str]]) -> None:
         fill(layout.comfyui, small)
         spare = packed(layout, "ComfyUI", "/opt/ComfyUI", layout.comfyui)
         (base / "outside").write_bytes(b"theirs")
-        right, before = contents(layout.comfyui), state(layout.comfyui)
+        intact, before = contents(layout.comfyui), state(layout.comfyui)
         for name, how in damages:
             spoil(layout.comfyui, name, how, base / "outside")
         spoiled, touched = contents(layout.comfyui), state(layout.comfyui)
         differences = trees.differences(layout, spare)
-        trees.restore(layout, spare, differences, base / "aside", lambda _: None)
+        trees.restore(layout, spare, differences, base / "quarantine", lambda _: None)
         assert trees.differences(layout, spare) == ()
         named = {d.path for d in differences}
         after = state(layout.comfyui)
         for name, stats in touched.items():
             if name not in named and not any(name.startswith(f"{path}/") for path in named):
                 assert after[name] == stats
-        kept = contents(base / "aside") if (base / "aside").exists() else {}
-        judged = [n for n in before if not n.startswith(("models/", "input/"))]
+        quarantined = contents(base / "quarantine") if (base / "quarantine").exists() else {}
+        compared = [n for n in before if not n.startswith(("models/", "input/"))]
         now = contents(layout.comfyui)
-        assert {n: now[n] for n in judged} == {n: right[n] for n in judged}
+        assert {n: now[n] for n in compared} == {n: intact[n] for n in compared}
         for name, content in spoiled.items():
             if now.get(name) != content:
-                assert kept[f"ComfyUI/{name}"] == content
+                assert quarantined[f"ComfyUI/{name}"] == content
         assert (base / "outside").read_bytes() == b"theirs"
         assert not hidden(base)
 
 
 @pytest.mark.no_cover  # at random moments
-def test_killed_at_any_moment(layout: Layout, comfyui: Spare, aside: Path) -> None:
-    """Every file is the old one or the right one, whatever call the kill comes at; the next heal finishes."""
+def test_killed_at_any_moment(layout: Layout, comfyui: Spare, quarantine: Path) -> None:
+    """Each file is either the old or the restored one, whenever it is killed; the next heal completes."""
     chance = random.Random(6)
     bad = {"main.py": b"bad\n", "server.py": b"worse\n" * 400_000, "comfy/model.py": b"", "more.py": b"more\n"}
     kills = 0
     for round_ in range(60):
         fill(layout.comfyui, bad)
         wrong = trees.differences(layout, comfyui)
-        here = aside / str(round_)
+        here = quarantine / str(round_)
         child = os.fork()
         if child == 0:
             _die_after(chance.randrange(1, 45))
@@ -510,12 +512,12 @@ def test_killed_at_any_moment(layout: Layout, comfyui: Spare, aside: Path) -> No
                 assert now in {content, None}
             if now != content:
                 assert (here / "ComfyUI" / name).read_bytes() == content
-        healed(layout, comfyui, aside / f"{round_}-again")
+        healed(layout, comfyui, quarantine / f"{round_}-next")
     assert kills > 40
 
 
 def _die_after(calls: int) -> None:
-    """Have this process killed at that many calls that change a disk from now on."""
+    """Kill this process after that many calls that change the disk."""
     left = [calls]
 
     def counted(real: Callable[..., Any]) -> Callable[..., Any]:

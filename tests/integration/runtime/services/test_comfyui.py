@@ -1,4 +1,4 @@
-"""ComfyUI: its command line, and what its answers (or none) mean. And health, which leans on them."""
+"""ComfyUI: its command line, and its responses, valid or not. And health, which depends on them."""
 
 from __future__ import annotations
 
@@ -49,9 +49,35 @@ def test_without_a_gpu_it_runs_on_the_cpu(layout: Layout) -> None:
 
 
 def test_more_arguments_come_last_and_as_in_a_shell(layout: Layout) -> None:
-    argv = comfyui.command(layout, {"GESSO_COMFY_ARGS": "--lowvram  --output-directory '/a b'"}, gpu=True)
-    assert argv[-3:] == ["--lowvram", "--output-directory", "/a b"]
+    argv = comfyui.command(layout, {"GESSO_COMFY_ARGS": "--lowvram  --extra-model-paths-config '/a b'"}, gpu=True)
+    assert argv[-3:] == ["--lowvram", "--extra-model-paths-config", "/a b"]
     assert comfyui.command(layout, {"GESSO_COMFY_ARGS": " "}, gpu=True) == comfyui.command(layout, {}, gpu=True)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "--listen", "--listen 0.0.0.0", "--listen=::", "--lis", "--port 1", "--port=18188", "--tls-keyfile k",
+        "--tls-c c", "--enable-cors-header", "--database-url sqlite:///x", "--output-directory /o", "--base-dir /b",
+        "--models-d /m", "--lowvram --user-directory /u", "--temp-directory=/t", "--input-directory /i",
+    ],
+)  # fmt: skip
+def test_arguments_that_would_open_comfyui_or_move_its_data(layout: Layout, value: str) -> None:
+    with pytest.raises(CheckError, match=r"^GESSO_COMFY_ARGS: --[a-z-]+: gesso sets that itself") as raised:
+        comfyui.command(layout, {"GESSO_COMFY_ARGS": value}, gpu=True)
+    (word,) = [word for word in value.replace("=", " ").split() if word.startswith("--") and word != "--lowvram"]
+    assert f" {word}: " in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "value", ["--lowvram", "--", "-", "--max-upload-size 50", "--preview-method auto", "--listening x"]
+)
+def test_arguments_that_are_a_persons_own(layout: Layout, value: str) -> None:
+    assert comfyui.command(layout, {"GESSO_COMFY_ARGS": value}, gpu=True)[-len(value.split()) :] == value.split()
+
+
+def test_a_large_canvas_may_be_uploaded(layout: Layout) -> None:
+    assert _option(comfyui.command(layout, {}, gpu=True), "--max-upload-size") == "1024"
 
 
 @pytest.mark.parametrize("value", ["--a 'never closed", '"', "ends in \\"])
@@ -77,7 +103,7 @@ def test_has_gpu(tmp_path: Path, devices: list[str], expected: bool) -> None:
     assert comfyui.has_gpu(tmp_path) is expected
 
 
-def test_start_guards_first_and_becomes_comfyui(
+def test_start_runs_the_guard_first_and_becomes_comfyui(
     layout: Layout, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[Any] = []
@@ -98,20 +124,20 @@ def test_start_guards_first_and_becomes_comfyui(
         raise Became
 
     monkeypatch.setattr("os.execve", execve)
-    said: list[str] = []
+    messages: list[str] = []
     with pytest.raises(Became):
-        comfyui.start(layout, record(), {"A": "b"}, said.append)
+        comfyui.start(layout, record(), {"A": "b"}, messages.append)
     argv = comfyui.command(layout, {}, gpu=False)
     assert done[:2] == ["guard", layout.comfyui]
-    (path, words, env) = done[2]
-    assert (path, words) == (argv[0], argv)
+    (path, args, env) = done[2]
+    assert (path, args) == (argv[0], argv)
     assert env["A"] == "b"
-    assert len(said) == 1
-    assert "very slow" in said[0]
+    assert len(messages) == 1
+    assert "very slow" in messages[0]
     assert json.loads(comfyui.notes_file(layout).read_bytes()) == ["torch is 1, the lock says 2"]
 
 
-def test_a_start_that_is_refused_says_why_where_the_page_looks(
+def test_a_refused_start_leaves_its_reason_for_the_page(
     layout: Layout, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
@@ -134,12 +160,12 @@ def test_a_start_that_is_refused_says_why_where_the_page_looks(
         comfyui.start(layout, record(), {}, lambda _: None)
 
 
-# --- ask
+# --- get_json
 
 
-def test_ask(serving: Serving) -> None:
+def test_get_json(serving: Serving) -> None:
     with serving({"/system_stats": (200, b'{"a": [1]}')}) as port:
-        assert comfyui.ask("/system_stats", port=port) == {"a": [1]}
+        assert comfyui.get_json("/system_stats", port=port) == {"a": [1]}
 
 
 @pytest.mark.parametrize(
@@ -148,20 +174,20 @@ def test_ask(serving: Serving) -> None:
         ((500, b"{}"), "ComfyUI answers /x with 500"),
         ((404, b"{}"), "ComfyUI answers /x with 404"),
         ((204, b""), "ComfyUI answers /x with 204"),
-        ((200, b"<html>"), "ComfyUI answers /x with no JSON"),
-        ((200, b""), "ComfyUI answers /x with no JSON"),
-        ((200, b"\xff\xfe\xfa"), "ComfyUI answers /x with no JSON"),
+        ((200, b"<html>"), "ComfyUI's response to /x is not JSON"),
+        ((200, b""), "ComfyUI's response to /x is not JSON"),
+        ((200, b"\xff\xfe\xfa"), "ComfyUI's response to /x is not JSON"),
     ],
 )
-def test_ask_answers_that_are_none(serving: Serving, answer: tuple[int, bytes], message: str) -> None:
+def test_get_json_with_invalid_responses(serving: Serving, answer: tuple[int, bytes], message: str) -> None:
     with serving({"/x": answer}) as port, pytest.raises(CheckError) as raised:
-        comfyui.ask("/x", port=port)
+        comfyui.get_json("/x", port=port)
     assert raised.value.message == message
     assert raised.value.next_step == "look at /var/log/gesso/comfyui.log"
 
 
 def _raw(answer: bytes | None) -> tuple[socket.socket, int, threading.Thread]:
-    """A server that says these bytes once and hangs up; without any, it says nothing at all."""
+    """Start a server that sends these bytes once and closes; with None it sends nothing."""
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -169,7 +195,7 @@ def _raw(answer: bytes | None) -> tuple[socket.socket, int, threading.Thread]:
         with connection:
             connection.recv(9999)
             if answer is None:
-                connection.recv(1)  # until the other one gives up
+                connection.recv(1)  # until the client gives up
             else:
                 connection.sendall(answer)
 
@@ -183,29 +209,29 @@ def _raw(answer: bytes | None) -> tuple[socket.socket, int, threading.Thread]:
     [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}", b"HTTP/1.1 200 OK\r\n" * 200, None],
     ids=["nothing", "garbage", "cut short", "too many headers", "silence"],
 )
-def test_ask_what_is_hardly_a_server(answer: bytes | None) -> None:
+def test_get_json_from_a_broken_server(answer: bytes | None) -> None:
     listening, port, thread = _raw(answer)
     try:
         with pytest.raises(CheckError, match=r"^ComfyUI does not answer: ."):
-            comfyui.ask("/x", port=port, timeout=0.3)
+            comfyui.get_json("/x", port=port, timeout=0.3)
     finally:
         thread.join()
         listening.close()
 
 
-def test_ask_nobody() -> None:
+def test_get_json_without_a_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(CheckError, match=r"ComfyUI does not answer: .*refused"):
-        comfyui.ask("/x", port=port)
+        comfyui.get_json("/x", port=port)
 
 
-def test_what_is_missing(serving: Serving) -> None:
+def test_missing_classes(serving: Serving) -> None:
     answers = {"/object_info/A": (200, b'{"A": {}}'), "/object_info/B": (200, b"{}")}
     with serving(answers) as port:
-        assert comfyui.missing(("A", "B"), port=port) == ("B",)
+        assert comfyui.missing_classes(("A", "B"), port=port) == ("B",)
     with serving({}) as port, pytest.raises(CheckError, match="404"):
-        comfyui.missing(("A",), port=port)
+        comfyui.missing_classes(("A",), port=port)
 
 
 # --- health
@@ -216,9 +242,9 @@ def problems(
     layout: Layout, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[int, list[guard.Finding]], list[str]]:
     def run(port: int, findings: list[guard.Finding]) -> list[str]:
-        ask, status = comfyui.ask, health.status
+        get_json, status = comfyui.get_json, health.status
         with monkeypatch.context() as patch:
-            patch.setattr(comfyui, "ask", lambda path, **_: ask(path, port=port))
+            patch.setattr(comfyui, "get_json", lambda path, **_: get_json(path, port=port))
             patch.setattr(health, "status", lambda: status(port))
             patch.setattr(guard, "check", lambda *_: findings)
             return health.problems(layout, record())
@@ -237,16 +263,16 @@ BROKEN = guard.Finding("sqlalchemy", "1.4.54", "2.0.58", broken=True)
 def test_healthy(
     serving: Serving, problems: Callable[[int, list[guard.Finding]], list[str]], state: bytes
 ) -> None:  # fmt: skip
-    told = {"/gesso/status.json": (200, b'{"state": "%s", "why": "."}' % state)}
-    with serving(STATS | BOTH | told) as port:
+    status = {"/gesso/status.json": (200, b'{"state": "%s", "why": "."}' % state)}
+    with serving(STATS | BOTH | status) as port:
         assert problems(port, [NOTE]) == []
 
 
-def test_a_port_that_is_open_is_not_health(
+def test_an_open_port_is_not_healthy(
     serving: Serving, problems: Callable[[int, list[guard.Finding]], list[str]]
 ) -> None:
-    lacks = ONE | {"/object_info/ETN_Translate": (200, b"{}")}
-    with serving(STATS | lacks | READY) as port:
+    incomplete = ONE | {"/object_info/ETN_Translate": (200, b"{}")}
+    with serving(STATS | incomplete | READY) as port:
         assert problems(port, [BROKEN]) == [
             "sqlalchemy is 1.4.54, the lock says 2.0.58",
             "ComfyUI lacks node classes that Krita needs: ETN_Translate",
@@ -257,13 +283,13 @@ def test_a_port_that_is_open_is_not_health(
         assert problems(port, []) == ["ComfyUI answers /system_stats with 404"]
 
 
-def test_models_and_workflows_are_the_agents_to_know(
+def test_models_and_workflows_are_checked_through_the_agent(
     serving: Serving, problems: Callable[[int, list[guard.Finding]], list[str]]
 ) -> None:
-    told = {"/gesso/status.json": (200, b'{"state": "fetching", "why": "1 required model to come"}')}
-    with serving(STATS | BOTH | told) as port:
+    status = {"/gesso/status.json": (200, b'{"state": "fetching", "why": "1 required model to come"}')}
+    with serving(STATS | BOTH | status) as port:
         assert problems(port, []) == ["fetching: 1 required model to come"]
     for nothing in (404, b""), (200, b"[]"), (200, b"<html>"):
         with serving(STATS | BOTH | {"/gesso/status.json": nothing}) as port:
-            (said,) = problems(port, [])
-            assert said.startswith("the agent ")
+            (problem,) = problems(port, [])
+            assert problem.startswith("the agent ")

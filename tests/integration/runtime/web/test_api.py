@@ -1,6 +1,6 @@
-"""The API, held against its own description by schemathesis, and in what that cannot know: origins, events, one heal.
+"""The API: checked against its OpenAPI description by schemathesis, and by hand: origins, events, a heal.
 
-The gate asks first, as Caddy does in an image.
+The gate's decision comes first, as with Caddy in an image.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ STATUS: dict[str, Any] = {
 
 
 class Gated:
-    """The application behind the gate's decision: Caddy's part, without Caddy."""
+    """The application behind the gate's decision, without Caddy."""
 
     def __init__(self, app: Any, admin: str) -> None:
         self._app, self._admin = app, admin
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        asked = decision.Asked(scope["method"], scope["path"], headers)
-        passed = decision.decide(asked, TOKEN, time.time(), self._admin).passed
+        request = decision.AccessRequest(scope["method"], scope["path"], headers)
+        passed = decision.decide(request, TOKEN, time.time(), self._admin).passed
         if passed in {"", "preflight"}:
             more = [(b"x-forwarded-method", scope["method"].encode()), (b"x-forwarded-uri", scope["path"].encode())]
             path = "/gate/preflight" if passed else "/gate"
@@ -83,22 +83,22 @@ def _until_done(client: TestClient, name: str) -> dict[str, Any]:
 # --- against its own description
 
 
-class Later:
-    """The cases are made when tests are collected; the application that they are held against is not there yet."""
+class LateBound:
+    """A placeholder for the application: the cases are generated at collection, before it exists."""
 
     app: Gated
 
-    async def __call__(self, *words: Any) -> None:
-        await self.app(*words)
+    async def __call__(self, *args: Any) -> None:
+        await self.app(*args)
 
 
 schema = schemathesis.openapi.from_dict(document())
-schema.app = Later()
+schema.app = LateBound()
 
 
 @pytest.fixture
 def described(layout: Layout, fake_heal: FakeHeal, client: TestClient) -> None:
-    """One heal has ended, so that there is something to ask for: what the description gives as an example."""
+    """Provide a finished heal under the ID that the description gives as an example."""
     fake_heal.finds(WRONG, {**WRONG, "kind": "model", "name": "a", "repairable": False, "next_step": "buy a disk"})
     fake_heal.go_on()
     name = client.post("/gesso/api/heal").json()["id"]
@@ -119,15 +119,17 @@ def test_the_description_describes_everything(client: TestClient) -> None:
     assert served == document()
     app = application(lambda: STATUS, TOKEN, Healer.__new__(Healer))
     (mount,) = [route for route in app.routes if getattr(route, "path", "") == "/gesso/api"]
-    there = {(f"/gesso/api{route.path}", m.lower()) for route in mount.routes for m in route.methods - {"HEAD"}}  # type: ignore[attr-defined]
-    told = {(path, m) for path, item in served["paths"].items() for m in item if m in {"get", "post", "put", "delete"}}
-    assert there == told
+    routes = {(f"/gesso/api{route.path}", m.lower()) for route in mount.routes for m in route.methods - {"HEAD"}}  # type: ignore[attr-defined]
+    described = {
+        (path, m) for path, item in served["paths"].items() for m in item if m in {"get", "post", "put", "delete"}
+    }
+    assert routes == described
 
 
-# --- what it does
+# --- behaviour
 
 
-def test_a_heal_by_request(client: TestClient, layout: Layout, fake_heal: FakeHeal) -> None:
+def test_a_requested_heal(client: TestClient, layout: Layout, fake_heal: FakeHeal) -> None:
     assert client.get("/gesso/api/heal").json() == {"state": "none"}
     assert client.get("/gesso/api/reports").json() == {"reports": []}
     fake_heal.finds(WRONG, hold="repairing")
@@ -149,7 +151,7 @@ def test_a_heal_by_request(client: TestClient, layout: Layout, fake_heal: FakeHe
 
 
 @pytest.mark.parametrize(("body", "dry"), [(b"", False), (b"{}", False), (b'{"dry_run": true}', True)])
-def test_what_can_be_asked_for(client: TestClient, body: bytes, dry: bool) -> None:
+def test_valid_requests(client: TestClient, body: bytes, dry: bool) -> None:
     headers = {"content-type": "application/json; charset=utf-8"} if body else {}
     answer = client.post("/gesso/api/heal", content=body, headers=headers)
     assert (answer.status_code, answer.json()["dry_run"], answer.json()["by"]) == (202, dry, "api")
@@ -167,21 +169,21 @@ REFUSED: dict[str, tuple[bytes, str, int]] = {
 
 
 @pytest.mark.parametrize(("body", "kind", "status"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_cannot(client: TestClient, layout: Layout, body: bytes, kind: str, status: int) -> None:
+def test_invalid_requests(client: TestClient, layout: Layout, body: bytes, kind: str, status: int) -> None:
     answer = client.post("/gesso/api/heal", content=body, headers={"content-type": kind} if kind else {})
     assert answer.status_code == status
     assert answer.json().keys() == {"error", "next"}
     assert not layout.reports.exists()  # nothing was started
 
 
-def test_a_body_that_says_no_length(client: TestClient, layout: Layout) -> None:
+def test_a_body_without_a_length(client: TestClient, layout: Layout) -> None:
     parts = (b" " * 1000 for _ in range(10))
     assert client.post("/gesso/api/heal", content=parts, headers={"content-type": JSON}).status_code == 413
     assert not layout.reports.exists()
 
 
 @pytest.mark.parametrize("name", ["x", "20260101-000000-aaaaaa", "..%2f..%2ftoken", "%00", "a/b", "..", "%0a" * 9])
-def test_ids_that_are_none(client: TestClient, layout: Layout, name: str) -> None:
+def test_invalid_ids(client: TestClient, layout: Layout, name: str) -> None:
     (layout.state / "reports").mkdir(parents=True)
     (layout.state / "token.json").write_text('{"secret": 1}')
     for path in (f"/gesso/api/reports/{name}", f"/gesso/api/heal/{name}/events"):
@@ -202,11 +204,11 @@ def test_other_methods(client: TestClient, method: str, path: str, allowed: str)
 
 
 @pytest.mark.parametrize("path", ["", "/", "/heal/", "/nothing"])
-def test_nothing_leads_to_an_address_without_the_token(client: TestClient, path: str) -> None:
+def test_nothing_redirects_to_a_url_without_the_token(client: TestClient, path: str) -> None:
     assert client.get(f"/gesso/api{path}").status_code == 404
 
 
-def test_where_a_heal_cannot_be_started(client: TestClient, layout: Layout) -> None:
+def test_a_heal_that_cannot_be_started(client: TestClient, layout: Layout) -> None:
     layout.logs.write_text("a file in the way")
     answer = client.post("/gesso/api/heal")
     assert answer.status_code == 503
@@ -220,22 +222,22 @@ def test_where_a_heal_cannot_be_started(client: TestClient, layout: Layout) -> N
 @pytest.fixture
 def url(layout: Layout, fake_heal: FakeHeal) -> Iterator[str]:
     listening = socket.create_server(("127.0.0.1", 0))
-    ended = threading.Event()
-    app = application(lambda: STATUS, TOKEN, Healer(layout, {}), ended=ended.is_set)
+    stopping = threading.Event()
+    app = application(lambda: STATUS, TOKEN, Healer(layout, {}), stopping=stopping.is_set)
     config = uvicorn.Config(app, ws="none", lifespan="off", access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     yield f"http://127.0.0.1:{listening.getsockname()[1]}/gesso/api"
     fake_heal.go_on()
-    ended.set()
+    stopping.set()
     server.should_exit = True
     thread.join()
     listening.close()
 
 
-def _told(answer: requests.Response) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give the events of a stream as (id, data); the last has no id."""
+def _events(answer: requests.Response) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the events of a stream as (id, data); the last has no id."""
     name = ""
     for line in answer.iter_lines(chunk_size=1, decode_unicode=True):
         if line.startswith("id: "):
@@ -250,37 +252,37 @@ def test_events_from_the_beginning_live_and_to_the_end(url: str, fake_heal: Fake
     name = requests.post(f"{url}/heal", timeout=10).json()["id"]
     with requests.get(f"{url}/heal/{name}/events", stream=True, timeout=30) as answer:
         assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
-        told, seen = _told(answer), []
-        for after, event in told:
+        events, seen = _events(answer), []
+        for after, event in events:
             seen.append((after, event["event"]))
             if event["event"] == "planned":
-                fake_heal.go_on()  # it is told live: what follows is written only now
+                fake_heal.go_on()  # live: what follows is written only now
                 break
-        rest = list(told)
+        rest = list(events)
     assert [event for _, event in seen[:2]] == ["asked", "begun"]
     assert rest[-1] == ("", {"state": "done"})
     assert rest[-2][1]["event"] == "ended"
     last = seen[-1][0]
-    for again in (
+    for resumed in (
         requests.get(f"{url}/heal/{name}/events", headers={"Last-Event-ID": last}, timeout=30),
         requests.get(f"{url}/heal/{name}/events?after={last}", timeout=30),
         requests.get(f"{url}/heal/{name}/events?after=0", headers={"Last-Event-ID": last}, timeout=30),
     ):
-        assert list(_told(again)) == rest
-    whole = [e.get("event") for _, e in _told(requests.get(f"{url}/heal/{name}/events", timeout=30))]
-    assert whole[:-1] == [event for _, event in seen] + [event["event"] for _, event in rest[:-1]]
+        assert list(_events(resumed)) == rest
+    complete = [e.get("event") for _, e in _events(requests.get(f"{url}/heal/{name}/events", timeout=30))]
+    assert complete[:-1] == [event for _, event in seen] + [event["event"] for _, event in rest[:-1]]
     odd = requests.get(f"{url}/heal/{name}/events", headers={"Last-Event-ID": "-1; x"}, timeout=30)
-    assert [e.get("event") for _, e in _told(odd)] == whole
+    assert [e.get("event") for _, e in _events(odd)] == complete
     assert requests.get(f"{url}/heal/{name}/events?after=-1", timeout=30).status_code == 400
     assert requests.head(f"{url}/heal/{name}/events", timeout=30).status_code == 200
 
 
-def test_the_end_of_one_that_was_killed_is_told(url: str, fake_heal: FakeHeal) -> None:
+def test_the_end_of_a_killed_heal_is_reported(url: str, fake_heal: FakeHeal) -> None:
     fake_heal.finds(WRONG, die="repairing")
     name = requests.post(f"{url}/heal", timeout=10).json()["id"]
-    told = list(_told(requests.get(f"{url}/heal/{name}/events", timeout=30)))
-    assert [event.get("event") for _, event in told[-2:]] == ["planned", None]
-    assert told[-1][1] == {"state": "interrupted"}
+    events = list(_events(requests.get(f"{url}/heal/{name}/events", timeout=30)))
+    assert [event.get("event") for _, event in events[-2:]] == ["planned", None]
+    assert events[-1][1] == {"state": "interrupted"}
 
 
 # --- one other origin
@@ -291,19 +293,19 @@ ALLOWS = "access-control-allow-origin"
 
 
 @pytest.mark.parametrize("way", ["", f"/{TOKEN}"])
-def test_a_page_of_that_origin_may_ask(with_admin: TestClient, way: str) -> None:
-    asked = with_admin.options(f"{way}/gesso/api/heal", headers=PREFLIGHT)
-    assert (asked.status_code, asked.content) == (204, b"")
-    assert asked.headers[ALLOWS] == ADMIN
-    assert asked.headers["vary"] == "Origin"
-    assert "Authorization" in asked.headers["access-control-allow-headers"]
-    given = {"Origin": ADMIN, "Sec-Fetch-Site": "cross-site", **({} if way else BEARER)}
-    answer = with_admin.post(f"{way}/gesso/api/heal", headers=given)
+def test_a_page_of_the_admin_origin_may_send_requests(with_admin: TestClient, way: str) -> None:
+    preflight = with_admin.options(f"{way}/gesso/api/heal", headers=PREFLIGHT)
+    assert (preflight.status_code, preflight.content) == (204, b"")
+    assert preflight.headers[ALLOWS] == ADMIN
+    assert preflight.headers["vary"] == "Origin"
+    assert "Authorization" in preflight.headers["access-control-allow-headers"]
+    headers = {"Origin": ADMIN, "Sec-Fetch-Site": "cross-site", **({} if way else BEARER)}
+    answer = with_admin.post(f"{way}/gesso/api/heal", headers=headers)
     assert (answer.status_code, answer.headers[ALLOWS], answer.json()["by"]) == (202, ADMIN, ADMIN)
     assert "location" in answer.headers["access-control-expose-headers"].lower()
-    for headers in (asked.headers, answer.headers):
-        assert "access-control-allow-credentials" not in headers
-    missing = with_admin.get(f"{way}/gesso/api/reports/x", headers=given)
+    for received in (preflight.headers, answer.headers):
+        assert "access-control-allow-credentials" not in received
+    missing = with_admin.get(f"{way}/gesso/api/reports/x", headers=headers)
     assert (missing.status_code, missing.headers[ALLOWS]) == (404, ADMIN)
 
 
@@ -312,28 +314,28 @@ def test_a_page_of_that_origin_may_ask(with_admin: TestClient, way: str) -> None
 )
 def test_pages_of_other_origins_may_not(with_admin: TestClient, origin: str) -> None:
     for way in ("", f"/{TOKEN}"):
-        asked = with_admin.options(f"{way}/gesso/api/heal", headers={**PREFLIGHT, "Origin": origin})
-        assert asked.status_code >= 400
-        assert ALLOWS not in asked.headers
+        preflight = with_admin.options(f"{way}/gesso/api/heal", headers={**PREFLIGHT, "Origin": origin})
+        assert preflight.status_code >= 400
+        assert ALLOWS not in preflight.headers
     answer = with_admin.get("/gesso/api/status", headers={**BEARER, "Origin": origin})
-    assert answer.status_code == 200  # who has the token has the server; a browser does not let that page read it
+    assert answer.status_code == 200  # the token grants access; a browser does not let that page read the response
     assert ALLOWS not in answer.headers
 
 
-def test_it_may_not_elsewhere(with_admin: TestClient) -> None:
+def test_the_admin_origin_is_limited_to_the_api(with_admin: TestClient) -> None:
     for path in ("/gesso/status.json", "/metrics", "/gesso/"):
         assert ALLOWS not in with_admin.get(path, headers={**BEARER, "Origin": ADMIN}).headers
         assert with_admin.options(path, headers=PREFLIGHT).status_code == 401
 
 
-def test_off_unless_it_is_named(client: TestClient) -> None:
-    asked = client.options("/gesso/api/heal", headers={**PREFLIGHT, "Authorization": ""})
-    assert asked.status_code == 401
+def test_without_an_admin_origin_there_is_no_cors(client: TestClient) -> None:
+    preflight = client.options("/gesso/api/heal", headers={**PREFLIGHT, "Authorization": ""})
+    assert preflight.status_code == 401
     answer = client.get("/gesso/api/status", headers={"Origin": ADMIN})
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-def test_the_question_in_advance_opens_nothing(with_admin: TestClient, layout: Layout) -> None:
+def test_a_preflight_grants_no_access(with_admin: TestClient, layout: Layout) -> None:
     with_admin.options("/gesso/api/heal", headers=PREFLIGHT)
     assert with_admin.post("/gesso/api/heal", headers={"Origin": ADMIN}).status_code == 401
     assert with_admin.get("/gesso/api/status", headers={"Origin": ADMIN}).status_code == 401
@@ -341,8 +343,10 @@ def test_the_question_in_advance_opens_nothing(with_admin: TestClient, layout: L
     assert not layout.reports.exists()
 
 
-def test_the_cookie_is_of_no_use_elsewhere(with_admin: TestClient, layout: Layout) -> None:
-    set_by = decision.decide(decision.Asked("GET", f"/?token={TOKEN}", {}), TOKEN, time.time()).headers["Set-Cookie"]
+def test_the_cookie_is_invalid_for_other_sites(with_admin: TestClient, layout: Layout) -> None:
+    set_by = decision.decide(decision.AccessRequest("GET", f"/?token={TOKEN}", {}), TOKEN, time.time()).headers[
+        "Set-Cookie"
+    ]
     cookie = {"Cookie": set_by.partition(";")[0], "Host": "instance.example"}
     foreign = {**cookie, "Origin": ADMIN, "Sec-Fetch-Site": "cross-site"}
     refused = with_admin.post("/gesso/api/heal", headers=foreign)

@@ -1,4 +1,4 @@
-"""What the agent serves, over a real socket: the gate's question, the page, the state as events, JSON and metrics."""
+"""The agent's web server over a real socket: forward_auth, the page, the state as events, JSON and metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gesso.runtime.services.supervisord import Program, Supervisor
 from gesso.runtime.state import metrics
 from gesso.runtime.state.state import ModelFact, Trouble
 from gesso.runtime.watch import status as statuses
-from gesso.runtime.watch.comfyui import Watch
+from gesso.runtime.watch.comfyui import ComfyuiWatch
 from gesso.runtime.watch.drift import Drift
 from gesso.runtime.watch.heals import Healer
 from gesso.runtime.watch.status import Status
@@ -29,74 +29,76 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gesso.runtime.layout import Layout, Record
-    from gesso.runtime.watch.model_sync import Stock
+    from gesso.runtime.watch.model_sync import ModelSync
 
 TOKEN = "right-token-0123456789"
 STATIC = resources.files("gesso.runtime.web").joinpath("static")
 
 
-class FakeStock:
+class FakeModelSync:
     def __init__(self) -> None:
         self.models: tuple[ModelFact, ...] = ()
-        self.looked = False
+        self.models_known = False
         self.errors: list[tuple[float, str]] = []
         self.folder = Folder
 
     def facts(self) -> Any:
-        return self.looked, self.models, None
+        return self.models_known, self.models, None
 
 
 @pytest.fixture
-def goods() -> FakeStock:
-    return FakeStock()
+def sync() -> FakeModelSync:
+    return FakeModelSync()
 
 
 @pytest.fixture
-def status(layout: Layout, record: Callable[..., Record], goods: FakeStock, monkeypatch: pytest.MonkeyPatch) -> Status:
-    monkeypatch.setattr(statuses, "FRESH", 0.0)
+def status(
+    layout: Layout, record: Callable[..., Record], sync: FakeModelSync, monkeypatch: pytest.MonkeyPatch
+) -> Status:
+    monkeypatch.setattr(statuses, "CACHE_SECONDS", 0.0)
     made = record(
         workflows={"krita_gold_standard_sdxl.api.json": "x"}, pins={"torch": "2.13.0"},
         raw={"nodes": {"pack": {"commit": "a" * 40}}},
     )  # fmt: skip
-    watch = Watch(layout, made, Supervisor(layout.run / "none"))
-    stock: Stock = goods  # type: ignore[assignment]
-    return Status(layout, made, {"GESSO_TOKEN": TOKEN}, stock, watch, Drift(layout, made, lambda: True))
+    watch = ComfyuiWatch(layout, made, Supervisor(layout.run / "none"))
+    model_sync: ModelSync = sync  # type: ignore[assignment]
+    return Status(layout, made, {"GESSO_TOKEN": TOKEN}, model_sync, watch, Drift(layout, made, lambda: True))
 
 
 @pytest.fixture
 def url(status: Status, layout: Layout) -> Iterator[str]:
     listening = socket.create_server(("127.0.0.1", 0))
-    ended = threading.Event()
-    app = application(status, TOKEN, Healer(layout, {}), ended=ended.is_set)
+    stopping = threading.Event()
+    app = application(status, TOKEN, Healer(layout, {}), stopping=stopping.is_set)
     config = uvicorn.Config(app, ws="none", lifespan="off", access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    ended.set()
+    stopping.set()
     server.should_exit = True
     thread.join()
     listening.close()
 
 
-def _ready(status: Status, goods: FakeStock) -> None:
-    goods.looked = True
-    goods.models = (ModelFact("vae/a.safetensors", "required", "verified", 5, 5),)
+def _ready(status: Status, sync: FakeModelSync) -> None:
+    sync.models_known = True
+    sync.models = (ModelFact("vae/a.safetensors", "required", "verified", 5, 5),)
     seen = status._watch.seen
     seen.up, seen.missing, seen.published = True, (), True
     seen.program = Program("comfyui", "RUNNING", 7, 1)
     seen.stats = {"system": {"comfyui_version": "0.33.0"}, "devices": [{"name": "cpu", "type": "cpu"}]}
 
 
-# --- the gate's question
+# --- forward_auth
 
 
 def _gate(url: str, uri: str, **headers: str) -> requests.Response:
-    given = {"X-Forwarded-Method": "GET", "X-Forwarded-Uri": uri, **headers}
-    return requests.get(f"{url}/gate", headers=given, timeout=10, allow_redirects=False)
+    sent = {"X-Forwarded-Method": "GET", "X-Forwarded-Uri": uri, **headers}
+    return requests.get(f"{url}/gate", headers=sent, timeout=10, allow_redirects=False)
 
 
-def test_only_who_may_pass_gets_a_yes(url: str) -> None:
+def test_only_allowed_requests_pass(url: str) -> None:
     passed = _gate(url, f"/{TOKEN}/ws")
     assert (passed.status_code, passed.headers["X-Gesso-Door"]) == (200, "path")
     assert _gate(url, "/x", Authorization=f"Bearer {TOKEN}").headers["X-Gesso-Door"] == "bearer"
@@ -106,7 +108,8 @@ def test_only_who_may_pass_gets_a_yes(url: str) -> None:
         assert refused.status_code == 401, uri
         assert "X-Gesso-Door" not in refused.headers
         assert refused.headers["WWW-Authenticate"]
-        assert refused.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert refused.headers["Content-Type"] == "application/json"
+        assert refused.json() == {"error": "Token missing or wrong: paste the whole URL, http://HOST:PORT/TOKEN"}
         assert _gate(url, f"/gesso/api{uri}").json()["next"].startswith("send Authorization: Bearer")
     assert requests.get(f"{url}/gate", timeout=10).status_code == 401  # without Caddy's headers, too
 
@@ -120,15 +123,15 @@ def test_a_person_gets_a_page_that_says_how_to_get_in(url: str) -> None:
     assert TOKEN not in refused.text
 
 
-def test_an_upgrade_is_only_a_question(url: str) -> None:
+def test_an_upgrade_header_changes_nothing(url: str) -> None:
     assert _gate(url, f"/{TOKEN}/ws", Upgrade="websocket", Connection="Upgrade").status_code == 200
     assert _gate(url, "/ws", Upgrade="websocket", Connection="Upgrade").status_code == 401
 
 
-def test_the_welcome_sets_the_cookie_and_the_cookie_opens(url: str) -> None:
+def test_the_welcome_page_sets_a_valid_cookie(url: str) -> None:
     assert _gate(url, f"/?token={TOKEN}").headers["X-Gesso-Door"] == "welcome"
-    given = {"X-Forwarded-Method": "GET", "X-Forwarded-Uri": f"/view?token={TOKEN}&a=%22><script>"}
-    page = requests.get(f"{url}/gate/welcome", headers=given, timeout=10)
+    sent = {"X-Forwarded-Method": "GET", "X-Forwarded-Uri": f"/view?token={TOKEN}&a=%22><script>"}
+    page = requests.get(f"{url}/gate/welcome", headers=sent, timeout=10)
     assert page.status_code == 200
     assert "url=/view?a=%22%3E%3Cscript%3E" in page.text
     assert TOKEN not in page.text
@@ -165,12 +168,12 @@ def test_nothing_comes_from_outside(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["app.js", "heal.js"])
-def test_every_id_that_a_script_asks_for_is_on_the_page(name: str) -> None:
+def test_every_id_used_by_a_script_is_on_the_page(name: str) -> None:
     page, script = (STATIC.joinpath(name).read_text(encoding="utf-8") for name in ("index.html", name))
     ids = set(re.findall(r'id="([\w-]+)"', page))
-    asked = set(re.findall(r'(?:\$|put|list)\("([\w-]+)"', script))
-    assert asked
-    assert asked <= ids
+    used = set(re.findall(r'(?:\$|put|list)\("([\w-]+)"', script))
+    assert used
+    assert used <= ids
     assert set(re.findall(r'(?:aria-labelledby|aria-describedby|for)="([\w-]+)"', page)) <= ids
 
 
@@ -197,11 +200,11 @@ def test_the_contrast_is_enough_to_read(scheme: int) -> None:
 # --- the state
 
 
-def test_status_json(url: str, status: Status, goods: FakeStock) -> None:
+def test_status_json(url: str, status: Status, sync: FakeModelSync) -> None:
     first = requests.get(f"{url}/gesso/status.json", timeout=10)
     assert first.headers["Cache-Control"] == "no-store"
     assert first.json()["state"] == "booting"
-    _ready(status, goods)
+    _ready(status, sync)
     found = requests.get(f"{url}/gesso/status.json", timeout=10).json()
     assert found["state"] == "ready"
     assert found["url"] == f"http://127.0.0.1:8188/{TOKEN}"
@@ -213,25 +216,25 @@ def test_status_json(url: str, status: Status, goods: FakeStock) -> None:
     assert found["gpus"] == [{"name": "cpu", "kind": "cpu", "free": None, "total": None}]
 
 
-def test_events_tell_what_changes(url: str, status: Status, goods: FakeStock) -> None:
+def test_events_report_changes(url: str, status: Status, sync: FakeModelSync) -> None:
     with requests.get(f"{url}/gesso/events", timeout=10, stream=True) as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         lines = (line for line in answer.iter_lines(decode_unicode=True) if line.startswith("data: "))
         assert json.loads(next(lines)[6:])["state"] == "booting"
-        _ready(status, goods)
+        _ready(status, sync)
         assert json.loads(next(lines)[6:])["state"] == "ready"
 
 
-def test_the_server_ends_though_a_page_listens(url: str) -> None:
-    """The fixture joins it; a stream that went on would keep it for its whole graceful time."""
+def test_the_server_stops_while_a_page_is_connected(url: str) -> None:
+    """The fixture joins it; an open stream would delay it for the whole graceful timeout."""
     answer = requests.get(f"{url}/gesso/events", timeout=10, stream=True)
     assert next(answer.iter_lines())
     time.sleep(0.05)
     answer.close()
 
 
-def test_metrics(url: str, status: Status, goods: FakeStock) -> None:
-    _ready(status, goods)
+def test_metrics(url: str, status: Status, sync: FakeModelSync) -> None:
+    _ready(status, sync)
     answer = requests.get(f"{url}/metrics", timeout=10)
     assert answer.headers["Content-Type"] == metrics.CONTENT_TYPE
     lines = answer.text.splitlines()
@@ -244,23 +247,23 @@ def test_metrics(url: str, status: Status, goods: FakeStock) -> None:
     assert answer.text.endswith("\n")
 
 
-def test_labels_are_escaped(status: Status, goods: FakeStock) -> None:
-    goods.models = (ModelFact('a"b\\c\nd', "required", "failed", trouble=Trouble("x")),)
+def test_labels_are_escaped(status: Status, sync: FakeModelSync) -> None:
+    sync.models = (ModelFact('a"b\\c\nd', "required", "failed", trouble=Trouble("x")),)
     assert r'{name="a\"b\\c\nd",tier="required"} 0' in metrics.text(status())
 
 
-def test_since_when_and_how_long_it_took(status: Status, goods: FakeStock) -> None:
+def test_since_when_and_how_long_it_took(status: Status, sync: FakeModelSync) -> None:
     assert status()["ready_after"] is None
-    _ready(status, goods)
+    _ready(status, sync)
     took = status()["ready_after"]
     assert took is not None
-    goods.looked, goods.models = True, (ModelFact("a", "required", "fetching", 5),)
+    sync.models_known, sync.models = True, (ModelFact("a", "required", "fetching", 5),)
     assert status()["state"] == "fetching"
-    _ready(status, goods)
+    _ready(status, sync)
     assert status()["ready_after"] == took
 
 
-def test_the_latest_errors_come_first(status: Status, goods: FakeStock) -> None:
-    goods.errors = [(1.0, "old"), (3.0, "new")]
+def test_the_latest_errors_come_first(status: Status, sync: FakeModelSync) -> None:
+    sync.errors = [(1.0, "old"), (3.0, "new")]
     status._watch.errors.append((2.0, "between"))
     assert [error["text"] for error in status()["errors"]] == ["new", "between", "old"]

@@ -1,4 +1,4 @@
-"""Finding a ComfyUI: in a /proc of our own making, and among this machine's processes."""
+"""Find a ComfyUI: in a fake /proc, and among this machine's processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def process(
 ) -> None:  # fmt: skip
     entry = proc / str(pid)
     entry.mkdir(parents=True)
-    (entry / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in argv))
+    (entry / "cmdline").write_bytes(b"".join(arg.encode() + b"\0" for arg in argv))
     (entry / "stat").write_text(f"{pid} (py (thon) x) S {parent} {pid} {pid} 0")
     (entry / "cwd").symlink_to(cwd)
     (entry / "exe").symlink_to(exe)
@@ -44,7 +44,7 @@ def python(path: Path) -> str:
     return str(path)
 
 
-def test_the_one_that_runs_is_found_by_its_own_words(tmp_path: Path) -> None:
+def test_a_running_comfyui_is_found_by_its_arguments(tmp_path: Path) -> None:
     proc, home = tmp_path / "proc", comfyui(tmp_path / "ComfyUI")
     own = python(tmp_path / "venv/bin/python")
     process(proc, 40, ["../venv/bin/python", "main.py", "--port", "8000"], home, env="A=1\0PATH=/bin\0")
@@ -56,20 +56,20 @@ def test_the_one_that_runs_is_found_by_its_own_words(tmp_path: Path) -> None:
     assert (found.process.pid, found.process.env) == (40, {"A": "1", "PATH": "/bin"})
 
 
-def test_a_python_called_by_name_is_looked_up_on_its_own_path(tmp_path: Path) -> None:
+def test_a_python_called_by_name_is_found_on_the_path_of_its_process(tmp_path: Path) -> None:
     proc, home = tmp_path / "proc", comfyui(tmp_path / "ComfyUI")
     own = python(tmp_path / "env/bin/python3")
     process(proc, 40, ["python3", str(home / "main.py")], tmp_path, env=f"PATH=/nowhere:{tmp_path}/env/bin\0")
     assert discover.find("", proc, ()).python == own
 
 
-def test_where_its_python_is_gone_the_kernels_word_counts(tmp_path: Path) -> None:
+def test_where_its_python_is_missing_proc_exe_counts(tmp_path: Path) -> None:
     proc, home = tmp_path / "proc", comfyui(tmp_path / "ComfyUI")
     process(proc, 40, ["/gone/python", "main.py"], home)
     assert discover.find("", proc, ()).python == "/usr/bin/python3.13"
 
 
-def test_its_own_children_are_not_another_one(tmp_path: Path) -> None:
+def test_its_children_do_not_count_as_another_comfyui(tmp_path: Path) -> None:
     proc, home = tmp_path / "proc", comfyui(tmp_path / "ComfyUI")
     for pid, parent in ((40, 50), (41, 50), (50, 1)):
         process(proc, pid, ["/x/python", "main.py"], home, parent=parent)
@@ -78,20 +78,20 @@ def test_its_own_children_are_not_another_one(tmp_path: Path) -> None:
     assert found.process.pid == 50
 
 
-def test_two_that_run_must_be_told_apart(tmp_path: Path) -> None:
+def test_of_two_that_run_one_must_be_selected(tmp_path: Path) -> None:
     proc = tmp_path / "proc"
     homes = [comfyui(tmp_path / name) for name in ("one", "two")]
     for pid, home in enumerate(homes, 40):
         process(proc, pid, ["python", "main.py"], home)
     with pytest.raises(NotFoundError, match="more than one ComfyUI runs") as raised:
         discover.find("", proc, ())
-    assert raised.value.next_step == "say which: --comfyui DIR"
+    assert raised.value.next_step == "select one: --comfyui DIR"
     found = discover.find(str(homes[1]), proc, ())
     assert found.process is not None
     assert found.process.pid == 41
 
 
-def test_one_that_does_not_run_is_found_in_its_place_with_a_python_beside_it(tmp_path: Path) -> None:
+def test_a_stopped_comfyui_is_found_in_a_known_folder_with_its_venv(tmp_path: Path) -> None:
     proc, home = tmp_path / "proc", comfyui(tmp_path / "ComfyUI")
     proc.mkdir()
     (home / "venv/lib/python3.12/site-packages/aiohttp").mkdir(parents=True)
@@ -103,7 +103,7 @@ def test_one_that_does_not_run_is_found_in_its_place_with_a_python_beside_it(tmp
     assert discover.find(str(home), proc, ()).process is None
 
 
-def test_none_and_no_folder_of_one(tmp_path: Path) -> None:
+def test_no_comfyui_and_a_folder_without_one(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     with pytest.raises(NotFoundError, match="no ComfyUI runs here") as raised:
         discover.find("", tmp_path / "proc", ())
@@ -130,15 +130,15 @@ def test_a_real_process(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def nobody() -> Iterator[Callable[[], None]]:
-    """Go on as somebody who is not root, whoever runs the tests."""
+def as_other_user() -> Iterator[Callable[[], None]]:
+    """Continue as a user other than root, whoever runs the tests."""
     was = os.geteuid()
     yield lambda: None if was else os.seteuid(65534)
     os.seteuid(was)
 
 
-def test_a_venv_that_may_not_be_looked_at_is_passed_over(tmp_path: Path, nobody: Callable[[], None]) -> None:
-    """Such as root's, for those who log in as somebody else."""
+def test_an_unreadable_venv_is_skipped(tmp_path: Path, as_other_user: Callable[[], None]) -> None:
+    """Such as root's, for another user."""
     (tmp_path / "locked/venv/lib/python3.13/site-packages/aiohttp").mkdir(parents=True)
     python = tmp_path / "locked/venv/bin/python"
     python.parent.mkdir()
@@ -146,17 +146,17 @@ def test_a_venv_that_may_not_be_looked_at_is_passed_over(tmp_path: Path, nobody:
     venvs = [str(tmp_path / "locked/venv")]
     assert discover.python_of(tmp_path, venvs) == str(python)
     (tmp_path / "locked").chmod(0)
-    nobody()
+    as_other_user()
     assert discover.python_of(tmp_path, venvs).endswith("/python3")
 
 
-def test_what_the_host_is_told_has_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_result_for_the_host_has_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = comfyui(tmp_path / "ComfyUI")
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("heal-whole", "heal-cut"):
         (tmp_path / ".cache/gesso" / name).mkdir(parents=True)
     (tmp_path / ".cache/gesso/heal-whole/heal.py").touch()
-    told = discover.describe(str(home))
-    assert told["kept"] == ["whole"]
-    assert set(told) == {"home", "kept", "folder", "python", "pid"}
+    result = discover.describe(str(home))
+    assert result["kept"] == ["whole"]
+    assert set(result) == {"home", "kept", "folder", "python", "pid"}
     assert set(discover.describe(str(tmp_path))) == {"home", "kept", "error", "next"}

@@ -1,4 +1,4 @@
-"""How ComfyUI was started: told from a /proc of our own making, and by a supervisorctl that answers as the real one."""
+"""How ComfyUI was started: detected from a fake /proc, and a supervisorctl that prints what the real one does."""
 
 from __future__ import annotations
 
@@ -38,36 +38,36 @@ def _supervisord(tmp_path: Path, status: str) -> list[str]:
     return ["/usr/bin/python3", f"{tmp_path}/bin/supervisord", "-c", "/etc/s.conf"]
 
 
-def test_by_supervisord_also_through_a_script(tmp_path: Path, proc: Path) -> None:
+def test_supervisord_is_detected_also_through_a_script(tmp_path: Path, proc: Path) -> None:
     home = comfyui(tmp_path / "ComfyUI")
     process(proc, 5, _supervisord(tmp_path, STATUS), tmp_path)
     process(proc, 41, ["bash", "run.sh"], home, exe="/usr/bin/bash", parent=5)
     process(proc, 42, ["python", "main.py"], home, parent=41)
-    how = launch_method.of(_found(proc), proc, tmp_path / "none")
-    assert (how.how, how.name) == ("supervisord", "comfyui")
-    assert how.control == (f"{tmp_path}/bin/supervisorctl", "-c", "/etc/s.conf")
-    assert str(how) == "supervisord (comfyui)"
+    method = launch_method.detect(_found(proc), proc, tmp_path / "none")
+    assert (method.kind, method.name) == ("supervisord", "comfyui")
+    assert method.control == (f"{tmp_path}/bin/supervisorctl", "-c", "/etc/s.conf")
+    assert str(method) == "supervisord (comfyui)"
 
 
-def test_below_a_supervisord_that_does_not_know_it(tmp_path: Path, proc: Path) -> None:
-    """Started by hand in a terminal that a program of supervisord's gives: restarting that one would be wrong."""
+def test_a_child_of_supervisord_that_is_not_its_program(tmp_path: Path, proc: Path) -> None:
+    """Started by hand in a terminal that a supervisord program serves: restarting that program would be wrong."""
     home = comfyui(tmp_path / "ComfyUI")
     process(proc, 5, _supervisord(tmp_path, "other RUNNING   pid 77, uptime 0:01:00\n"), tmp_path)
     process(proc, 42, ["python", "main.py"], home, parent=5)
-    assert launch_method.of(_found(proc), proc, tmp_path / "none").how == "by hand"
+    assert launch_method.detect(_found(proc), proc, tmp_path / "none").kind == "by hand"
 
 
 @pytest.mark.parametrize(
-    ("status", "how"),
+    ("status", "kind"),
     [
         (STATUS.replace("RUNNING   pid 41", "EXITED "), "supervisord"),
         ("x\n", "by hand"),
         ("comfy-a STOPPED\ncomfy-b STOPPED\n", "by hand"),
     ],
 )
-def test_one_that_does_not_run(tmp_path: Path, proc: Path, status: str, how: str) -> None:
+def test_a_stopped_comfyui(tmp_path: Path, proc: Path, status: str, kind: str) -> None:
     process(proc, 5, _supervisord(tmp_path, status), tmp_path)
-    assert launch_method.of(Found(comfyui(tmp_path / "ComfyUI"), "p"), proc, tmp_path / "none").how == how
+    assert launch_method.detect(Found(comfyui(tmp_path / "ComfyUI"), "p"), proc, tmp_path / "none").kind == kind
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_the_unit_of_a_process(cgroup: str, unit: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parent", "first", "children", "how"),
+    ("parent", "first", "children", "kind"),
     [
         (1, "/usr/bin/bash", "42", "first process"),  # a script that waits for it
         (1, "/usr/bin/dash", "42 50", "by hand"),  # a script that waits for something else
@@ -94,17 +94,17 @@ def test_the_unit_of_a_process(cgroup: str, unit: str) -> None:
         (9, "/usr/bin/bash", "9", "by hand"),
     ],
 )
-def test_what_the_instance_lives_by(
-    tmp_path: Path, proc: Path, parent: int, first: str, children: str, how: str
+def test_whether_the_instance_ends_with_comfyui(
+    tmp_path: Path, proc: Path, parent: int, first: str, children: str, kind: str
 ) -> None:
     home = comfyui(tmp_path / "ComfyUI")
     process(proc, 1, ["first"], tmp_path, exe=first, parent=0)
     (proc / "1/task/1").mkdir(parents=True)
     (proc / "1/task/1/children").write_text(f"{children} ")
     process(proc, 42, ["python", "main.py"], home, parent=parent)
-    assert launch_method.of(_found(proc), proc, tmp_path / "none").how == how
+    assert launch_method.detect(_found(proc), proc, tmp_path / "none").kind == kind
 
 
 def test_the_first_process_itself(tmp_path: Path, proc: Path) -> None:
     process(proc, 1, ["python", "main.py"], comfyui(tmp_path / "ComfyUI"), parent=0)
-    assert launch_method.of(_found(proc), proc, tmp_path / "none").how == "first process"
+    assert launch_method.detect(_found(proc), proc, tmp_path / "none").kind == "first process"

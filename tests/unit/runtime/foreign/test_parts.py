@@ -1,4 +1,4 @@
-"""The parts of a foreign instance, in folders of our own making."""
+"""The parts of a foreign instance, in temporary folders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from gesso.builder.image import spares
 from gesso.runtime.foreign.parts import TOOLING, Packs, Running, Workflows
-from gesso.runtime.foreign.paths import Foreign, only_ours
+from gesso.runtime.foreign.paths import ForeignLayout, sqlalchemy_only
 from gesso.runtime.layout import Layout, Record, read_record
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ GRAPHS = {"krita_gold_standard_sdxl.json": "{}", "krita_gold_standard_sdxl.api.j
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> tuple[Foreign, Record]:
+def instance(tmp_path: Path) -> tuple[ForeignLayout, Record]:
     bundle, source = tmp_path / "bundle", tmp_path / "source"
     source.mkdir()
     (source / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
@@ -45,11 +45,11 @@ def made(tmp_path: Path) -> tuple[Foreign, Record]:
     (bundle / "build.json").write_text(json.dumps(record))
     comfyui = tmp_path / "ComfyUI"
     (comfyui / "custom_nodes" / "comfyui-gguf").mkdir(parents=True)
-    layout = Foreign(gesso=bundle, comfyui=comfyui, kept=tmp_path / "kept", user_at=comfyui / "user", port=9)
+    layout = ForeignLayout(gesso=bundle, comfyui=comfyui, state_at=tmp_path / "state", user_at=comfyui / "user", port=9)
     return layout, read_record(Layout(gesso=bundle))
 
 
-def _look(part: Part) -> list[Damage]:
+def _examine(part: Part) -> list[Damage]:
     return list(part.examine(lambda *_: None))
 
 
@@ -57,74 +57,82 @@ def _repair(part: Part, damages: list[Damage]) -> list[str]:
     return [outcome.state for outcome in part.repair(damages, lambda *_, **__: None)]
 
 
-def test_only_sqlalchemy_of_python_is_ours(made: tuple[Foreign, Record]) -> None:
-    assert only_ours(made[1]).pins == {"sqlalchemy": "2.0.58"}
+def test_sqlalchemy_is_the_only_pin(instance: tuple[ForeignLayout, Record]) -> None:
+    assert sqlalchemy_only(instance[1]).pins == {"sqlalchemy": "2.0.58"}
 
 
-def test_the_tooling_nodes_are_put_there(made: tuple[Foreign, Record], tmp_path: Path) -> None:
-    part = Packs(*made, tmp_path / "aside")
-    (damage,) = _look(part)
-    assert (damage.name, damage.found, damage.restart) == (TOOLING, "is not there", True)
+def test_missing_tooling_nodes_are_restored(instance: tuple[ForeignLayout, Record], tmp_path: Path) -> None:
+    part = Packs(*instance, tmp_path / "quarantine")
+    (damage,) = _examine(part)
+    assert (damage.name, damage.found, damage.restart) == (TOOLING, "is missing", True)
     assert "commit abababababab" in damage.remedy
     assert _repair(part, [damage]) == ["repaired"]
-    assert (made[0].comfyui / f"custom_nodes/{TOOLING}/api.py").read_text() == "x = 1\n"
-    assert _look(part) == []
+    assert (instance[0].comfyui / f"custom_nodes/{TOOLING}/api.py").read_text() == "x = 1\n"
+    assert _examine(part) == []
 
 
-def test_another_state_of_them_is_put_right_and_kept(made: tuple[Foreign, Record], tmp_path: Path) -> None:
-    folder = made[0].comfyui / "custom_nodes" / TOOLING
+def test_changed_tooling_nodes_are_restored_and_quarantined(
+    instance: tuple[ForeignLayout, Record], tmp_path: Path
+) -> None:
+    folder = instance[0].comfyui / "custom_nodes" / TOOLING
     folder.mkdir()
     (folder / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
     (folder / "api.py").write_text("mine\n")
     good = (folder / "__init__.py").stat()
-    part = Packs(*made, tmp_path / "aside")
-    (damage,) = _look(part)
-    assert damage.found == "1 files are not as pinned"
+    part = Packs(*instance, tmp_path / "quarantine")
+    (damage,) = _examine(part)
+    assert damage.found == "differs from the pinned commit in 1 file"
     assert _repair(part, [damage]) == ["repaired"]
     assert (folder / "api.py").read_text() == "x = 1\n"
-    assert "mine\n" in [path.read_text() for path in (tmp_path / "aside").rglob("api.py")]
+    assert "mine\n" in [path.read_text() for path in (tmp_path / "quarantine").rglob("api.py")]
     after = (folder / "__init__.py").stat()
     assert (after.st_ino, after.st_mtime_ns) == (good.st_ino, good.st_mtime_ns)
 
 
-def test_the_same_pack_under_another_spelling_is_not_loaded_twice(made: tuple[Foreign, Record], tmp_path: Path) -> None:
-    twin = made[0].comfyui / "custom_nodes" / "ComfyUI_Tooling_Nodes"
-    twin.mkdir()
-    part = Packs(*made, tmp_path / "aside")
-    damages = _look(part)
+def test_the_same_pack_under_another_spelling_is_not_loaded_twice(
+    instance: tuple[ForeignLayout, Record], tmp_path: Path
+) -> None:
+    duplicate = instance[0].comfyui / "custom_nodes" / "ComfyUI_Tooling_Nodes"
+    duplicate.mkdir()
+    part = Packs(*instance, tmp_path / "quarantine")
+    damages = _examine(part)
     assert [damage.name for damage in damages] == [TOOLING, "ComfyUI_Tooling_Nodes"]
     assert _repair(part, damages) == ["repaired", "repaired"]
-    names = {path.name for path in (made[0].comfyui / "custom_nodes").iterdir()}
+    names = {path.name for path in (instance[0].comfyui / "custom_nodes").iterdir()}
     assert TOOLING in names
     assert not [name for name in names if name.startswith("ComfyUI_Tooling") and not name.endswith(".disabled")]
 
 
-def test_another_pack_that_lacks_is_named_with_its_source(made: tuple[Foreign, Record], tmp_path: Path) -> None:
-    (made[0].comfyui / "custom_nodes" / "comfyui-gguf").rmdir()
-    damage = _look(Packs(*made, tmp_path / "aside"))[1]
+def test_another_missing_pack_is_reported_with_its_source(
+    instance: tuple[ForeignLayout, Record], tmp_path: Path
+) -> None:
+    (instance[0].comfyui / "custom_nodes" / "comfyui-gguf").rmdir()
+    damage = _examine(Packs(*instance, tmp_path / "quarantine"))[1]
     assert (damage.name, damage.repairable) == ("ComfyUI-GGUF", False)
     assert "git clone https://example.com/gguf`, commit cdcd" in damage.next_step
 
 
-def test_workflows_in_both_places_and_a_persons_own_is_kept(made: tuple[Foreign, Record]) -> None:
-    layout, record = made
+def test_workflows_are_restored_in_both_places_and_a_users_own_is_quarantined(
+    instance: tuple[ForeignLayout, Record],
+) -> None:
+    layout, record = instance
     own = layout.user / "default/workflows/krita_gold_standard_sdxl.json"
     own.parent.mkdir(parents=True)
     own.write_text("mine")
     part = Workflows(layout, record)
-    damages = _look(part)
+    damages = _examine(part)
     assert {(Path(d.name).parent.name, Path(d.name).name, d.found) for d in damages} == {
-        ("workflows", "krita_gold_standard_sdxl.json", "is not there"),
-        ("workflows", "krita_gold_standard_sdxl.api.json", "is not there"),
+        ("workflows", "krita_gold_standard_sdxl.json", "is missing"),
+        ("workflows", "krita_gold_standard_sdxl.api.json", "is missing"),
         ("workflows", "krita_gold_standard_sdxl.json", "is not the locked one"),
     }
     assert not any(damage.restart for damage in damages)
     assert _repair(part, damages) == ["repaired"] * 3
-    assert _look(part) == []
-    assert [path.read_text() for path in (layout.kept / "replaced").iterdir()] == ["mine"]
+    assert _examine(part) == []
+    assert [path.read_text() for path in (layout.state_at / "replaced").iterdir()] == ["mine"]
 
 
-def test_what_does_not_run(made: tuple[Foreign, Record]) -> None:
-    (damage,) = _look(Running(*made, runs=False))
+def test_a_stopped_comfyui_is_a_damage(instance: tuple[ForeignLayout, Record]) -> None:
+    (damage,) = _examine(Running(*instance, runs=False))
     assert (damage.kind, damage.found, damage.restart) == ("service", "does not run", True)
-    assert _look(Running(*made, runs=True)) == [], "it is starting: nobody answers on its port yet"
+    assert _examine(Running(*instance, runs=True)) == [], "it is starting: its port does not respond yet"

@@ -1,7 +1,8 @@
-"""The gate: whose token counts, that it is worth something, and that nobody else can read it."""
+"""The gate's configuration: which token is used, that it is strong, and that nobody else can read it."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from gesso.runtime.layout import Layout
 
 GOLDEN = Path(__file__).with_name("Caddyfile.golden")
-OWN, VAST, KEPT = "own-token-0123456789", "vast-token-0123456789", "kept-token-0123456789"
+OWN, VAST, STORED = "own-token-0123456789", "vast-token-0123456789", "stored-token-0123456789"
 
 
-def _keep(layout: Layout, text: str) -> Path:
+def _store(layout: Layout, text: str) -> Path:
     layout.state.mkdir(exist_ok=True)
     path = layout.state / "token"
     path.write_text(text)
@@ -28,17 +29,17 @@ def _keep(layout: Layout, text: str) -> Path:
 
 
 def test_precedence(layout: Layout) -> None:
-    path = _keep(layout, f"{KEPT}\n")
+    path = _store(layout, f"{STORED}\n")
     assert caddy.token(layout, {"GESSO_TOKEN": OWN, "OPEN_BUTTON_TOKEN": VAST}) == OWN
     assert caddy.token(layout, {"OPEN_BUTTON_TOKEN": VAST}) == VAST
-    assert caddy.token(layout, {"GESSO_TOKEN": "", "OPEN_BUTTON_TOKEN": ""}) == KEPT
-    assert caddy.token(layout, {"OPEN_BUTTON_TOKEN": "1"}) == KEPT, "a template asks so for one: it is none itself"
+    assert caddy.token(layout, {"GESSO_TOKEN": "", "OPEN_BUTTON_TOKEN": ""}) == STORED
+    assert caddy.token(layout, {"OPEN_BUTTON_TOKEN": "1"}) == STORED, "a template's request for a token is not a token"
     with pytest.raises(CheckError, match="GESSO_TOKEN"):
         caddy.token(layout, {"GESSO_TOKEN": "1"})
-    assert path.read_text() == f"{KEPT}\n"
+    assert path.read_text() == f"{STORED}\n"
 
 
-def test_one_is_made_and_kept(layout: Layout) -> None:
+def test_a_token_is_generated_and_stored(layout: Layout) -> None:
     made = caddy.token(layout, {})
     assert len(made) >= 32
     assert re.fullmatch(r"[A-Za-z0-9_-]+", made)
@@ -51,14 +52,14 @@ def test_one_is_made_and_kept(layout: Layout) -> None:
     assert [p.name for p in layout.state.iterdir()] == ["token"]
 
 
-def test_one_from_the_environment_is_not_written_down(layout: Layout) -> None:
+def test_a_token_from_the_environment_is_not_stored(layout: Layout) -> None:
     caddy.token(layout, {"GESSO_TOKEN": OWN})
     assert not (layout.state / "token").exists()
 
 
 @pytest.mark.parametrize("text", ["", "short", "with space 0123456789", "ünicode-0123456789"])
-def test_a_kept_one_that_is_worth_nothing_is_made_anew(layout: Layout, text: str) -> None:
-    path = _keep(layout, text)
+def test_an_invalid_stored_token_is_replaced(layout: Layout, text: str) -> None:
+    path = _store(layout, text)
     made = caddy.token(layout, {})
     assert len(made) >= 32
     assert path.read_text().strip() == made
@@ -83,7 +84,7 @@ def test_a_kept_one_that_is_worth_nothing_is_made_anew(layout: Layout, text: str
 def test_a_weak_or_strange_token_is_refused(layout: Layout, name: str, value: str) -> None:
     with pytest.raises(CheckError, match=f"^{name}: must be 16 to 128") as raised:
         caddy.configure(layout, {name: value})
-    assert raised.value.next_step == f"set another {name}, or none"
+    assert raised.value.next_step == f"set another {name}, or unset it"
     assert value not in str(raised.value)
     assert not (layout.run / "Caddyfile").exists()
 
@@ -94,7 +95,7 @@ def test_a_good_token(layout: Layout, value: str) -> None:
 
 
 def test_the_configuration(layout: Layout) -> None:
-    """As it is kept beside the tests: `GESSO_GOLDEN=write` writes it anew, and the difference is to be read."""
+    """Equals the golden file beside the tests; `GESSO_GOLDEN=write` rewrites it."""
     caddy.configure(layout, {"GESSO_TOKEN": OWN})
     path = layout.run / "Caddyfile"
     assert path.stat().st_mode & 0o777 == 0o600
@@ -110,8 +111,8 @@ def test_the_configuration(layout: Layout) -> None:
     assert "{token}" not in text
 
 
-def test_whoever_has_no_token_gets_401(layout: Layout) -> None:
-    """First the agent is asked; where it does not answer, all ways on want the token, and the last says 401."""
+def test_requests_without_a_token_get_401(layout: Layout) -> None:
+    """The agent decides first; while it does not answer, every handler requires the token, and the last returns 401."""
     caddy.configure(layout, {"GESSO_TOKEN": OWN})
     text = (layout.run / "Caddyfile").read_text()
     site = text[text.index(":8188 {") :]
@@ -124,8 +125,11 @@ def test_whoever_has_no_token_gets_401(layout: Layout) -> None:
     for name, body in handles:
         (matcher,) = re.findall(rf"^\t\t{name} (.*)$", errors, re.MULTILINE) if name else [""]
         assert ("import comfyui" in body) <= (OWN in matcher), name
-    assert all(re.search(r'respond ".*" 503$', body, re.MULTILINE) for _, body in handles[:2])
-    assert re.search(r'respond ".*" 401$', handles[-1][1], re.MULTILINE)
+    assert all(len(re.findall(r"respond (?:@html )?`.*` 503$", body, re.MULTILINE)) == 2 for _, body in handles[:2])
+    assert len(re.findall(r"respond (?:@html )?`.*` 401$", handles[-1][1], re.MULTILINE)) == 2
+    for body in (handles[0][1], handles[1][1], handles[-1][1]):  # Krita shows nothing but JSON's `error`
+        (text,) = re.findall(r"respond `(.*)` \d+$", body, re.MULTILINE)
+        assert 10 < len(json.loads(text)["error"]) < 90
 
 
 @pytest.mark.parametrize(
@@ -150,7 +154,7 @@ def test_the_admins_origin_as_browsers_write_it(given: str, origin: str) -> None
         "https://admin.example\n", " https://admin.example", "https://müller.example", "https://-a.example",
     ],
 )  # fmt: skip
-def test_what_is_not_exactly_one_origin_stops_the_boot(layout: Layout, given: str) -> None:
+def test_anything_but_one_origin_stops_the_boot(layout: Layout, given: str) -> None:
     with pytest.raises(CheckError, match=r"^GESSO_ADMIN_ORIGIN: .* is not exactly one origin") as raised:
         caddy.configure(layout, {"GESSO_TOKEN": OWN, "GESSO_ADMIN_ORIGIN": given})
     assert "scheme://host:port" in raised.value.next_step
@@ -160,9 +164,9 @@ def test_what_is_not_exactly_one_origin_stops_the_boot(layout: Layout, given: st
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, Path]:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     more = ["-subj", "/CN=gesso", "-days", "2", "-keyout", str(key), "-out", str(cert)]
-    subprocess.run([*words, *more], check=True, capture_output=True)
+    subprocess.run([*argv, *more], check=True, capture_output=True)
     return cert, key
 
 
@@ -171,7 +175,7 @@ def test_tls_by_files(layout: Layout, pair: tuple[Path, Path]) -> None:
     caddy.configure(layout, env)
     text = (layout.run / "Caddyfile").read_text()
     assert f"https://:8188 {{\n\ttls {pair[0]} {pair[1]}\n" in text
-    assert caddy.address(layout, {}) == f"https://127.0.0.1:8188/{OWN}"
+    assert caddy.url(layout, {}) == f"https://127.0.0.1:8188/{OWN}"
 
 
 def test_tls_by_text(layout: Layout, pair: tuple[Path, Path]) -> None:
@@ -196,11 +200,11 @@ def test_a_certificate_that_cannot_be_used(layout: Layout, pair: tuple[Path, Pat
     assert not (layout.run / "Caddyfile").exists()
 
 
-def test_a_file_that_was_left_over_gives_nothing_away(layout: Layout) -> None:
+def test_an_old_temporary_file_does_not_expose_the_token(layout: Layout) -> None:
     layout.run.mkdir()
-    left = layout.run / "Caddyfile.new"
-    left.write_text("x" * 9999)
-    left.chmod(0o644)
+    old = layout.run / "Caddyfile.new"
+    old.write_text("x" * 9999)
+    old.chmod(0o644)
     caddy.configure(layout, {"GESSO_TOKEN": OWN})
     path = layout.run / "Caddyfile"
     assert path.stat().st_mode & 0o777 == 0o600
@@ -217,41 +221,41 @@ def test_a_file_that_was_left_over_gives_nothing_away(layout: Layout) -> None:
         ({"PUBLIC_IPADDR": "203.0.113.9", "VAST_TCP_PORT_18188": "1"}, f"http://203.0.113.9:8188/{OWN}"),
     ],
 )
-def test_the_address_to_paste_into_krita(layout: Layout, env: dict[str, str], url: str) -> None:
-    assert caddy.address(layout, {**env, "GESSO_TOKEN": OWN}) == url
+def test_the_url_to_paste_into_krita(layout: Layout, env: dict[str, str], url: str) -> None:
+    assert caddy.url(layout, {**env, "GESSO_TOKEN": OWN}) == url
 
 
-def test_a_later_session_without_the_environment_gets_the_token_in_force(layout: Layout) -> None:
+def test_a_later_session_without_the_environment_gets_the_active_token(layout: Layout) -> None:
     caddy.configure(layout, {"GESSO_TOKEN": OWN})
-    assert caddy.address(layout, {}).endswith(f"/{OWN}")
+    assert caddy.url(layout, {}).endswith(f"/{OWN}")
 
 
 @pytest.mark.parametrize("damage", ["", "x", "\xff", "open sesame, please"])
-def test_a_damaged_token_opens_nothing_and_is_put_right(layout: Layout, damage: str) -> None:
+def test_a_damaged_token_grants_no_access_and_is_repaired(layout: Layout, damage: str) -> None:
     caddy.configure(layout, {})
-    right = caddy.in_force(layout, {})
-    assert caddy.configured(layout, {})
+    right = caddy.active_token(layout, {})
+    assert caddy.is_configured(layout, {})
     (layout.run / "token").write_text(damage, encoding="latin-1")
-    assert not caddy.configured(layout, {})
-    assert caddy.in_force(layout, {}) == right
-    caddy.configure(layout, {}, caddy.in_force(layout, {}))
-    assert caddy.configured(layout, {})
+    assert not caddy.is_configured(layout, {})
+    assert caddy.active_token(layout, {}) == right
+    caddy.configure(layout, {}, caddy.active_token(layout, {}))
+    assert caddy.is_configured(layout, {})
     assert (layout.run / "token").read_text(encoding="ascii").strip() == right
 
 
-def test_the_token_in_force_outlives_the_kept_one(layout: Layout) -> None:
-    """Krita has it: where the file that keeps it over reboots is gone, it is made again with the same token."""
+def test_the_active_token_outlives_the_stored_one(layout: Layout) -> None:
+    """Krita uses it: if the stored file is deleted, it is restored with the same token."""
     caddy.configure(layout, {})
-    right = caddy.in_force(layout, {})
+    right = caddy.active_token(layout, {})
     (layout.state / "token").unlink()
-    assert not caddy.configured(layout, {})
-    caddy.configure(layout, {}, caddy.in_force(layout, {}))
+    assert not caddy.is_configured(layout, {})
+    caddy.configure(layout, {}, caddy.active_token(layout, {}))
     assert (layout.state / "token").read_text(encoding="ascii").strip() == right
 
 
 @pytest.mark.parametrize("name", ["Caddyfile", "token"])
 def test_configured_means_every_file(layout: Layout, name: str) -> None:
     caddy.configure(layout, {"GESSO_TOKEN": OWN})
-    assert caddy.configured(layout, {"GESSO_TOKEN": OWN})
+    assert caddy.is_configured(layout, {"GESSO_TOKEN": OWN})
     (layout.run / name).unlink()
-    assert not caddy.configured(layout, {"GESSO_TOKEN": OWN})
+    assert not caddy.is_configured(layout, {"GESSO_TOKEN": OWN})

@@ -1,4 +1,4 @@
-"""The gate's decision: three doors, and everything that looks like one."""
+"""The gate's decision: three access methods, and everything that looks like one."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gesso.runtime.gate.decision import ONWARD, Answer, Asked, cookie_name, decide
+from gesso.runtime.gate.decision import ONWARD, AccessRequest, Decision, cookie_name, decide
 
 TOKEN = "right-token-0123456789"
 NOW = 1_800_000_000.0
 HOST = "203.0.113.9:40123"
 
 
-def _ask(uri: str = "/", method: str = "GET", **headers: str) -> Answer:
+def _ask(uri: str = "/", method: str = "GET", **headers: str) -> Decision:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return decide(Asked(method, uri, {"host": HOST, **named}), TOKEN, NOW)
+    return decide(AccessRequest(method, uri, {"host": HOST, **named}), TOKEN, NOW)
 
 
 def _cookie(now: float = NOW) -> str:
-    answer = decide(Asked("GET", f"/?token={TOKEN}", {"host": HOST}), TOKEN, now)
+    answer = decide(AccessRequest("GET", f"/?token={TOKEN}", {"host": HOST}), TOKEN, now)
     return answer.headers["Set-Cookie"].partition(";")[0]
 
 
@@ -30,19 +30,19 @@ OWN = {"sec_fetch_site": "same-origin", "origin": f"http://{HOST}"}
 
 
 @pytest.mark.parametrize("rest", ["/", "/object_info", "/ws?clientId=1", "//x", "/gesso/", "/a%2Fb", "/../x"])
-def test_the_path_opens(rest: str) -> None:
-    assert _ask(f"/{TOKEN}{rest}") == Answer(200, "path")
+def test_the_path_grants_access(rest: str) -> None:
+    assert _ask(f"/{TOKEN}{rest}") == Decision(200, "path")
     assert _ask(f"/{TOKEN}{rest}", "POST", sec_fetch_site="cross-site", origin="http://evil.example").passed == "path"
 
 
-def test_the_bare_path_leads_on() -> None:
-    assert _ask(f"/{TOKEN}") == Answer(308, headers={"Location": f"/{TOKEN}/"})
+def test_the_bare_path_redirects() -> None:
+    assert _ask(f"/{TOKEN}") == Decision(308, headers={"Location": f"/{TOKEN}/"})
     assert _ask(f"/{TOKEN}?a=b").headers == {"Location": f"/{TOKEN}/?a=b"}
 
 
 @pytest.mark.parametrize("given", [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"BEARER   {TOKEN} "])
-def test_bearer_opens(given: str) -> None:
-    assert _ask("/x", "DELETE", authorization=given) == Answer(200, "bearer")
+def test_bearer_grants_access(given: str) -> None:
+    assert _ask("/x", "DELETE", authorization=given) == Decision(200, "bearer")
 
 
 WRONG = [
@@ -53,7 +53,7 @@ WRONG = [
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_wrong_tokens(wrong: str) -> None:
-    no = Answer(401, page="who", headers={"WWW-Authenticate": 'Bearer realm="gesso"'})
+    no = Decision(401, page="unauthorized", headers={"WWW-Authenticate": 'Bearer realm="gesso"'})
     assert _ask(f"/{wrong}/object_info") == no
     assert _ask(f"/{wrong}") == no
     assert _ask("/", authorization=f"Bearer {wrong}") == no
@@ -64,12 +64,12 @@ def test_wrong_tokens(wrong: str) -> None:
 @pytest.mark.parametrize(
     "uri", [f"//{TOKEN}/x", f"/x/{TOKEN}/", f"/./{TOKEN}/", f"/%72{TOKEN[1:]}/", f"/a?b=/{TOKEN}/", f"/?Token={TOKEN}"]
 )
-def test_what_is_no_door(uri: str) -> None:
+def test_misplaced_tokens_are_refused(uri: str) -> None:
     assert _ask(uri).status == 401
 
 
 @pytest.mark.parametrize("given", [TOKEN, f"Basic {TOKEN}", f"Bearer:{TOKEN}", f"x Bearer {TOKEN}"])
-def test_other_schemes_are_no_door(given: str) -> None:
+def test_other_schemes_are_refused(given: str) -> None:
     assert _ask(authorization=given).status == 401
 
 
@@ -97,7 +97,7 @@ def test_the_query_sets_a_cookie_that_is_not_the_token() -> None:
     cookie = answer.headers["Set-Cookie"]
     assert TOKEN not in cookie
     assert cookie.endswith("; Path=/; Max-Age=2592000; HttpOnly; SameSite=Strict")
-    over_tls = decide(Asked("GET", f"/?token={TOKEN}", {}, secure=True), TOKEN, NOW)
+    over_tls = decide(AccessRequest("GET", f"/?token={TOKEN}", {}, secure=True), TOKEN, NOW)
     assert over_tls.headers["Set-Cookie"].endswith("; Secure")
 
 
@@ -111,7 +111,7 @@ def test_the_query_sets_a_cookie_that_is_not_the_token() -> None:
         (f"/<script>?token={TOKEN}", "/%3Cscript%3E"),
     ],
 )
-def test_it_leads_on_without_the_token_and_never_away(uri: str, onward: str) -> None:
+def test_it_goes_on_without_the_token_and_stays_on_the_host(uri: str, onward: str) -> None:
     assert _ask(uri).headers[ONWARD] == onward
 
 
@@ -120,7 +120,7 @@ def test_only_reading_with_the_query() -> None:
     assert _ask(f"/?token={TOKEN}", "POST").status == 401
 
 
-def test_the_cookie_opens_until_its_end() -> None:
+def test_the_cookie_is_valid_until_its_end() -> None:
     assert _ask("/", cookie=_cookie()).passed == "cookie"
     assert _ask("/", cookie=f"a=b; {_cookie()}; c=d").passed == "cookie"
     assert _ask("/", cookie=_cookie(NOW - 29 * 86400)).passed == "cookie"
@@ -132,10 +132,40 @@ def test_broken_cookies(value: str) -> None:
     assert _ask("/", cookie=f"{cookie_name(TOKEN)}={value}").status == 401
 
 
-def test_a_cookie_with_another_end_does_not_open() -> None:
+def test_a_cookie_with_an_altered_end_is_refused() -> None:
     name, _, value = _cookie().partition("=")
     end, _, signature = value.partition(".")
     assert _ask("/", cookie=f"{name}={int(end) + 1}.{signature}").status == 401
+
+
+@pytest.mark.parametrize(
+    "neighbour",
+    [
+        'a="unclosed',
+        "a=b c",
+        "a={}",
+        'sid={"x":1}',
+        "bad key=1",
+        "=x",
+        "a",
+        "a=\xe9",
+        "a[0]=1",
+        'a="b;c"',
+        "a@b=1",
+        "a=,;,",
+    ],
+)
+def test_a_neighbours_cookie_does_not_hide_ours(neighbour: str) -> None:
+    """Browsers send the cookies of every program on a host, and not all of them keep to a grammar."""
+    assert _ask("/", cookie=f"{neighbour}; {_cookie()}").passed == "cookie"
+    assert _ask("/", cookie=f"{_cookie()}; {neighbour}").passed == "cookie"
+    assert _ask("/", cookie=f"{_cookie()};{neighbour};").passed == "cookie"
+
+
+def test_a_cookie_of_another_name_does_not_open() -> None:
+    name, _, value = _cookie().partition("=")
+    for other in (f"x{name}={value}", f"{name}x={value}", f"x={name}={value}", f"{name}", value):
+        assert _ask("/", cookie=other).status == 401
 
 
 def test_another_instance_on_the_same_host_has_another_cookie() -> None:
@@ -151,7 +181,7 @@ CSRF: dict[str, tuple[str, dict[str, str], bool]] = {
         "POST", {"origin": "http://203.0.113.9:1", "sec_fetch_site": "same-site"}, False,
     ),
     "a page without an origin posts": ("POST", {"origin": "null", "sec_fetch_site": "cross-site"}, False),
-    "nobody says where it is from": ("POST", {}, False),
+    "no origin headers": ("POST", {}, False),
     "an address bar does not post": ("POST", {"sec_fetch_site": "none"}, False),
     "lying Origin, honest browser": ("DELETE", {"origin": f"http://{HOST}", "sec_fetch_site": "cross-site"}, False),
     "PUT": ("PUT", {"sec_fetch_site": "same-site"}, False),
@@ -174,41 +204,41 @@ CSRF: dict[str, tuple[str, dict[str, str], bool]] = {
 
 
 @pytest.mark.parametrize(("method", "headers", "passes"), CSRF.values(), ids=CSRF.keys())
-def test_what_the_cookie_opens_comes_from_us(method: str, headers: dict[str, str], passes: bool) -> None:
+def test_the_cookie_is_valid_only_for_our_own_page(method: str, headers: dict[str, str], passes: bool) -> None:
     answer = _ask("/prompt", method, cookie=_cookie(), **headers)
-    assert answer == (Answer(200, "cookie") if passes else Answer(403, page="foreign"))
+    assert answer == (Decision(200, "cookie") if passes else Decision(403, page="cross-site"))
 
 
 # --- one other origin
 
 
 ADMIN = "https://admin.example"
-ASKS = {"origin": ADMIN, "access-control-request-method": "POST"}
+PREFLIGHT = {"origin": ADMIN, "access-control-request-method": "POST"}
 
 
-def _ask_ahead(uri: str, admin: str = ADMIN, method: str = "OPTIONS", **changes: str) -> Answer:
-    headers = {"host": HOST, **ASKS, **{name.replace("_", "-"): value for name, value in changes.items()}}
-    return decide(Asked(method, uri, headers), TOKEN, NOW, admin)
+def _preflight(uri: str, admin: str = ADMIN, method: str = "OPTIONS", **changes: str) -> Decision:
+    headers = {"host": HOST, **PREFLIGHT, **{name.replace("_", "-"): value for name, value in changes.items()}}
+    return decide(AccessRequest(method, uri, headers), TOKEN, NOW, admin)
 
 
 @pytest.mark.parametrize("way", ["", f"/{TOKEN}"])
 @pytest.mark.parametrize("path", ["", "/heal", "/reports/20260714-093000-5f0c2a", "/openapi.json", "/heal?after=1"])
-def test_a_page_of_the_admins_origin_may_ask_ahead(way: str, path: str) -> None:
-    answer = _ask_ahead(f"{way}/gesso/api{path}")
+def test_a_page_of_the_admin_origin_may_send_a_preflight(way: str, path: str) -> None:
+    answer = _preflight(f"{way}/gesso/api{path}")
     assert (answer.status, answer.passed) == (200, "preflight")
     assert answer.headers["Access-Control-Allow-Origin"] == ADMIN
     assert "Access-Control-Allow-Credentials" not in answer.headers
     assert TOKEN not in str(answer)
 
 
-AHEAD: dict[str, tuple[str, dict[str, str]]] = {
-    "no origin is named": ("/gesso/api/heal", {"admin": ""}),
-    "no origin is named, and none asks": ("/gesso/api/heal", {"admin": "", "origin": ""}),
+REFUSED_PREFLIGHTS: dict[str, tuple[str, dict[str, str]]] = {
+    "no admin origin is set": ("/gesso/api/heal", {"admin": ""}),
+    "no admin origin is set, and no origin sent": ("/gesso/api/heal", {"admin": "", "origin": ""}),
     "another origin": ("/gesso/api/heal", {"origin": "https://evil.example"}),
     "one that begins like it": ("/gesso/api/heal", {"origin": f"{ADMIN}.evil"}),
     "no origin": ("/gesso/api/heal", {"origin": ""}),
-    "it asks for no method": ("/gesso/api/heal", {"access_control_request_method": ""}),
-    "no question": ("/gesso/api/heal", {"method": "POST"}),
+    "no method is requested": ("/gesso/api/heal", {"access_control_request_method": ""}),
+    "not a preflight": ("/gesso/api/heal", {"method": "POST"}),
     "ComfyUI": ("/prompt", {}),
     "the page": ("/gesso/", {}),
     "a name that begins like it": ("/gesso/apis/heal", {}),
@@ -220,18 +250,22 @@ AHEAD: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize(("uri", "changes"), AHEAD.values(), ids=AHEAD.keys())
-def test_nobody_else_and_nothing_else_is_asked_ahead(uri: str, changes: dict[str, str]) -> None:
-    assert _ask_ahead(uri, **changes).status == 401
+@pytest.mark.parametrize(("uri", "changes"), REFUSED_PREFLIGHTS.values(), ids=REFUSED_PREFLIGHTS.keys())
+def test_other_preflights_are_refused(uri: str, changes: dict[str, str]) -> None:
+    assert _preflight(uri, **changes).status == 401
 
 
-def test_the_admins_origin_needs_the_token_all_the_same() -> None:
+def test_the_admin_origin_needs_the_token_too() -> None:
     for headers in ({"cookie": _cookie()}, {}):
-        answer = decide(Asked("POST", "/gesso/api/heal", {"host": HOST, "origin": ADMIN, **headers}), TOKEN, NOW, ADMIN)
+        answer = decide(
+            AccessRequest("POST", "/gesso/api/heal", {"host": HOST, "origin": ADMIN, **headers}), TOKEN, NOW, ADMIN
+        )
         assert answer.status == (403 if headers else 401)
 
 
 @given(st.text(), st.sampled_from(["GET", "POST"]), st.text(), st.text(), st.text())
-def test_nothing_gets_in_or_crashes_it(uri: str, method: str, authorization: str, cookie: str, origin: str) -> None:
+def test_arbitrary_requests_are_refused_without_a_crash(
+    uri: str, method: str, authorization: str, cookie: str, origin: str
+) -> None:
     headers = {"authorization": authorization, "cookie": cookie, "origin": origin, "host": HOST}
-    assert decide(Asked(method, uri, headers), TOKEN, NOW, ADMIN).status == 401
+    assert decide(AccessRequest(method, uri, headers), TOKEN, NOW, ADMIN).status == 401

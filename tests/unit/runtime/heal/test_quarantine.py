@@ -1,4 +1,4 @@
-"""What was put aside stays within a limit: the oldest goes first, the last stays."""
+"""The quarantine stays within a limit: the oldest entries are removed first, the newest stays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gesso.runtime.layout import Layout
 
 
-def _kept(path: Path, size: int, age: int) -> Path:
+def _file(path: Path, size: int, age: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(bytes(size))
     for each in (path, path.parent):
@@ -21,11 +21,11 @@ def _kept(path: Path, size: int, age: int) -> Path:
     return path
 
 
-def test_the_oldest_goes_first_wherever_it_lies(layout: Layout) -> None:
-    old = _kept(quarantine.folder(layout, "a") / "nodes.py", 400, 30)
-    graph = _kept(layout.state / "replaced" / "gold-1.json", 400, 20)
+def test_the_oldest_is_removed_first_in_both_folders(layout: Layout) -> None:
+    old = _file(quarantine.folder(layout, "a") / "nodes.py", 400, 30)
+    graph = _file(layout.state / "replaced" / "gold-1.json", 400, 20)
     os.utime(quarantine.folder(layout, "a"), (1_000_000_000 - 30, 1_000_000_000 - 30))
-    new = _kept(quarantine.folder(layout, "b") / "x/nodes.py", 400, 10)
+    new = _file(quarantine.folder(layout, "b") / "x/nodes.py", 400, 10)
     os.utime(quarantine.folder(layout, "b"), (1_000_000_000 - 10, 1_000_000_000 - 10))
     quarantine.trim(layout, 1200)
     assert old.exists()
@@ -37,22 +37,22 @@ def test_the_oldest_goes_first_wherever_it_lies(layout: Layout) -> None:
     assert new.exists()
 
 
-def test_the_last_stays_whatever_its_size(layout: Layout) -> None:
-    new = _kept(quarantine.folder(layout, "b") / "nodes.py", 4000, 10)
+def test_the_newest_stays_whatever_its_size(layout: Layout) -> None:
+    new = _file(quarantine.folder(layout, "b") / "nodes.py", 4000, 10)
     quarantine.trim(layout, 100)
     assert new.exists()
 
 
-def test_a_link_is_removed_and_not_what_it_leads_to(layout: Layout, tmp_path: Path) -> None:
-    mine = _kept(tmp_path / "mine/file", 4000, 90)
+def test_a_link_is_removed_and_its_target_stays(layout: Layout, tmp_path: Path) -> None:
+    mine = _file(tmp_path / "mine/file", 4000, 90)
     (layout.state / "replaced").mkdir(parents=True)
     (layout.state / "replaced/link").symlink_to(mine.parent)
     os.utime(layout.state / "replaced/link", (1, 1), follow_symlinks=False)
-    _kept(quarantine.folder(layout, "b") / "nodes.py", 400, 10)
+    _file(quarantine.folder(layout, "b") / "nodes.py", 400, 10)
     quarantine.trim(layout, 10)
     assert not (layout.state / "replaced/link").is_symlink()
     assert mine.exists()
 
 
-def test_nothing_was_put_aside(layout: Layout) -> None:
+def test_an_empty_quarantine(layout: Layout) -> None:
     quarantine.trim(layout)

@@ -1,4 +1,4 @@
-"""The journal and the report: what others read while a heal is at work, and after it."""
+"""The journal and the report: what other programs read during a heal and after it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ID = "20261125-120000-abcdef"
 
 
-def test_ids_sort_by_time_and_are_known_again() -> None:
+def test_ids_sort_by_time_and_are_valid() -> None:
     first, second = reports.new_id(1_000_000_000), reports.new_id(1_000_000_001)
     assert first < second
     assert reports.is_id(first)
@@ -24,22 +24,22 @@ def test_ids_sort_by_time_and_are_known_again() -> None:
 @pytest.mark.parametrize(
     "text", ["", "..", "../20261125-120000-abcdef", f"{ID}\n", f"{ID}/x", "20261125-120000-ABCDEF"]
 )
-def test_what_is_no_id(text: str) -> None:
+def test_invalid_ids(text: str) -> None:
     assert not reports.is_id(text)
 
 
-def test_events_are_read_as_they_come(tmp_path: Path) -> None:
+def test_events_are_read_as_they_are_written(tmp_path: Path) -> None:
     journal = reports.Journal(tmp_path / "reports", ID)
-    journal.tell("begun", id=ID)
+    journal.emit("begun", id=ID)
     events, at = reports.lines(tmp_path / "reports", ID)
     assert [event["event"] for event in events] == ["begun"]
-    journal.tell("ended", ok=True)
+    journal.emit("ended", ok=True)
     more, end = reports.lines(tmp_path / "reports", ID, at)
     assert [event["event"] for event in more] == ["ended"]
     assert end == (tmp_path / "reports" / f"{ID}.jsonl").stat().st_size
 
 
-def test_a_line_without_its_end_waits(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_left_for_the_next_read(tmp_path: Path) -> None:
     path = tmp_path / f"{ID}.jsonl"
     path.write_text('{"event": "begun"}\n{"event": "fou', encoding="utf-8")
     events, at = reports.lines(tmp_path, ID)
@@ -49,15 +49,15 @@ def test_a_line_without_its_end_waits(tmp_path: Path) -> None:
     assert [event["event"] for event in reports.lines(tmp_path, ID, at)[0]] == ["found"]
 
 
-def test_what_is_no_event_is_passed_over(tmp_path: Path) -> None:
+def test_lines_that_are_not_events_are_skipped(tmp_path: Path) -> None:
     (tmp_path / f"{ID}.jsonl").write_bytes(b'\xff\xfe\n[1]\n{"event": "begun"}\n')
     assert [event["event"] for event in reports.lines(tmp_path, ID)[0]] == ["begun"]
     assert reports.lines(tmp_path, "20261125-120000-000000") == ([], 0)
 
 
-def test_the_report_is_whole_or_absent(tmp_path: Path) -> None:
+def test_the_report_is_complete_or_absent(tmp_path: Path) -> None:
     journal = reports.Journal(tmp_path, ID)
-    journal.tell("begun")
+    journal.emit("begun")
     assert reports.read(tmp_path, ID) is None
     journal.end({"ok": True})
     assert reports.read(tmp_path, ID) == {"ok": True}
@@ -66,10 +66,10 @@ def test_the_report_is_whole_or_absent(tmp_path: Path) -> None:
     assert reports.read(tmp_path, ID) is None
 
 
-def test_the_oldest_go(tmp_path: Path) -> None:
+def test_the_oldest_reports_are_removed(tmp_path: Path) -> None:
     names = [reports.new_id(1_000_000_000 + n) for n in range(5)]
     for name in names:
-        reports.Journal(tmp_path, name).tell("begun")
+        reports.Journal(tmp_path, name).emit("begun")
         reports.Journal(tmp_path, name).end({})
     (tmp_path / "mine.json").write_text("{}", encoding="utf-8")
     reports.trim(tmp_path, 2)
@@ -77,9 +77,9 @@ def test_the_oldest_go(tmp_path: Path) -> None:
     assert (tmp_path / "mine.json").exists()
 
 
-def test_a_disk_that_takes_nothing_keeps_no_heal_from_healing(tmp_path: Path) -> None:
+def test_write_errors_do_not_stop_a_heal(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     journal = reports.Journal(tmp_path / "file", ID)
-    assert json.loads(json.dumps(journal.tell("begun")))["event"] == "begun"
+    assert json.loads(json.dumps(journal.emit("begun")))["event"] == "begun"
     journal.end({})
     assert reports.names(tmp_path / "file") == []

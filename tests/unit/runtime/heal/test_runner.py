@@ -1,4 +1,4 @@
-"""One heal, with parts and a service that are made up: the order of what happens, and an honest report of it."""
+"""One heal, with fake parts and a fake service: the order of events, and the report."""
 
 from __future__ import annotations
 
@@ -9,192 +9,196 @@ import pytest
 
 from gesso.errors import CheckError, FetchError
 from gesso.runtime.heal.damage import Damage, Outcome
-from gesso.runtime.heal.runner import Healing, heal
+from gesso.runtime.heal.runner import HealRun, heal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gesso.runtime.heal.runner import OnBytes, Tell
+    from gesso.runtime.heal.runner import OnBytes, OnEvent
 
-PACK = Damage("pack", "tooling", "is gone", "restore it", restart=True)
-GRAPH = Damage("workflow", "gold.json", "differs", "put it there")
+PACK = Damage("pack", "tooling", "is missing", "restore it", restart=True)
+GRAPH = Damage("workflow", "gold.json", "differs", "restore it")
 MODEL = Damage("model", "vae", "stub", "fetch it", offline=False, size=10)
 LOST = Damage("pack", "old", "differs", "", repairable=False, next_step="start a fresh instance")
 
 
 @dataclass
-class Room:
+class FakePart:
     what: str
     damages: list[Damage] = field(default_factory=list)
-    done: list[str] = field(default_factory=list)
-    fails: Exception | None = None
-    blind: Exception | None = None
+    repaired: list[str] = field(default_factory=list)
+    repair_error: Exception | None = None
+    examine_error: Exception | None = None
 
     def examine(self, on_bytes: OnBytes) -> Sequence[Damage]:
-        if self.blind:
-            raise self.blind
+        if self.examine_error:
+            raise self.examine_error
         on_bytes(1, 2)
         return list(self.damages)
 
-    def repair(self, damages: Sequence[Damage], _: Tell) -> Sequence[Outcome]:
-        if self.fails:
-            raise self.fails
-        self.done += [damage.name for damage in damages]
+    def repair(self, damages: Sequence[Damage], _: OnEvent) -> Sequence[Outcome]:
+        if self.repair_error:
+            raise self.repair_error
+        self.repaired += [damage.name for damage in damages]
         self.damages = [damage for damage in self.damages if damage not in damages]
         return [Outcome(damage, "repaired", received=damage.size or 0) for damage in damages]
 
 
 @dataclass
-class Comfy:
-    is_up: bool = True
-    owed: bool = False
-    did: list[str] = field(default_factory=list)
-    refuses: Exception | None = None
-    unsettled: Exception | None = None
+class FakeService:
+    serves: bool = True
+    pending: bool = False
+    calls: list[str] = field(default_factory=list)
+    restart_error: Exception | None = None
+    wait_error: Exception | None = None
 
-    def up(self) -> bool:
-        return self.is_up
+    def is_up(self) -> bool:
+        return self.serves
 
-    def due(self) -> bool:
-        return self.owed
+    def restart_pending(self) -> bool:
+        return self.pending
 
-    def owe(self) -> None:
-        self.owed = True
+    def mark_restart_pending(self) -> None:
+        self.pending = True
 
-    def hold(self) -> None:
-        self.did.append("hold")
+    def prevent_start(self) -> None:
+        self.calls.append("prevent_start")
 
-    def restart(self, _: Tell) -> None:
-        self.did.append("restart")
-        if self.refuses:
-            raise self.refuses
-        self.owed = False
+    def restart(self, _: OnEvent) -> None:
+        self.calls.append("restart")
+        if self.restart_error:
+            raise self.restart_error
+        self.pending = False
 
-    def settle(self, _: Tell, *, whole: bool) -> None:
-        self.did.append(f"settle {whole}")
-        if self.unsettled:
-            raise self.unsettled
+    def wait_ready(self, _: OnEvent, *, all_repaired: bool) -> None:
+        self.calls.append(f"wait_ready {all_repaired}")
+        if self.wait_error:
+            raise self.wait_error
 
 
-def _heal(*rooms: Room, comfy: Comfy | None = None, dry_run: bool = False) -> tuple[Healing, list[dict[str, Any]]]:
-    healing, events = Healing({"id": "x"}, dry_run), []
+def _heal(
+    *parts: FakePart, service: FakeService | None = None, dry_run: bool = False
+) -> tuple[HealRun, list[dict[str, Any]]]:
+    heal_run, events = HealRun({"id": "x"}, dry_run), []
 
-    def tell(event: str, **facts: Any) -> None:
+    def on_event(event: str, **facts: Any) -> None:
         events.append({"event": event, **facts})
 
-    heal(rooms, comfy or Comfy(), tell, healing)
-    return healing, events
+    heal(parts, service or FakeService(), on_event, heal_run)
+    return heal_run, events
 
 
 def test_nothing_is_wrong() -> None:
-    comfy = Comfy()
-    healing, events = _heal(Room("code"), comfy=comfy)
-    assert healing.code == 0
-    assert comfy.did == []
+    service = FakeService()
+    heal_run, events = _heal(FakePart("code"), service=service)
+    assert heal_run.code == 0
+    assert service.calls == []
     assert [e["event"] for e in events] == ["examining", "planned"]
-    assert healing.report()["summary"] == "nothing is wrong"
+    assert heal_run.report()["summary"] == "nothing is wrong"
 
 
-def test_everything_is_repaired_and_told() -> None:
-    code, models, comfy = Room("code", [PACK]), Room("models", [MODEL]), Comfy()
-    healing, events = _heal(code, models, comfy=comfy)
+def test_everything_is_repaired_and_reported() -> None:
+    code, models, service = FakePart("code", [PACK]), FakePart("models", [MODEL]), FakeService()
+    heal_run, events = _heal(code, models, service=service)
     assert [e["event"] for e in events] == [
         "examining", "found", "examining", "found", "planned", "repairing", "repaired", "repairing", "repaired",
     ]  # fmt: skip
-    assert comfy.did == ["restart", "settle True"]
-    report = healing.report()
+    assert service.calls == ["restart", "wait_ready True"]
+    report = heal_run.report()
     assert report["ok"]
     assert report["restarted"] == 1
     assert report["fetched"] == 10
     assert [(d["name"], d["outcome"]) for d in report["damages"]] == [("tooling", "repaired"), ("vae", "repaired")]
     assert report["summary"] == "2 things found, 2 repaired, ComfyUI was restarted"
-    again, _ = _heal(code, models, comfy=comfy)
-    assert again.code == 0
-    assert again.report()["damages"] == []
+    second, _ = _heal(code, models, service=service)
+    assert second.code == 0
+    assert second.report()["damages"] == []
 
 
-def test_a_dry_run_changes_nothing_and_says_so() -> None:
-    code, comfy = Room("code", [PACK, LOST]), Comfy()
-    healing, events = _heal(code, comfy=comfy, dry_run=True)
-    assert code.done == []
-    assert comfy.did == []
-    assert not comfy.owed
-    assert healing.code == 1
-    report = healing.report()
+def test_a_dry_run_changes_nothing_and_reports_that() -> None:
+    code, service = FakePart("code", [PACK, LOST]), FakeService()
+    heal_run, events = _heal(code, service=service, dry_run=True)
+    assert code.repaired == []
+    assert service.calls == []
+    assert not service.pending
+    assert heal_run.code == 1
+    report = heal_run.report()
     assert [d["outcome"] for d in report["damages"]] == ["planned", "not repaired"]
     assert "nothing was changed" in report["summary"]
     assert events[-1]["event"] == "planned"
     assert events[-1]["restart"]
 
 
-def test_a_repair_that_fails_keeps_the_others_from_nothing() -> None:
-    models = Room("models", [MODEL], fails=FetchError("no network", "look at it"))
-    code, comfy = Room("code", [GRAPH]), Comfy()
-    healing, events = _heal(code, models, comfy=comfy)
-    assert code.done == ["gold.json"]
-    assert healing.code == 4
-    report = healing.report()
+def test_a_failed_repair_does_not_stop_the_others() -> None:
+    models = FakePart("models", [MODEL], repair_error=FetchError("no network", "look at it"))
+    code, service = FakePart("code", [GRAPH]), FakeService()
+    heal_run, events = _heal(code, models, service=service)
+    assert code.repaired == ["gold.json"]
+    assert heal_run.code == 4
+    report = heal_run.report()
     assert not report["ok"]
     assert report["damages"][1]["why"] == "no network"
     assert report["damages"][1]["next"] == "look at it"
     assert "1 not repaired" in report["summary"]
     assert events[-1] == {"event": "failed", "kind": "model", "name": "vae", "why": "no network", "next": "look at it"}
-    assert comfy.did == []  # nothing to wait for: it is not right, and ComfyUI was not restarted
+    assert service.calls == []  # nothing to wait for: not all is repaired, and ComfyUI was not restarted
 
 
-def test_code_that_could_not_be_repaired_is_not_started_where_the_old_still_serves() -> None:
-    comfy = Comfy()
-    healing, _ = _heal(Room("code", [PACK], fails=CheckError("disk full")), comfy=comfy)
-    assert comfy.did == []
-    assert comfy.owed
-    assert healing.restarted == 0
-    assert "tooling could not be repaired" in healing.report()["troubles"][0]["why"]
-    down = Comfy(is_up=False)
-    _heal(Room("code", [PACK], fails=CheckError("disk full")), comfy=down)
-    assert down.did == ["hold", "restart", "settle False"]
+def test_comfyui_that_serves_is_not_restarted_onto_damaged_code() -> None:
+    service = FakeService()
+    heal_run, _ = _heal(FakePart("code", [PACK], repair_error=CheckError("disk full")), service=service)
+    assert service.calls == []
+    assert service.pending
+    assert heal_run.restarted == 0
+    assert "tooling could not be repaired" in heal_run.report()["troubles"][0]["why"]
+    down = FakeService(serves=False)
+    _heal(FakePart("code", [PACK], repair_error=CheckError("disk full")), service=down)
+    assert down.calls == ["prevent_start", "restart", "wait_ready False"]
 
 
-def test_what_cannot_be_repaired_is_a_failure_that_is_told() -> None:
-    healing, events = _heal(Room("code", [LOST]))
+def test_an_unrepairable_damage_is_reported_as_failed() -> None:
+    heal_run, events = _heal(FakePart("code", [LOST]))
     assert events[-1]["event"] == "failed"
-    assert healing.code == 1
-    assert healing.report()["damages"][0]["outcome"] == "failed"
-    assert healing.report()["damages"][0]["next"] == "start a fresh instance"
+    assert heal_run.code == 1
+    assert heal_run.report()["damages"][0]["outcome"] == "failed"
+    assert heal_run.report()["damages"][0]["next"] == "start a fresh instance"
 
 
-def test_a_part_that_cannot_be_looked_at_is_a_failure() -> None:
-    healing, events = _heal(Room("code", blind=CheckError("no such venv", "start a fresh one")), Room("x", [GRAPH]))
-    assert healing.code == 1
-    assert healing.report()["troubles"] == [{"why": "no such venv", "next": "start a fresh one"}]
-    assert [d["outcome"] for d in healing.report()["damages"]] == ["repaired"]
+def test_a_part_that_cannot_be_examined_is_a_failure() -> None:
+    heal_run, events = _heal(
+        FakePart("code", examine_error=CheckError("no such venv", "start a fresh one")), FakePart("x", [GRAPH])
+    )
+    assert heal_run.code == 1
+    assert heal_run.report()["troubles"] == [{"why": "no such venv", "next": "start a fresh one"}]
+    assert [d["outcome"] for d in heal_run.report()["damages"]] == ["repaired"]
     assert events[1]["event"] == "failed"
 
 
-@pytest.mark.parametrize("where", ["refuses", "unsettled"])
-def test_a_restart_that_comes_to_nothing_is_a_failure(where: str) -> None:
-    comfy = Comfy()
-    setattr(comfy, where, CheckError("ComfyUI does not start"))
-    healing, _ = _heal(Room("code", [PACK]), comfy=comfy)
-    assert healing.code == 1
-    assert "ComfyUI does not start" in healing.report()["summary"]
+@pytest.mark.parametrize("where", ["restart_error", "wait_error"])
+def test_a_failed_restart_is_a_failure(where: str) -> None:
+    service = FakeService()
+    setattr(service, where, CheckError("ComfyUI does not start"))
+    heal_run, _ = _heal(FakePart("code", [PACK]), service=service)
+    assert heal_run.code == 1
+    assert "ComfyUI does not start" in heal_run.report()["summary"]
 
 
-def test_an_interrupted_one_reports_what_it_did() -> None:
-    healing = Healing({"id": "x"})
-    rooms = Room("code", [GRAPH]), Room("models", [MODEL], fails=KeyboardInterrupt())  # type: ignore[arg-type]
+def test_an_interrupted_heal_reports_what_it_did() -> None:
+    heal_run = HealRun({"id": "x"})
+    parts = FakePart("code", [GRAPH]), FakePart("models", [MODEL], repair_error=KeyboardInterrupt())  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt):
-        heal(rooms, Comfy(), lambda *_, **__: None, healing)
-    report = healing.report(130)
+        heal(parts, FakeService(), lambda *_, **__: None, heal_run)
+    report = heal_run.report(130)
     assert not report["ok"]
     assert [d["outcome"] for d in report["damages"]] == ["repaired", "not repaired"]
     assert "interrupted" in report["summary"]
 
 
-def test_a_restart_that_was_owed_is_told() -> None:
-    comfy = Comfy(owed=True)
-    healing, _ = _heal(Room("code"), comfy=comfy)
-    assert comfy.did == ["restart", "settle True"]
-    assert healing.code == 0
-    assert healing.report()["summary"] == (
-        "nothing is wrong; ComfyUI was restarted, which an interrupted heal still owed it"
+def test_a_pending_restart_is_reported() -> None:
+    service = FakeService(pending=True)
+    heal_run, _ = _heal(FakePart("code"), service=service)
+    assert service.calls == ["restart", "wait_ready True"]
+    assert heal_run.code == 0
+    assert heal_run.report()["summary"] == (
+        "nothing is wrong; ComfyUI was restarted, because an interrupted heal had left that restart pending"
     )

@@ -1,4 +1,4 @@
-"""ComfyUI under the supervisor, as a heal starts it anew and waits for it."""
+"""ComfyUI under the supervisor: a heal restarts it and waits for it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from gesso.errors import CheckError
 from gesso.runtime import boot
 from gesso.runtime.heal import service
-from gesso.runtime.heal.service import Supervised
-from gesso.runtime.services import comfyui as comfy
+from gesso.runtime.heal.service import SupervisedService
+from gesso.runtime.services import comfyui as comfyui_api
 from gesso.runtime.services.supervisord import Program, Supervisor
 
 if TYPE_CHECKING:
@@ -21,165 +21,175 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class World:
-    """A supervisor with ComfyUI, and what both answer."""
+class FakeInstance:
+    """A supervisor with ComfyUI, and their responses."""
 
     state: str | None = "RUNNING"
     pid: int = 7
-    answers: bool = True
-    lacks: tuple[str, ...] = ()
-    stubborn: bool = False
-    stillborn: bool = False
-    did: list[str] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    responds: bool = True
+    missing: tuple[str, ...] = ()
+    never_stops: bool = False
+    never_starts: bool = False
+    calls: list[str] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
     statuses: list[dict[str, Any]] = field(default_factory=lambda: [{"state": "ready"}])
 
-    def tell(self, event: str, **facts: Any) -> None:
-        self.told.append(f"{event} {facts.get('what')}")
+    def on_event(self, event: str, **facts: Any) -> None:
+        self.events.append(f"{event} {facts.get('what')}")
 
 
 class FakeSupervisor(Supervisor):
-    def __init__(self, world: World) -> None:
-        object.__setattr__(self, "world", world)
+    def __init__(self, instance: FakeInstance) -> None:
+        object.__setattr__(self, "instance", instance)
 
     def programs(self) -> dict[str, Program]:
-        world: World = self.world  # type: ignore[attr-defined]
-        if world.state is None:
+        instance: FakeInstance = self.instance  # type: ignore[attr-defined]
+        if instance.state is None:
             raise CheckError("supervisord does not answer")
-        return {"comfyui": Program("comfyui", world.state, world.pid, 1000)}
+        return {"comfyui": Program("comfyui", instance.state, instance.pid, 1000)}
 
     def stop(self, name: str) -> None:
-        world: World = self.world  # type: ignore[attr-defined]
-        world.did.append(f"stop {name}")
-        if not world.stubborn:
-            world.state, world.pid = "STOPPED", 0
+        instance: FakeInstance = self.instance  # type: ignore[attr-defined]
+        instance.calls.append(f"stop {name}")
+        if not instance.never_stops:
+            instance.state, instance.pid = "STOPPED", 0
 
     def start(self, name: str) -> None:
-        world: World = self.world  # type: ignore[attr-defined]
-        world.did.append(f"start {name}")
-        if not world.stillborn:
-            world.state, world.pid = "STARTING", 8
+        instance: FakeInstance = self.instance  # type: ignore[attr-defined]
+        instance.calls.append(f"start {name}")
+        if not instance.never_starts:
+            instance.state, instance.pid = "STARTING", 8
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World()
+def instance(monkeypatch: pytest.MonkeyPatch) -> FakeInstance:
+    instance = FakeInstance()
 
     def ask(*_: Any, **__: Any) -> Any:
-        if not made.answers:
+        if not instance.responds:
             raise CheckError("ComfyUI does not answer")
         return {}
 
-    monkeypatch.setattr(comfy, "ask", ask)
-    monkeypatch.setattr(comfy, "missing", lambda *_, **__: made.lacks)
-    monkeypatch.setattr(boot, "runs", lambda _: made.state is not None)
-    for name, value in {"_STEP": 0.001, "STOPPING": 0.05, "STARTING": 0.05, "SETTLING": 0.1, "FAILING": 0.03}.items():
+    monkeypatch.setattr(comfyui_api, "get_json", ask)
+    monkeypatch.setattr(comfyui_api, "missing_classes", lambda *_, **__: instance.missing)
+    monkeypatch.setattr(boot, "is_running", lambda _: instance.state is not None)
+    for name, value in {
+        "_POLL_INTERVAL": 0.001,
+        "STOP_TIMEOUT": 0.05,
+        "START_TIMEOUT": 0.05,
+        "READY_TIMEOUT": 0.1,
+        "FAILED_TIMEOUT": 0.03,
+    }.items():
         monkeypatch.setattr(service, name, value)
-    return made
+    return instance
 
 
 @pytest.fixture
-def comfyui(world: World, layout: Layout, record: Callable[..., Record]) -> Supervised:
+def comfyui(instance: FakeInstance, layout: Layout, record: Callable[..., Record]) -> SupervisedService:
     def revive() -> None:
-        world.did.append("revive")
-        world.state, world.pid = "RUNNING", 9
+        instance.calls.append("revive")
+        instance.state, instance.pid = "RUNNING", 9
 
     def status() -> dict[str, Any]:
-        if not world.statuses:
+        if not instance.statuses:
             raise CheckError("the agent does not answer")
-        return world.statuses[0] if len(world.statuses) == 1 else world.statuses.pop(0)
+        return instance.statuses[0] if len(instance.statuses) == 1 else instance.statuses.pop(0)
 
-    return Supervised(layout, record(), FakeSupervisor(world), revive, status=status)
-
-
-def test_up_is_more_than_an_open_port(world: World, comfyui: Supervised) -> None:
-    assert comfyui.up()
-    world.lacks = ("IPAdapter",)
-    assert not comfyui.up()
-    assert comfyui.answers()
-    world.answers = False
-    assert not comfyui.up()
+    return SupervisedService(layout, record(), FakeSupervisor(instance), revive, status=status)
 
 
-def test_a_restart_pays_what_is_owed(world: World, comfyui: Supervised, layout: Layout) -> None:
-    assert not comfyui.due()
-    comfyui.owe()
-    assert comfyui.due()
-    comfyui.restart(world.tell)
-    assert world.did == ["stop comfyui", "start comfyui"]
-    assert not comfyui.due()
-    assert not layout.owed.exists()
+def test_up_is_more_than_an_open_port(instance: FakeInstance, comfyui: SupervisedService) -> None:
+    assert comfyui.is_up()
+    instance.missing = ("IPAdapter",)
+    assert not comfyui.is_up()
+    assert comfyui.responds()
+    instance.responds = False
+    assert not comfyui.is_up()
 
 
-def test_one_that_stands_still_is_only_started(world: World, comfyui: Supervised) -> None:
-    world.state, world.pid = "STOPPED", 0
-    comfyui.restart(world.tell)
-    assert world.did == ["start comfyui"]
+def test_a_restart_clears_the_pending_restart(
+    instance: FakeInstance, comfyui: SupervisedService, layout: Layout
+) -> None:
+    assert not comfyui.restart_pending()
+    comfyui.mark_restart_pending()
+    assert comfyui.restart_pending()
+    comfyui.restart(instance.on_event)
+    assert instance.calls == ["stop comfyui", "start comfyui"]
+    assert not comfyui.restart_pending()
+    assert not layout.pending_restart.exists()
 
 
-def test_without_a_supervisor_everything_is_started(world: World, comfyui: Supervised) -> None:
-    world.state = None
-    comfyui.restart(world.tell)
-    assert world.did == ["revive"]
+def test_a_stopped_comfyui_is_only_started(instance: FakeInstance, comfyui: SupervisedService) -> None:
+    instance.state, instance.pid = "STOPPED", 0
+    comfyui.restart(instance.on_event)
+    assert instance.calls == ["start comfyui"]
 
 
-def test_one_that_serves_is_not_held(world: World, comfyui: Supervised) -> None:
-    comfyui.hold()
-    assert world.did == []
+def test_without_a_supervisor_everything_is_started(instance: FakeInstance, comfyui: SupervisedService) -> None:
+    instance.state = None
+    comfyui.restart(instance.on_event)
+    assert instance.calls == ["revive"]
+
+
+def test_comfyui_that_serves_is_not_stopped(instance: FakeInstance, comfyui: SupervisedService) -> None:
+    comfyui.prevent_start()
+    assert instance.calls == []
 
 
 @pytest.mark.parametrize(("state", "pid"), [("STARTING", 7), ("BACKOFF", 0)])
-def test_one_that_does_not_answer_is_held(world: World, comfyui: Supervised, state: str, pid: int) -> None:
-    world.answers, world.state, world.pid = False, state, pid
-    comfyui.hold()
-    assert world.did == ["stop comfyui"]
-    comfyui.hold()
-    assert world.did == ["stop comfyui"]
-
-
-@pytest.mark.parametrize(("how", "why"), [("stubborn", "does not stop"), ("stillborn", "does not start")])
-def test_what_does_not_come_about_is_an_error_and_stays_owed(
-    world: World, comfyui: Supervised, how: str, why: str
+def test_comfyui_that_does_not_respond_is_stopped(
+    instance: FakeInstance, comfyui: SupervisedService, state: str, pid: int
 ) -> None:
-    comfyui.owe()
-    setattr(world, how, True)
+    instance.responds, instance.state, instance.pid = False, state, pid
+    comfyui.prevent_start()
+    assert instance.calls == ["stop comfyui"]
+    comfyui.prevent_start()
+    assert instance.calls == ["stop comfyui"]
+
+
+@pytest.mark.parametrize(("how", "why"), [("never_stops", "does not stop"), ("never_starts", "does not start")])
+def test_a_failed_restart_is_an_error_and_stays_pending(
+    instance: FakeInstance, comfyui: SupervisedService, how: str, why: str
+) -> None:
+    comfyui.mark_restart_pending()
+    setattr(instance, how, True)
     with pytest.raises(CheckError, match=why):
-        comfyui.restart(world.tell)
-    assert comfyui.due()
+        comfyui.restart(instance.on_event)
+    assert comfyui.restart_pending()
 
 
-def test_it_waits_until_krita_can_work_and_says_for_what(world: World, comfyui: Supervised) -> None:
-    world.statuses = [
+def test_it_waits_until_ready_and_reports_the_reason(instance: FakeInstance, comfyui: SupervisedService) -> None:
+    instance.statuses = [
         {},
         {"state": "starting", "why": "slow"},
         {"state": "failed", "why": "not yet"},
         {"state": "ready"},
     ]
-    comfyui.settle(world.tell, whole=True)
-    assert world.told == ["waiting ComfyUI is starting", "waiting slow", "waiting not yet"]
+    comfyui.wait_ready(instance.on_event, all_repaired=True)
+    assert instance.events == ["waiting ComfyUI is starting", "waiting slow", "waiting not yet"]
 
 
-def test_the_agents_word_alone_is_not_enough(world: World, comfyui: Supervised) -> None:
-    """Right after a restart it may not have noticed."""
-    world.lacks = ("IPAdapter",)
+def test_the_agents_status_alone_is_not_enough(instance: FakeInstance, comfyui: SupervisedService) -> None:
+    """Right after a restart it may be outdated."""
+    instance.missing = ("IPAdapter",)
     with pytest.raises(CheckError, match="ComfyUI is starting"):
-        comfyui.settle(world.tell, whole=True)
+        comfyui.wait_ready(instance.on_event, all_repaired=True)
 
 
 @pytest.mark.parametrize("state", ["failed", "starting"])
-def test_it_does_not_wait_for_ever(world: World, comfyui: Supervised, state: str) -> None:
-    world.statuses = [{"state": state, "why": "the disk is full", "next": "make room"}]
+def test_it_does_not_wait_for_ever(instance: FakeInstance, comfyui: SupervisedService, state: str) -> None:
+    instance.statuses = [{"state": state, "why": "the disk is full", "next": "make room"}]
     with pytest.raises(CheckError, match="the disk is full") as caught:
-        comfyui.settle(world.tell, whole=True)
+        comfyui.wait_ready(instance.on_event, all_repaired=True)
     assert caught.value.next_step == "make room"
 
 
-def test_where_not_all_is_whole_comfyui_alone_counts(world: World, comfyui: Supervised) -> None:
-    world.statuses = [{"state": "failed", "why": "no network"}]
-    comfyui.settle(world.tell, whole=False)
+def test_where_not_all_is_repaired_only_comfyui_counts(instance: FakeInstance, comfyui: SupervisedService) -> None:
+    instance.statuses = [{"state": "failed", "why": "no network"}]
+    comfyui.wait_ready(instance.on_event, all_repaired=False)
 
 
-def test_an_agent_that_is_gone_is_waited_for_and_told(world: World, comfyui: Supervised) -> None:
-    world.statuses = []
+def test_a_missing_agent_is_waited_for_and_reported(instance: FakeInstance, comfyui: SupervisedService) -> None:
+    instance.statuses = []
     with pytest.raises(CheckError, match="the agent does not answer"):
-        comfyui.settle(world.tell, whole=True)
+        comfyui.wait_ready(instance.on_event, all_repaired=True)

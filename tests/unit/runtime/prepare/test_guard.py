@@ -1,4 +1,4 @@
-"""The guard: SQLAlchemy is the locked one to the byte, or is made so offline, or ComfyUI is not started."""
+"""The guard: SQLAlchemy matches the lock byte for byte, or is restored offline, or ComfyUI is not started."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LOCKED = "2.0.58"
 PINS = {"sqlalchemy": LOCKED, "torch": "2.13.0+cu130", "huggingface-hub": "1.2"}
 FILES = {
-    # Whoever imports what it checks is found out.
+    # The guard must not import what it checks.
     "sqlalchemy/__init__.py": b"raise SystemExit('imported')\n",
     "sqlalchemy/orm/__init__.py": b"mapped_column = 1\n",
 }
@@ -52,7 +52,7 @@ def _install(site: Path, version: str = LOCKED, *, spelled: str = "sqlalchemy") 
 
 @pytest.fixture
 def site(layout: Layout) -> Path:
-    """A venv's site-packages with everything as it is locked."""
+    """A venv's site-packages that matches the lock."""
     folder = layout.venv / "lib/python3.13/site-packages"
     folder.mkdir(parents=True)
     _install(folder)
@@ -85,7 +85,7 @@ def test_another_version(site: Path, found: Callable[[], list[guard.Finding]], v
 
 @pytest.mark.parametrize(("version", "spelled"), [("1.4.54", "SQLAlchemy"), (LOCKED, "SQLAlchemy")])
 def test_two_at_once(site: Path, found: Callable[[], list[guard.Finding]], version: str, spelled: str) -> None:
-    """A broken downgrade leaves both; which one Python would say it has is a matter of luck."""
+    """A broken downgrade leaves both; which one Python reports is arbitrary."""
     _install(site, version, spelled=spelled)
     (finding,) = found()
     assert finding.broken
@@ -121,13 +121,13 @@ def test_a_missing_file(site: Path, found: Callable[[], list[guard.Finding]], na
     [b"", b"\n\n", b"nothing,,\n", b"\xff\xfe", b'"never closed', b"a" * 200_000, b"x\0y,sha256=AA,1\n"],
     ids=["empty", "blank", "no digest", "not UTF-8", "quote", "long", "nul"],
 )
-def test_a_record_that_vouches_for_nothing(site: Path, found: Callable[[], list[guard.Finding]], text: bytes) -> None:
+def test_a_record_without_usable_digests(site: Path, found: Callable[[], list[guard.Finding]], text: bytes) -> None:
     (site / f"sqlalchemy-{LOCKED}.dist-info/RECORD").write_bytes(text)
     (finding,) = found()
     assert finding.broken
 
 
-def test_blank_lines_in_a_record_are_nothing(site: Path, found: Callable[[], list[guard.Finding]]) -> None:
+def test_blank_lines_in_a_record_are_ignored(site: Path, found: Callable[[], list[guard.Finding]]) -> None:
     path = site / f"sqlalchemy-{LOCKED}.dist-info/RECORD"
     path.write_text("\n" + path.read_text() + "\n\n")
     assert found() == []
@@ -140,10 +140,10 @@ def test_garbage_in_a_record_never_raises(tmp_path_factory: pytest.TempPathFacto
     assert isinstance(guard._damaged(tmp_path_factory.mktemp("site"), ",".join(parts)), str)
 
 
-def test_the_kept_wheel_is_believed_before_the_installed_record(
+def test_the_wheel_is_trusted_before_the_installed_record(
     site: Path, layout: Layout, found: Callable[[], list[guard.Finding]]
 ) -> None:
-    """Whoever alters a file and writes its new digest into RECORD is found out by the wheel's own."""
+    """An altered file with its new digest in RECORD is detected by the wheel's own RECORD."""
     info = f"sqlalchemy-{LOCKED}.dist-info"
     wheel = layout.gesso / "wheels" / f"sqlalchemy-{LOCKED}-py3-none-any.whl"
     wheel.parent.mkdir(parents=True, exist_ok=True)
@@ -168,10 +168,10 @@ def test_other_differences_are_notes(
         "torch is 2.12.0, the lock says 2.13.0+cu130": False,
         "huggingface-hub is missing, the lock says 1.2": False,
     }
-    said: list[str] = []
-    assert len(guard.ensure(layout, record(pins=PINS), said.append)) == 2
-    assert all(line.startswith("guard: note: ") for line in said)
-    assert len(said) == 2
+    messages: list[str] = []
+    assert len(guard.ensure(layout, record(pins=PINS), messages.append)) == 2
+    assert all(line.startswith("guard: note: ") for line in messages)
+    assert len(messages) == 2
 
 
 def test_no_python_or_two(layout: Layout, site: Path, found: Callable[[], list[guard.Finding]]) -> None:
@@ -187,7 +187,7 @@ def test_no_python_or_two(layout: Layout, site: Path, found: Callable[[], list[g
 def pip(layout: Layout, site: Path, tmp_path: Path) -> Callable[[str], Path]:
     """Put a wheel into the image, and a `python` into the venv whose pip runs a shell script.
 
-    `$GOOD` is a site-packages as it should be, `$SITE` the one to mend. Gives the file with its arguments.
+    `$GOOD` is a site-packages as it should be, `$SITE` the one to repair. Returns the file with its arguments.
     """
     good = tmp_path / "good"
     good.mkdir()
@@ -210,7 +210,7 @@ def pip(layout: Layout, site: Path, tmp_path: Path) -> Callable[[str], Path]:
 WORKS = 'cp -R "$GOOD/." "$SITE"'
 
 
-def _spoil(site: Path, how: str) -> None:
+def _damage(site: Path, how: str) -> None:
     info = site / f"sqlalchemy-{LOCKED}.dist-info"
     if how == "altered":
         (site / "sqlalchemy/__init__.py").write_bytes(b"x")
@@ -230,27 +230,27 @@ def _spoil(site: Path, how: str) -> None:
 def test_ensure_repairs(
     layout: Layout, record: Callable[..., Record], site: Path, pip: Callable[[str], Path], how: str
 ) -> None:
-    _spoil(site, how)
-    # The real pip stops at a distribution without RECORD, and takes away one of two: it must not see any.
+    _damage(site, how)
+    # The real pip fails at a distribution without RECORD, and removes one of two: it must not see any.
     argv = pip(f'for d in "$SITE"/[sS][qQ][lL][aA]*.dist-info; do [ ! -e "$d" ] || exit 1; done; {WORKS}')
-    said: list[str] = []
-    assert guard.ensure(layout, record(pins=PINS), said.append) == []
+    messages: list[str] = []
+    assert guard.ensure(layout, record(pins=PINS), messages.append) == []
     assert guard.check(layout, record(pins=PINS)) == []
-    words = argv.read_text().splitlines()
-    assert words[:3] == ["-m", "pip", "install"]
-    assert {"--no-index", "--no-deps", "--force-reinstall"} <= set(words)
-    assert words[-1] == str(layout.gesso / f"wheels/sqlalchemy-{LOCKED}-cp313-cp313-manylinux.whl")
-    assert said[0].startswith("guard: sqlalchemy is ")
-    assert said[-1] == "guard: restored"
+    args = argv.read_text().splitlines()
+    assert args[:3] == ["-m", "pip", "install"]
+    assert {"--no-index", "--no-deps", "--force-reinstall"} <= set(args)
+    assert args[-1] == str(layout.gesso / f"wheels/sqlalchemy-{LOCKED}-cp313-cp313-manylinux.whl")
+    assert messages[0].startswith("guard: sqlalchemy is ")
+    assert messages[-1] == "guard: restored"
 
 
 def test_ensure_does_nothing_where_nothing_is_wrong(
     layout: Layout, record: Callable[..., Record], pip: Callable[[str], Path]
 ) -> None:
     argv = pip("exit 1")
-    said: list[str] = []
-    assert guard.ensure(layout, record(pins=PINS), said.append) == []
-    assert said == []
+    messages: list[str] = []
+    assert guard.ensure(layout, record(pins=PINS), messages.append) == []
+    assert messages == []
     assert not argv.exists()
 
 
@@ -261,11 +261,11 @@ def test_ensure_does_nothing_where_nothing_is_wrong(
         ("echo 'ERROR: no room' >&2; exit 1", "SQLAlchemy could not be restored: ERROR: no room"),
     ],
 )
-def test_what_stays_broken_is_not_started(
+def test_a_failed_repair_prevents_the_start(
     layout: Layout, record: Callable[..., Record], site: Path, pip: Callable[[str], Path], script: str, message: str
 ) -> None:
     pip(script)
-    _spoil(site, "altered")
+    _damage(site, "altered")
     with pytest.raises(CheckError) as raised:
         guard.ensure(layout, record(pins=PINS), lambda _: None)
     assert raised.value.message == message
@@ -273,13 +273,13 @@ def test_what_stays_broken_is_not_started(
     assert raised.value.next_step == "start a fresh instance of this image"
 
 
-def test_an_image_that_lost_its_wheel(
+def test_an_image_without_its_wheel(
     layout: Layout, record: Callable[..., Record], site: Path, pip: Callable[[str], Path]
 ) -> None:
     argv = pip(WORKS)
-    _spoil(site, "altered")
+    _damage(site, "altered")
     next((layout.gesso / "wheels").glob("sqlalchemy*")).unlink()
-    with pytest.raises(CheckError, match="wheel is not in the image any more"):
+    with pytest.raises(CheckError, match="wheel is missing from the image"):
         guard.ensure(layout, record(pins=PINS), lambda _: None)
     assert not argv.exists()
     assert (site / f"sqlalchemy-{LOCKED}.dist-info").is_dir()

@@ -1,4 +1,4 @@
-"""The workspace: laid out any number of times, on any volume, and nothing of a person's is ever lost."""
+"""The workspace: laid out repeatedly, on any volume, without losing a person's files."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ GRAPHS = {"gold.json": b'{"nodes": []}', "gold.api.json": b'{"1": {}}'}
 
 @pytest.fixture
 def lay_out(layout: Layout, record: Callable[..., Record]) -> Callable[[], list[str]]:
-    """Lay the workspace out and give what was said."""
+    """Lay out the workspace and return the messages."""
     (layout.gesso / "workflows").mkdir()
     for name, content in GRAPHS.items():
         (layout.gesso / "workflows" / name).write_bytes(content)
     made = record(workflows={name: hashlib.sha256(content).hexdigest() for name, content in GRAPHS.items()})
 
     def run() -> list[str]:
-        said: list[str] = []
-        workspace.lay_out(layout, made, said.append)
-        return said
+        messages: list[str] = []
+        workspace.lay_out(layout, made, messages.append)
+        return messages
 
     return run
 
@@ -78,31 +78,31 @@ def _state(folder: Path) -> dict[Path, tuple[int, int]]:
     return {p: (p.lstat().st_mtime_ns, p.lstat().st_ino) for p in [folder, *folder.rglob("*")]}
 
 
-def test_a_second_time_changes_nothing(layout: Layout, lay_out: Callable[[], list[str]]) -> None:
+def test_a_second_run_changes_nothing(layout: Layout, lay_out: Callable[[], list[str]]) -> None:
     lay_out()
     before = _state(layout.workspace)
     assert lay_out() == []
     assert _state(layout.workspace) == before
 
 
-def test_a_changed_workflow_is_kept_aside(layout: Layout, lay_out: Callable[[], list[str]]) -> None:
+def test_a_changed_workflow_is_backed_up(layout: Layout, lay_out: Callable[[], list[str]]) -> None:
     lay_out()
     mine = layout.user / "default/workflows/gold.json"
     mine.write_bytes(b'{"mine": 1}')
     other = layout.user / "default/workflows/my own.json"
     other.write_bytes(b"{}")
-    (said,) = lay_out()
-    (kept,) = (layout.state / "replaced").iterdir()
-    assert kept.read_bytes() == b'{"mine": 1}'
-    assert kept.name.startswith("gold-")
-    assert kept.suffix == ".json"
-    assert str(kept) in said
-    assert str(mine) in said
+    (message,) = lay_out()
+    (backup,) = (layout.state / "replaced").iterdir()
+    assert backup.read_bytes() == b'{"mine": 1}'
+    assert backup.name.startswith("gold-")
+    assert backup.suffix == ".json"
+    assert str(backup) in message
+    assert str(mine) in message
     assert mine.read_bytes() == GRAPHS["gold.json"]
     assert other.read_bytes() == b"{}"
 
 
-def test_two_changed_in_the_same_second_are_both_kept(
+def test_two_changed_in_the_same_second_are_both_backed_up(
     layout: Layout, lay_out: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "strftime", lambda *_: "20260101-000000")
@@ -111,12 +111,12 @@ def test_two_changed_in_the_same_second_are_both_kept(
         (layout.user / "default/workflows/gold.json").write_bytes(b"editor's " + round_)
         (layout.workspace / "ComfyUI/workflows/gold.json").write_bytes(b"folder's " + round_)
         assert len(lay_out()) == 2
-    kept = {path.read_bytes() for path in (layout.state / "replaced").iterdir()}
-    assert kept == {b"editor's 1", b"folder's 1", b"editor's 2", b"folder's 2"}
+    backups = {path.read_bytes() for path in (layout.state / "replaced").iterdir()}
+    assert backups == {b"editor's 1", b"folder's 1", b"editor's 2", b"folder's 2"}
     assert _placed(layout) == EXPECTED
 
 
-def test_whatever_is_in_the_place_of_a_workflow_is_kept(layout: Layout, lay_out: Callable[[], list[str]]) -> None:
+def test_anything_in_the_place_of_a_workflow_is_backed_up(layout: Layout, lay_out: Callable[[], list[str]]) -> None:
     folder = layout.user / "default/workflows/gold.json"
     folder.mkdir(parents=True)
     (folder / "inside").write_text("x")
@@ -125,9 +125,9 @@ def test_whatever_is_in_the_place_of_a_workflow_is_kept(layout: Layout, lay_out:
     dangling.symlink_to("nowhere")
     assert len(lay_out()) == 2
     assert _placed(layout) == EXPECTED
-    kept = list((layout.state / "replaced").iterdir())
-    assert any((path / "inside").is_file() for path in kept)
-    assert any(path.is_symlink() for path in kept)
+    backups = list((layout.state / "replaced").iterdir())
+    assert any((path / "inside").is_file() for path in backups)
+    assert any(path.is_symlink() for path in backups)
 
 
 def test_a_deleted_workflow_comes_back(layout: Layout, lay_out: Callable[[], list[str]]) -> None:
@@ -154,28 +154,49 @@ def test_folders_and_links_of_a_person_stay(layout: Layout, lay_out: Callable[[]
 
 
 def _refuse(monkeypatch: pytest.MonkeyPatch, below: Path, number: int) -> None:
-    """Make `below` refuse new folders (root may do everything, so modes would not)."""
+    """Make `below` refuse new folders (file modes do not stop root)."""
     real = Path.mkdir
 
-    def mkdir(self: Path, *words: Any, **more: Any) -> None:
+    def mkdir(self: Path, *args: Any, **kwargs: Any) -> None:
         if self.is_relative_to(below) and not self.exists():
             raise OSError(number, os.strerror(number), str(self))
-        real(self, *words, **more)
+        real(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
 
 
-def test_a_read_only_models_folder_is_all_right(
+def test_a_read_only_models_folder_is_accepted(
     layout: Layout, lay_out: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (layout.models / "checkpoints").mkdir(parents=True)
     _refuse(monkeypatch, layout.models, errno.EROFS)
-    said = lay_out()
-    assert all(line.startswith(f"workspace: {layout.models}/") for line in said)
-    assert all(line.endswith("Read-only file system") for line in said)
-    assert not [line for line in said if "checkpoints" in line]
-    assert len(said) > 5
+    messages = lay_out()
+    assert all(line.startswith(f"workspace: {layout.models}/") for line in messages)
+    assert all(line.endswith("Read-only file system") for line in messages)
+    assert not [line for line in messages if "checkpoints" in line]
+    assert len(messages) > 5
     assert _placed(layout) == EXPECTED
+
+
+@pytest.mark.parametrize("link", ["models", "models/vae", "input", "user", "ComfyUI", "user/default/workflows"])
+def test_a_link_to_a_disk_that_is_not_mounted(layout: Layout, lay_out: Callable[[], list[str]], link: str) -> None:
+    path = layout.workspace / link
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        path.rmdir()
+    path.symlink_to("/nas/of/somebody")
+    with pytest.raises(CheckError) as raised:
+        lay_out()
+    assert raised.value.message == f"{path} leads to /nas/of/somebody, which does not exist"
+    assert raised.value.next_step.startswith("mount /nas/of/somebody, or remove the link")
+
+
+def test_a_link_to_a_disk_that_is_mounted(layout: Layout, lay_out: Callable[[], list[str]], tmp_path: Path) -> None:
+    (tmp_path / "nas").mkdir()
+    layout.models.parent.mkdir(parents=True, exist_ok=True)
+    layout.models.symlink_to(tmp_path / "nas")
+    assert lay_out() == []
+    assert (tmp_path / "nas/vae").is_dir()
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
@@ -186,7 +207,7 @@ def test_a_workspace_that_cannot_be_written(
     with pytest.raises(CheckError) as raised:
         lay_out()
     assert raised.value.message == f"{layout.workspace}/input: {os.strerror(number)}"
-    assert raised.value.next_step == f"give {layout.workspace} a writable volume with room, then start again"
+    assert raised.value.next_step == f"mount a writable volume with free space at {layout.workspace}, then restart"
     assert raised.value.exit_code == 1
 
 
@@ -207,13 +228,13 @@ def test_a_damaged_copy_in_the_image_replaces_nothing(layout: Layout, lay_out: C
     (layout.gesso / "workflows/gold.json").write_bytes(b"damaged")
     mine = layout.user / "default/workflows/gold.json"
     mine.write_bytes(b'{"mine": 1}')
-    (said,) = lay_out()
-    assert "gesso heal" in said
+    (message,) = lay_out()
+    assert "gesso heal" in message
     assert mine.read_bytes() == b'{"mine": 1}'
     assert not (layout.state / "replaced").exists()
 
 
-def test_an_image_that_lost_a_workflow(layout: Layout, lay_out: Callable[[], list[str]]) -> None:
+def test_an_image_without_its_workflows(layout: Layout, lay_out: Callable[[], list[str]]) -> None:
     shutil.rmtree(layout.gesso / "workflows")
     with pytest.raises(CheckError, match=r"workflows/gold.*No such file"):
         lay_out()

@@ -1,4 +1,4 @@
-"""Publishing to Krita: readable names, an id for each graph, again after each start, and no end that hangs."""
+"""Publishing to Krita: readable names, an ID for each graph, and failures that do not stop the others."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ FILES = {
 
 @contextmanager
 def comfyui(status: int = 200) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """A ComfyUI that keeps what is published."""
-    kept: list[dict[str, Any]] = []
+    """A fake ComfyUI that records what is published."""
+    published: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -38,8 +38,8 @@ def comfyui(status: int = 200) -> Iterator[tuple[int, list[dict[str, Any]]]]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            kept.append({"path": self.path, **body})
-            self.answer(status, b"said why")
+            published.append({"path": self.path, **body})
+            self.answer(status, b"the reason")
 
         def answer(self, code: int, body: bytes) -> None:
             self.send_response(code)
@@ -51,7 +51,7 @@ def comfyui(status: int = 200) -> Iterator[tuple[int, list[dict[str, Any]]]]:
             pass
 
     with answering(Handler) as port:
-        yield port, kept
+        yield port, published
 
 
 def bake(layout: Layout) -> None:
@@ -60,8 +60,8 @@ def bake(layout: Layout) -> None:
         (layout.gesso / "workflows" / name).write_text(json.dumps({"1": {"class_type": name, "inputs": {}}}))
 
 
-def test_names_are_for_people_and_ids_differ() -> None:
-    named = krita.listed(FILES)
+def test_names_are_readable_and_ids_differ() -> None:
+    named = krita.list_workflows(FILES)
     assert [(graph.name, graph.client_id) for graph in named] == [
         ("My own", "gesso-my-own"),
         ("SDXL: gold standard", "gesso-sdxl"),
@@ -70,35 +70,35 @@ def test_names_are_for_people_and_ids_differ() -> None:
     assert all(graph.file.endswith(".api.json") for graph in named)
 
 
-def test_every_graph_of_the_project_has_a_name_of_its_own() -> None:
+def test_every_graph_of_the_project_has_a_unique_name() -> None:
     project = Project(Path(__file__).resolve().parents[4])
     for arch in project.archs():
         names = load(project.manifests / f"{arch}.yaml", root=project.root).manifest.workflows
-        listed = krita.listed([f"{name}{krita.SUFFIX}" for name in names])
+        listed = krita.list_workflows([f"{name}{krita.SUFFIX}" for name in names])
         assert len({graph.client_id for graph in listed}) == len({graph.name for graph in listed}) == len(names)
 
 
 def test_all_are_posted(layout: Layout, record: Callable[..., Record]) -> None:
     bake(layout)
-    said: list[str] = []
-    with comfyui() as (port, kept):
-        krita.publish(layout, record(workflows=FILES), said.append, port)
-    assert {item["path"] for item in kept} == {"/api/etn/workflow/publish"}
-    assert [item["client_id"] for item in kept] == ["gesso-my-own", "gesso-sdxl", "gesso-sdxl-inpaint"]
-    assert kept[1]["workflow"] == {"1": {"class_type": "krita_gold_standard_sdxl.api.json", "inputs": {}}}
-    assert said == [f"krita: published {item['name']}" for item in kept]
+    messages: list[str] = []
+    with comfyui() as (port, published):
+        krita.publish(layout, record(workflows=FILES), messages.append, port)
+    assert {item["path"] for item in published} == {"/api/etn/workflow/publish"}
+    assert [item["client_id"] for item in published] == ["gesso-my-own", "gesso-sdxl", "gesso-sdxl-inpaint"]
+    assert published[1]["workflow"] == {"1": {"class_type": "krita_gold_standard_sdxl.api.json", "inputs": {}}}
+    assert messages == [f"krita: published {item['name']}" for item in published]
 
 
-def test_one_that_is_missing_does_not_keep_the_others_back(layout: Layout, record: Callable[..., Record]) -> None:
+def test_a_missing_graph_does_not_stop_the_others(layout: Layout, record: Callable[..., Record]) -> None:
     bake(layout)
     (layout.gesso / "workflows/my_own.api.json").unlink()
     (layout.gesso / "workflows/krita_gold_standard_sdxl.api.json").write_text("{")
-    with comfyui() as (port, kept), pytest.raises(CheckError, match=r"my_own.*krita_gold_standard_sdxl\.api"):
+    with comfyui() as (port, published), pytest.raises(CheckError, match=r"my_own.*krita_gold_standard_sdxl\.api"):
         krita.publish(layout, record(workflows=FILES), lambda _: None, port)
-    assert [item["client_id"] for item in kept] == ["gesso-sdxl-inpaint"]
+    assert [item["client_id"] for item in published] == ["gesso-sdxl-inpaint"]
 
 
-def test_a_refusal_is_said(layout: Layout, record: Callable[..., Record]) -> None:
+def test_a_refusal_is_reported(layout: Layout, record: Callable[..., Record]) -> None:
     bake(layout)
-    with comfyui(500) as (port, _), pytest.raises(CheckError, match="ComfyUI answers 500: said why"):
+    with comfyui(500) as (port, _), pytest.raises(CheckError, match="ComfyUI answers 500: the reason"):
         krita.publish(layout, record(workflows=FILES), lambda _: None, port)

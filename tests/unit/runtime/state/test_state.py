@@ -1,4 +1,4 @@
-"""The state of an instance, as a table: what the agent knows on the left, what people are told on the right."""
+"""The state of an instance, as a table: the facts on the left, the resulting state and texts on the right."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gesso.runtime.state.state import PATIENCE, Facts, ModelFact, Name, Stage, Trouble, judge
+from gesso.runtime.state.state import MAX_IDLE_STARTS, Facts, ModelFact, Name, Stage, Trouble, judge
 
 DISK = Trouble("the required models need 3.0 GB more", "take a larger disk")
 GONE = Trouble("127.0.0.1: no answer", "check the network")
@@ -21,7 +21,7 @@ def _model(stage: Stage = "verified", tier: str = "required", **more: Any) -> Mo
 
 
 HERE = (_model(), _model(tier="optional"))
-READY = Facts(looked=True, models=HERE, process="RUNNING", up=True, missing=(), published=True)
+READY = Facts(models_known=True, models=HERE, process="RUNNING", up=True, missing=(), published=True)
 
 
 def _with(*models: ModelFact, **more: Any) -> Facts:
@@ -29,11 +29,11 @@ def _with(*models: ModelFact, **more: Any) -> Facts:
 
 
 TABLE: dict[str, tuple[Facts, Name, str, str]] = {
-    "nothing is known": (Facts(), "booting", "looking at what is here", ""),
+    "nothing is known": (Facts(), "booting", "checking what is here", ""),
     "all is well": (READY, "ready", "Krita can work", ""),
     # models
-    "not looked at yet": (
-        replace(READY, looked=False, models=(_model("waiting"),)), "booting", "looking at what is here", "",
+    "not checked yet": (
+        replace(READY, models_known=False, models=(_model("waiting"),)), "booting", "checking what is here", "",
     ),
     "one is fetched": (_with(_model("fetching", done=40)), "fetching", "1 required model to come, 40 %", ""),
     "all but the last byte": (_with(_model("fetching", size=1000, done=999)), "fetching", "99 %", ""),
@@ -45,16 +45,17 @@ TABLE: dict[str, tuple[Facts, Name, str, str]] = {
     "two required ones failed": (
         _with(_model("failed", trouble=GONE), _model("failed", trouble=GONE)), "failed", "(and 1 more)", "check",
     ),
-    "a required one failed and is tried again": (
+    "a required one failed and is retried": (
         _with(_model("waiting", trouble=GONE)), "failed", "no answer", "check the network",
     ),
-    "a required one failed once and came": (_with(_model("verified", trouble=GONE)), "ready", "Krita can work", ""),
+    "a required one failed, then came": (_with(_model("verified", trouble=GONE)), "ready", "Krita can work", ""),
     "required models do not fit": (
         _with(_model("waiting"), fetch_trouble=DISK), "failed", "need 3.0 GB more", "larger disk",
     ),
     "fetching cannot begin, but all is here": (replace(READY, fetch_trouble=DISK), "ready", "Krita can work", ""),
     "fetching never began": (
-        replace(READY, looked=False, models=(_model("waiting"),), fetch_trouble=DISK), "failed", "need 3.0 GB", "disk",
+        replace(READY, models_known=False, models=(_model("waiting"),), fetch_trouble=DISK),
+        "failed", "need 3.0 GB", "disk",
     ),
     "an optional one is left out": (
         _with(_model("left-out", "optional", message="9 GB do not fit")), "degraded", "optional/left-out", "larger",
@@ -62,14 +63,14 @@ TABLE: dict[str, tuple[Facts, Name, str, str]] = {
     "an optional one failed": (
         _with(_model("failed", "optional", trouble=GONE)), "degraded", "optional/failed", "check the network",
     ),
-    "a recommended one failed and is tried again": (
+    "a recommended one failed and is retried": (
         _with(_model("waiting", "recommended", trouble=GONE)), "degraded", "recommended/waiting", "check",
     ),
     "an optional one is on its way": (_with(_model("fetching", "optional")), "ready", "Krita can work", ""),
     # ComfyUI
     "it starts": (replace(READY, up=False, missing=None, published=False), "starting", "ComfyUI is starting", ""),
-    "it is up, its classes not asked for": (replace(READY, missing=None), "starting", "ComfyUI is starting", ""),
-    "nothing published yet": (replace(READY, published=False), "starting", "handing the workflows", ""),
+    "it is up, its classes not queried": (replace(READY, missing=None), "starting", "ComfyUI is starting", ""),
+    "nothing published yet": (replace(READY, published=False), "starting", "publishing the workflows", ""),
     "publishing is refused": (
         replace(READY, published=False, publish_trouble=Trouble("answers 500", "look")),
         "failed", "answers 500", "look",
@@ -82,17 +83,17 @@ TABLE: dict[str, tuple[Facts, Name, str, str]] = {
     ),
     "the guard refused": (replace(READY, up=False, refused=GUARD), "failed", "sqlalchemy is 1.4.54", "fresh instance"),
     "the guard refused once, now it is up": (replace(READY, refused=GUARD), "ready", "Krita can work", ""),
-    "it was given up": (replace(READY, up=False, process="FATAL"), "failed", "does not stay up", "by itself"),
+    "it was given up": (replace(READY, up=False, process="FATAL"), "failed", "does not stay up", "automatically"),
     "it is stopped": (replace(READY, up=False, process="STOPPED"), "failed", "is stopped", "`gesso logs comfyui`"),
-    "it dies at each start": (replace(READY, up=False, idle_starts=PATIENCE), "failed", "does not stay up", "logs"),
-    "it died once": (replace(READY, up=False, idle_starts=PATIENCE - 1), "starting", "ComfyUI is starting", ""),
+    "each start fails": (replace(READY, up=False, idle_starts=MAX_IDLE_STARTS), "failed", "does not stay up", "logs"),
+    "it died once": (replace(READY, up=False, idle_starts=MAX_IDLE_STARTS - 1), "starting", "ComfyUI is starting", ""),
     "it waits for its next start": (replace(READY, up=False, process="BACKOFF"), "starting", "is starting", ""),
     "the supervisor does not answer, ComfyUI does": (replace(READY, process=""), "ready", "Krita can work", ""),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("facts", "state", "why", "step"), TABLE.values(), ids=TABLE.keys())
-def test_the_table(facts: Facts, state: str, why: str, step: str) -> None:
+def test_state_reason_and_next_step(facts: Facts, state: str, why: str, step: str) -> None:
     found = judge(facts)
     assert (found.state, found.usable) == (state, state in {"ready", "degraded"})
     assert why in found.why
@@ -104,7 +105,7 @@ def test_every_state_is_in_the_table() -> None:
     assert {state for _, state, _, _ in TABLE.values()} == set(get_args(Name))
 
 
-def test_what_is_on_the_way_and_what_is_not_is_noted() -> None:
+def test_missing_and_incoming_models_are_noted() -> None:
     found = judge(_with(_model("fetching", "optional"), _model("failed", "optional", trouble=GONE)))
     assert found.state == "degraded"
     assert found.notes == (

@@ -1,4 +1,4 @@
-"""ComfyUI watched: its lives, its answers, what it lacks, and that Krita gets its workflows at each start."""
+"""The ComfyUI watch: starts, responses, missing node classes, and workflows published to Krita at each start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gesso.runtime.services import comfyui as comfy
 from gesso.runtime.services import krita
 from gesso.runtime.services.supervisord import Program, Supervisor
 from gesso.runtime.state.state import Trouble
-from gesso.runtime.watch.comfyui import Watch
+from gesso.runtime.watch.comfyui import ComfyuiWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class World:
-    """ComfyUI and its supervisor, as they seem from outside."""
+    """A simulated ComfyUI with its supervisor."""
 
     programs: dict[str, Program] | None = field(default_factory=dict)
     answers: bool = True
@@ -38,7 +38,7 @@ class World:
     started: list[str] = field(default_factory=list)
     published: int = 0
     revived: int = 0
-    asked: int = 0
+    requests: int = 0
 
     def comfyui(self, pid: int, state: str = "RUNNING") -> None:
         self.programs = {"comfyui": Program("comfyui", state, pid, 1000 + pid)}
@@ -62,8 +62,8 @@ class FakeSupervisor(Supervisor):
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
 
-    def ask(path: str, **_: Any) -> Any:
-        world.asked += 1
+    def get_json(path: str, **_: Any) -> Any:
+        world.requests += 1
         if not world.answers:
             raise CheckError("ComfyUI does not answer")
         return {"devices": []}
@@ -73,131 +73,131 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
             raise CheckError("not published to Krita: 500", "look at the log")
         world.published += 1
 
-    monkeypatch.setattr(comfy, "ask", ask)
-    monkeypatch.setattr(comfy, "missing", lambda *_, **__: world.lacks)
+    monkeypatch.setattr(comfy, "get_json", get_json)
+    monkeypatch.setattr(comfy, "missing_classes", lambda *_, **__: world.lacks)
     monkeypatch.setattr(krita, "publish", publish)
     return world
 
 
 @pytest.fixture
-def watch(world: World, layout: Layout, record: Callable[..., Record]) -> Watch:
+def watch(world: World, layout: Layout, record: Callable[..., Record]) -> ComfyuiWatch:
     def revive() -> None:
         world.revived += 1
 
-    return Watch(layout, record(), FakeSupervisor(world), revive, clock=lambda: world.now)
+    return ComfyuiWatch(layout, record(), FakeSupervisor(world), revive, clock=lambda: world.now)
 
 
-def _look(world: World, watch: Watch, times: int = 1, seconds: float = 0.5) -> None:
+def _poll(world: World, watch: ComfyuiWatch, times: int = 1, seconds: float = 0.5) -> None:
     for _ in range(times):
         world.now += seconds
-        watch.look()
+        watch.poll()
 
 
-def test_up_and_published_once(world: World, watch: Watch) -> None:
+def test_up_and_published_once(world: World, watch: ComfyuiWatch) -> None:
     world.comfyui(7)
-    _look(world, watch, 20)
+    _poll(world, watch, 20)
     assert (watch.seen.up, watch.seen.missing, watch.seen.published) == (True, (), True)
     assert (watch.seen.starts, watch.seen.idle_starts, world.published) == (1, 0, 1)
-    assert world.asked < 6  # once it is up, its process is watched, and it is asked now and then
+    assert world.requests < 6  # once it is up, its process is watched, and requests are rare
 
 
-def test_published_again_after_each_restart(world: World, watch: Watch) -> None:
+def test_published_again_after_each_restart(world: World, watch: ComfyuiWatch) -> None:
     for pid in (7, 8, 9):
         world.comfyui(pid)
-        _look(world, watch, 3)
+        _poll(world, watch, 3)
     assert (world.published, watch.seen.starts) == (3, 3)
-    assert [text for _, text in watch.errors] == ["ComfyUI was started again"]
+    assert [text for _, text in watch.errors] == ["ComfyUI was restarted"]
 
 
-def test_between_two_lives_it_is_down(world: World, watch: Watch) -> None:
+def test_between_two_runs_it_is_down(world: World, watch: ComfyuiWatch) -> None:
     world.comfyui(7)
-    _look(world, watch)
+    _poll(world, watch)
     world.comfyui(0, "BACKOFF")
     world.answers = False
-    _look(world, watch)
+    _poll(world, watch)
     assert (watch.seen.up, watch.seen.published, watch.seen.missing) == (False, False, None)
 
 
-def test_starts_that_come_to_nothing_are_counted(world: World, watch: Watch) -> None:
+def test_failed_starts_are_counted(world: World, watch: ComfyuiWatch) -> None:
     world.answers = False
     for pid in (7, 8, 9):
         world.comfyui(pid)
-        _look(world, watch, 2)
+        _poll(world, watch, 2)
     assert watch.seen.idle_starts == 3
     world.answers = True
-    _look(world, watch)
+    _poll(world, watch)
     assert watch.seen.idle_starts == 0
 
 
-def test_one_answer_may_stay_out_while_it_works(world: World, watch: Watch) -> None:
+def test_a_missed_response_does_not_mean_down(world: World, watch: ComfyuiWatch) -> None:
     world.comfyui(7)
-    _look(world, watch)
+    _poll(world, watch)
     world.answers = False
-    _look(world, watch, 2, seconds=6)
+    _poll(world, watch, 2, seconds=6)
     assert watch.seen.up
-    _look(world, watch, 1, seconds=6)
+    _poll(world, watch, 1, seconds=6)
     assert not watch.seen.up
 
 
-def test_without_its_classes_nothing_is_published(world: World, watch: Watch) -> None:
+def test_without_its_classes_nothing_is_published(world: World, watch: ComfyuiWatch) -> None:
     world.comfyui(7)
     world.lacks = ("IPAdapter",)
-    _look(world, watch, 3)
+    _poll(world, watch, 3)
     assert (watch.seen.missing, world.published) == (("IPAdapter",), 0)
     assert "ComfyUI lacks IPAdapter" in [text for _, text in watch.errors]
 
 
-def test_publishing_that_is_refused_is_tried_again(world: World, watch: Watch) -> None:
+def test_refused_publishing_is_retried(world: World, watch: ComfyuiWatch) -> None:
     world.comfyui(7)
     world.refuses = True
-    _look(world, watch, 5)
+    _poll(world, watch, 5)
     assert watch.seen.publish_trouble == Trouble("not published to Krita: 500", "look at the log")
     world.refuses = False
-    _look(world, watch, 1, seconds=11)
+    _poll(world, watch, 1, seconds=11)
     assert watch.seen.published
     assert world.published == 1
 
 
-def test_what_was_given_up_is_started_again_at_a_bounded_rate(world: World, watch: Watch) -> None:
+def test_failed_programs_are_restarted_at_a_bounded_rate(world: World, watch: ComfyuiWatch) -> None:
     world.programs = {"gate": Program("gate", "FATAL", 0, 0)}
-    _look(world, watch, 1200)  # ten minutes
+    _poll(world, watch, 1200)  # ten minutes
     assert set(world.started) == {"gate"}
     assert 10 < len(world.started) < 16  # 5, 10, 20, 40, then every 60 s
     world.programs = {"gate": Program("gate", "RUNNING", 7, 1)}
-    _look(world, watch)
+    _poll(world, watch)
     world.programs = {"gate": Program("gate", "FATAL", 0, 2)}
     before = len(world.started)
-    _look(world, watch, 12)
+    _poll(world, watch, 12)
     assert len(world.started) == before + 1
 
 
-def test_without_a_supervisor_it_is_revived_once(world: World, watch: Watch) -> None:
+def test_without_a_supervisor_it_is_revived_once(world: World, watch: ComfyuiWatch) -> None:
     world.programs = None
-    _look(world, watch, 50)
+    _poll(world, watch, 50)
     assert world.revived == 1
-    assert watch.seen.up  # ComfyUI itself is still asked
+    assert watch.seen.up  # ComfyUI itself is still queried
 
 
-def test_the_loop_outlives_what_goes_wrong_in_a_round(
-    world: World, watch: Watch, monkeypatch: pytest.MonkeyPatch
+def test_the_loop_survives_an_error_in_a_round(
+    world: World, watch: ComfyuiWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     stop = threading.Event()
     rounds = []
 
-    def look() -> None:
+    def poll() -> None:
         rounds.append(1)
         if len(rounds) == 3:
             stop.set()
         raise BrokenPipeError("nobody listens")
 
-    monkeypatch.setattr(watch, "look", look)
-    monkeypatch.setattr("gesso.runtime.watch.comfyui.STEP", 0.01)
+    monkeypatch.setattr(watch, "poll", poll)
+    monkeypatch.setattr("gesso.runtime.watch.comfyui.POLL_INTERVAL", 0.01)
     watch.run(stop)
     assert len(rounds) == 3
-    assert [text for _, text in watch.errors] == ["gesso itself: BrokenPipeError: nobody listens"]
+    assert [text for _, text in watch.errors] == ["gesso: internal error: BrokenPipeError: nobody listens"]
 
 
-def test_a_refusal_is_read(watch: Watch, layout: Layout) -> None:
+def test_a_refusal_is_read(watch: ComfyuiWatch, layout: Layout) -> None:
     assert watch.refused() is None
     layout.run.mkdir()
     path = comfy.fault_file(layout)
@@ -207,7 +207,7 @@ def test_a_refusal_is_read(watch: Watch, layout: Layout) -> None:
     assert watch.refused() is None
 
 
-def test_notes_of_the_last_start_are_read(watch: Watch, layout: Layout) -> None:
+def test_notes_of_the_last_start_are_read(watch: ComfyuiWatch, layout: Layout) -> None:
     assert watch.notes() == ()
     layout.run.mkdir()
     comfy.notes_file(layout).write_text('["torch is 1, the lock says 2"]')
@@ -216,7 +216,7 @@ def test_notes_of_the_last_start_are_read(watch: Watch, layout: Layout) -> None:
     assert watch.notes() == ()
 
 
-# --- the door to supervisord
+# --- the client of supervisord
 
 
 @pytest.fixture
@@ -226,17 +226,17 @@ def socket_path(tmp_path: Path) -> Iterator[tuple[Path, list[Any]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            words, method = xmlrpc.client.loads(body)
-            calls.append((method, words))
+            args, method = xmlrpc.client.loads(body)
+            calls.append((method, args))
             row = {"name": "gate", "statename": "RUNNING", "pid": 7, "start": 9, "spawnerr": ""}
-            given: Any = [row] if "All" in str(method) else True
-            if words[:1] == ("unknown",):
+            result: Any = [row] if "All" in str(method) else True
+            if args[:1] == ("unknown",):
                 text = xmlrpc.client.dumps(xmlrpc.client.Fault(10, "BAD_NAME"))
             else:
-                text = xmlrpc.client.dumps((given,), methodresponse=True)
-            self.send_response(200 if words[:1] != ("sick",) else 500)
+                text = xmlrpc.client.dumps((result,), methodresponse=True)
+            self.send_response(200 if args[:1] != ("sick",) else 500)
             self.end_headers()
-            self.wfile.write(text.encode() if words[:1] != ("odd",) else b"<html>")
+            self.wfile.write(text.encode() if args[:1] != ("odd",) else b"<html>")
 
         def address_string(self) -> str:
             return "here"
@@ -253,7 +253,7 @@ def socket_path(tmp_path: Path) -> Iterator[tuple[Path, list[Any]]]:
         thread.join()
 
 
-def test_supervisord_is_asked_and_told(socket_path: tuple[Path, list[Any]]) -> None:
+def test_supervisord_lists_and_starts_programs(socket_path: tuple[Path, list[Any]]) -> None:
     path, calls = socket_path
     supervisor = Supervisor(path)
     assert supervisor.programs() == {"gate": Program("gate", "RUNNING", 7, 9)}

@@ -1,4 +1,4 @@
-"""Drift: what is no longer as it was made is noticed, said, and forgotten once it is healed."""
+"""Drift: differences from the lock are noticed, reported, and cleared after a heal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GRAPH = b'{"nodes": []}'
 
 @pytest.fixture
 def made(layout: Layout, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch) -> Record:
-    monkeypatch.setattr(drift, "_STEP", 0.005)
+    monkeypatch.setattr(drift, "_POLL_INTERVAL", 0.005)
     monkeypatch.setattr(guard, "check", lambda *_: [])
     (layout.gesso / "workflows").mkdir()
     (layout.gesso / "workflows/gold.json").write_bytes(GRAPH)
@@ -32,49 +32,49 @@ def made(layout: Layout, record: Callable[..., Record], monkeypatch: pytest.Monk
     return found
 
 
-def test_all_as_it_was_made(layout: Layout, made: Record) -> None:
-    assert drift.look(layout, made) == ()
+def test_no_drift(layout: Layout, made: Record) -> None:
+    assert drift.find_drift(layout, made) == ()
 
 
 @pytest.mark.parametrize("where", ["ComfyUI/workflows/gold.json", "user/default/workflows/gold.json"])
 def test_a_workflow_that_was_overwritten_or_deleted(layout: Layout, made: Record, where: str) -> None:
     path = layout.workspace / where
     path.write_bytes(b'{"nodes": [{"type": "LoadImage"}]}')
-    assert drift.look(layout, made) == (f"{path} is not the locked workflow",)
+    assert drift.find_drift(layout, made) == (f"{path} is not the locked workflow",)
     path.unlink()
-    assert drift.look(layout, made) == (f"{path} is not the locked workflow",)
+    assert drift.find_drift(layout, made) == (f"{path} is not the locked workflow",)
     path.symlink_to(path)  # one that cannot be read
-    assert drift.look(layout, made) == (f"{path} is not the locked workflow",)
+    assert drift.find_drift(layout, made) == (f"{path} is not the locked workflow",)
 
 
 def test_python_and_packs(layout: Layout, made: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     finding = guard.Finding("sqlalchemy", "1.4.54", "2.0.58", broken=True)
     monkeypatch.setattr(guard, "check", lambda *_: [finding])
-    monkeypatch.setattr(node_packs, "changed", lambda *_: ("tooling: is not there or cannot be read",))
-    assert drift.look(layout, made) == (
-        "sqlalchemy is 1.4.54, the lock says 2.0.58", "tooling: is not there or cannot be read",
+    monkeypatch.setattr(node_packs, "changed", lambda *_: ("tooling: is missing or cannot be read",))
+    assert drift.find_drift(layout, made) == (
+        "sqlalchemy is 1.4.54, the lock says 2.0.58", "tooling: is missing or cannot be read",
     )  # fmt: skip
 
 
-def test_what_cannot_be_looked_at_is_drift(layout: Layout, made: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_checked_is_drift(layout: Layout, made: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     def blind(*_: object) -> None:
-        raise CheckError("/opt/venv: holds 2 Pythons, there must be one", "start a fresh instance")
+        raise CheckError("/opt/venv: holds 2 Pythons, expected one", "start a fresh instance")
 
     monkeypatch.setattr(guard, "check", blind)
     watch = drift.Drift(layout, made, lambda: True)
-    watch.look()
-    assert watch.seen == ("/opt/venv: holds 2 Pythons, there must be one",)
+    watch.check()
+    assert watch.seen == ("/opt/venv: holds 2 Pythons, expected one",)
 
 
-def _until(holds: Callable[[], bool]) -> None:
+def _until(condition: Callable[[], bool]) -> None:
     for _ in range(4000):
-        if holds():
+        if condition():
             return
         threading.Event().wait(0.005)
-    pytest.fail("it never came")
+    pytest.fail("timed out")
 
 
-def test_it_looks_when_krita_can_work_and_after_each_heal(layout: Layout, made: Record) -> None:
+def test_it_checks_when_krita_can_work_and_after_each_heal(layout: Layout, made: Record) -> None:
     usable, stop = threading.Event(), threading.Event()
     watch = drift.Drift(layout, made, usable.is_set)
     graph = layout.workspace / "ComfyUI/workflows/gold.json"
@@ -83,12 +83,12 @@ def test_it_looks_when_krita_can_work_and_after_each_heal(layout: Layout, made: 
     thread.start()
     try:
         stop.wait(0.05)
-        assert watch.seen == ()  # the start has the machine
+        assert watch.seen == ()  # the start must not be slowed down
         usable.set()
         _until(lambda: watch.seen != ())
         graph.write_bytes(GRAPH)
         name = reports.new_id(1_000_000_000)
-        reports.Journal(layout.reports, name).tell("begun")
+        reports.Journal(layout.reports, name).emit("begun")
         stop.wait(0.05)
         assert watch.seen != ()  # that heal has not ended
         reports.Journal(layout.reports, name).end({})

@@ -1,4 +1,4 @@
-"""The scrub finds bytes that changed behind the filesystem's back, and gives way to ComfyUI."""
+"""The scrub finds silently corrupted bytes, and pauses while ComfyUI is busy."""
 
 from __future__ import annotations
 
@@ -40,83 +40,83 @@ def _put(folder: Folder, model: Model, content: bytes) -> None:
     receipts.write(folder, model.name, model.sha256, path.stat())
 
 
-def _scrub(folder: Folder, *models: Model, **given: Any) -> list[str]:
-    doubted: list[str] = []
-    scrub.Scrub(models, folder, doubted.append, **{"may": lambda: True, "rate": 10**12, **given}).once(
+def _scrub(folder: Folder, *models: Model, **options: Any) -> list[str]:
+    damaged: list[str] = []
+    scrub.Scrub(models, folder, damaged.append, **{"is_idle": lambda: True, "rate": 10**12, **options}).once(
         threading.Event()
     )
-    return doubted
+    return damaged
 
 
-def test_what_is_right_is_left_in_peace(folder: Folder) -> None:
+def test_intact_files_are_left_alone(folder: Folder) -> None:
     model = _model("vae/a.safetensors", CONTENT)
     _put(folder, model, CONTENT)
     assert _scrub(folder, model) == []
-    assert receipts.holds(folder, model.name, model.sha256)
+    assert receipts.is_valid(folder, model.name, model.sha256)
 
 
-def test_a_rotten_byte_under_a_valid_receipt(folder: Folder) -> None:
+def test_a_corrupt_byte_under_a_valid_receipt(folder: Folder) -> None:
     good, bad = _model("vae/a.safetensors", CONTENT), _model("vae/b.safetensors", CONTENT)
     _put(folder, good, CONTENT)
     _put(folder, bad, CONTENT[:-1] + b"X")
-    assert receipts.holds(folder, bad.name, bad.sha256)  # so that nothing but the bytes can tell
+    assert receipts.is_valid(folder, bad.name, bad.sha256)  # only the bytes reveal it
     assert _scrub(folder, bad, good) == [bad.name]
-    assert not receipts.holds(folder, bad.name, bad.sha256)
+    assert not receipts.is_valid(folder, bad.name, bad.sha256)
 
 
-def test_a_file_without_a_receipt_is_not_its_business(folder: Folder) -> None:
+def test_a_file_without_a_receipt_is_skipped(folder: Folder) -> None:
     model = _model("vae/a.safetensors", CONTENT)
     folder.path(model.name).write_bytes(b"partly here")
     assert _scrub(folder, model, _model("vae/gone.safetensors", b"x")) == []
 
 
-def test_one_that_is_written_to_meanwhile_is_the_stocks(folder: Folder) -> None:
+def test_a_file_written_meanwhile_is_left_to_model_sync(folder: Folder) -> None:
     model = _model("vae/a.safetensors", CONTENT)
     _put(folder, model, CONTENT)
     path = folder.path(model.name)
 
-    def may() -> bool:
+    def is_idle() -> bool:
         path.write_bytes(b"other bytes")
         return True
 
-    assert _scrub(folder, model, may=may) == []
+    assert _scrub(folder, model, is_idle=is_idle) == []
 
 
-def test_comfyui_at_work_is_waited_for(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scrub, "_STEP", 0.001)
-    monkeypatch.setattr(scrub, "_FRESH", 0.0)
+def test_it_waits_while_comfyui_is_busy(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scrub, "_POLL_INTERVAL", 0.001)
+    monkeypatch.setattr(scrub, "_IDLE_CACHE", 0.0)
     answers = iter([False, False])
     model = _model("vae/a.safetensors", CONTENT)
     _put(folder, model, CONTENT[:-1] + b"X")
-    assert _scrub(folder, model, may=lambda: next(answers, True)) == [model.name]
+    assert _scrub(folder, model, is_idle=lambda: next(answers, True)) == [model.name]
     assert next(answers, None) is None
 
 
-def test_told_to_stop_it_accuses_nobody(folder: Folder) -> None:
+def test_stopping_reports_nothing(folder: Folder) -> None:
     model = _model("vae/a.safetensors", CONTENT)
     _put(folder, model, CONTENT)
-    stop, doubted = threading.Event(), list[str]()
+    stop, damaged = threading.Event(), list[str]()
 
-    def may() -> bool:
+    def is_idle() -> bool:
         stop.set()
         return True
 
-    scrub.Scrub([model], folder, doubted.append, may, 10**12).once(stop)
-    assert doubted == []
+    scrub.Scrub([model], folder, damaged.append, is_idle, 10**12).once(stop)
+    assert damaged == []
 
 
 @pytest.mark.parametrize(
     ("answer", "idle"),
     [({"exec_info": {"queue_remaining": 0}}, True), ({"exec_info": {"queue_remaining": 1}}, False), ([], True)],
 )
-def test_idle_by_comfyuis_own_word(monkeypatch: pytest.MonkeyPatch, answer: Any, idle: bool) -> None:
-    monkeypatch.setattr(comfyui, "ask", lambda *_, **__: answer)
+def test_idle_by_the_queue_of_comfyui(monkeypatch: pytest.MonkeyPatch, answer: Any, idle: bool) -> None:
+    monkeypatch.setattr(comfyui, "get_json", lambda *_, **__: answer)
     assert scrub.idle() is idle
 
 
-def test_a_comfyui_that_is_down_has_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comfyui_that_is_down_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     def down(*_: Any, **__: Any) -> Any:
         raise CheckError("ComfyUI does not answer")
 
-    monkeypatch.setattr(comfyui, "ask", down)
+    monkeypatch.setattr(comfyui, "get_json", down)
     assert scrub.idle()
