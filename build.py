@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Build gesso images with nothing but Python: makes .venv on first use, sees that an engine is there, then runs invoke.
+"""Build gesso images with nothing but Python: create .venv on first use, check for an engine, then run invoke.
 
-python3 build.py --arch sdxl --trial     build (any invoke task may stand first: test, lock, check, ...)
-python3 build.py --list                  name the tasks
+python3 build.py --arch sdxl --trial     build (or any invoke task: test, lock, check, ...)
+python3 build.py --list                  list the tasks
 """
 
 import hashlib
@@ -19,32 +19,32 @@ STAMP = VENV / "gesso-stamp"
 
 
 def main() -> int:
-    """Prepare what is missing, then hand over."""
+    """Create .venv where needed, then run invoke."""
     if sys.version_info < (3, 11):
-        print(f"gesso: Python {sys.version.split()[0]} is too old; 3.11 or newer is needed", file=sys.stderr)
+        print(f"gesso: Python {sys.version.split()[0]} is too old; 3.11 or newer is required", file=sys.stderr)
         print("  next: run this with a newer Python, such as python3.13 build.py", file=sys.stderr)
         return 2
-    words = sys.argv[1:]
-    if not words or words[0] in ("-h", "--help"):
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
-        words = ["--list"]
-    elif words[0].startswith("-") and words[0] not in ("-l", "--list", "-V", "--version"):
-        words = ["build", *words]
+        arguments = ["--list"]
+    elif arguments[0].startswith("-") and arguments[0] not in ("-l", "--list", "-V", "--version"):
+        arguments = ["build", *arguments]
     try:
         make_venv()
         os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-        on_an_image = any(w.startswith(("--arch", "-a", "--registry")) for w in words)
-        if words[0] == "build" or (words[0] == "test" and on_an_image):
+        on_an_image = any(argument.startswith(("--arch", "-a", "--registry")) for argument in arguments)
+        if arguments[0] == "build" or (arguments[0] == "test" and on_an_image):
             done = subprocess.run([BIN / "python", "-m", "gesso.builder.image.bring_up"], cwd=ROOT, check=False)
             if done.returncode:
                 return done.returncode
-        return subprocess.run([BIN / "invoke", *words], cwd=ROOT, check=False).returncode
+        return subprocess.run([BIN / "invoke", *arguments], cwd=ROOT, check=False).returncode
     except KeyboardInterrupt:
         return 130
 
 
 def make_venv() -> None:
-    """Install exactly what manifests/locks/builder.lock.txt says, once for each state of it."""
+    """Install manifests/locks/builder.lock.txt into .venv, again after each change of it."""
     inputs = [LOCKS / "builder.lock.txt", LOCKS / "tools.lock.txt", ROOT / "pyproject.toml"]
     digest = hashlib.sha256(b"".join(p.read_bytes() for p in inputs) + str(ROOT).encode()).hexdigest()
     if STAMP.is_file() and STAMP.read_text() == digest:
@@ -71,10 +71,10 @@ def make_venv() -> None:
             step, cwd=ROOT, stdout=sys.stderr, check=False, env={**os.environ, "VIRTUAL_ENV": str(VENV)}
         )
         if done.returncode:
-            print(f"gesso: .venv could not be prepared: {' '.join(map(str, step[:5]))} ended with {done.returncode}",
+            print(f"gesso: .venv could not be prepared: {' '.join(map(str, step[:5]))} exited with {done.returncode}",
                   file=sys.stderr)  # fmt: skip
-            print("  next: check network and proxy (PIP_INDEX_URL, UV_DEFAULT_INDEX, SSL_CERT_FILE), then again;",
-                  "Debian keeps venv in the package python3-venv", file=sys.stderr)  # fmt: skip
+            print("  next: check network and proxy (PIP_INDEX_URL, UV_DEFAULT_INDEX, SSL_CERT_FILE), then retry;",
+                  "on Debian, install the package python3-venv", file=sys.stderr)  # fmt: skip
             sys.exit(6)
     STAMP.write_text(digest)
 

@@ -1,1 +1,1 @@
-"""Tools for gesso's own development: tests, coverage, pictures. Not in the image's wheel."""
+"""Tools for gesso's own development: tests, coverage, the architecture picture. Not in the image's wheel."""

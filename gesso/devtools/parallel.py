@@ -1,4 +1,4 @@
-"""Programs that run side by side, each told in one piece, and how long each took."""
+"""Run programs in parallel, print the output of each without interleaving, and measure their time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """One program of a run: what it is called, its command, and what is added to its environment."""
+    """One program of a run: its name, command, and additional environment variables."""
 
     name: str
     command: tuple[str, ...]
@@ -25,98 +25,98 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Done:
-    """How a part ended; `seconds` of the clock, which others may have shared the machine in."""
+class PartResult:
+    """The result of a part; `seconds` is wall-clock time on a shared machine."""
 
     name: str
     ok: bool
     seconds: float
 
 
-class _Turns:
-    """Lets one part at a time speak, in order: the others' lines are kept until it is their turn."""
+class _OrderedOutput:
+    """Passes on the lines of one part at a time, in order; the others' lines are buffered until their turn."""
 
-    def __init__(self, count: int, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._kept: list[deque[str]] = [deque() for _ in range(count)]
+    def __init__(self, count: int, on_line: Callable[[str], None]) -> None:
+        self._on_line = on_line
+        self._buffers: list[deque[str]] = [deque() for _ in range(count)]
         self._ended = [False] * count
-        self._turn = 0
-        self._guard = threading.Lock()
+        self._current = 0
+        self._lock = threading.Lock()
 
-    def say(self, number: int, line: str) -> None:
-        with self._guard:
-            self._kept[number].append(line)
-            self._on()
+    def add(self, number: int, line: str) -> None:
+        with self._lock:
+            self._buffers[number].append(line)
+            self._flush()
 
     def end(self, number: int) -> None:
-        with self._guard:
+        with self._lock:
             self._ended[number] = True
-            self._on()
+            self._flush()
 
-    def _on(self) -> None:
-        while self._turn < len(self._kept):
-            kept = self._kept[self._turn]
-            while kept:
-                self._tell(kept.popleft())
-            if not self._ended[self._turn]:
+    def _flush(self) -> None:
+        while self._current < len(self._buffers):
+            buffer = self._buffers[self._current]
+            while buffer:
+                self._on_line(buffer.popleft())
+            if not self._ended[self._current]:
                 return
-            self._turn += 1
+            self._current += 1
 
 
-class _Enders:
-    """What ends the programs that run; after `all` whatever is started is ended at once."""
+class _RunningParts:
+    """The running programs; after `terminate` a program that starts is terminated at once."""
 
     def __init__(self) -> None:
-        self._enders: list[Callable[[], None]] = []
-        self._over = False
-        self._guard = threading.Lock()
+        self._terminators: list[Callable[[], None]] = []
+        self._terminated = False
+        self._lock = threading.Lock()
 
-    def add(self, end: Callable[[], None]) -> None:
-        with self._guard:
-            self._enders.append(end)
-            over = self._over
-        if over:
-            end()
+    def add(self, terminate: Callable[[], None]) -> None:
+        with self._lock:
+            self._terminators.append(terminate)
+            terminated = self._terminated
+        if terminated:
+            terminate()
 
-    def all(self) -> None:
-        with self._guard:
-            self._over = True
-            enders = list(self._enders)
-        threads = [threading.Thread(target=end) for end in enders]
+    def terminate(self) -> None:
+        with self._lock:
+            self._terminated = True
+            terminators = list(self._terminators)
+        threads = [threading.Thread(target=terminate) for terminate in terminators]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
 
-def run(parts: Sequence[Part], tell: Callable[[str], None]) -> list[Done]:
-    """Run all parts at once and hand every line to `tell`, one part after the other in the order given.
+def run(parts: Sequence[Part], on_line: Callable[[str], None]) -> list[PartResult]:
+    """Run all parts in parallel; pass every line to `on_line`, one part after the other in the given order.
 
-    A part that fails keeps no other from running. On any exception (Ctrl-C is one) all of them and their children are
-    ended before it goes on upwards.
+    A failed part stops no other. On any exception (also Ctrl-C) all parts and their children are terminated before it
+    propagates.
     """
-    turns, enders = _Turns(len(parts), tell), _Enders()
+    output, running = _OrderedOutput(len(parts), on_line), _RunningParts()
 
-    def one(number: int, part: Part) -> Done:
+    def run_part(number: int, part: Part) -> PartResult:
         started = time.monotonic()
-        turns.say(number, f"== {part.name}")
+        output.add(number, f"== {part.name}")
         try:
             ok = proc.stream(
-                part.command, lambda line: turns.say(number, line), env=part.env, started=enders.add
+                part.command, lambda line: output.add(number, line), env=part.env, on_start=running.add
             ).ok  # fmt: skip
         except proc.MissingProgramError as error:
-            turns.say(number, str(error))
+            output.add(number, str(error))
             ok = False
         finally:
             seconds = time.monotonic() - started
-            turns.say(number, f"== {part.name}: {seconds:.1f} s")
-            turns.end(number)
-        return Done(part.name, ok, seconds)
+            output.add(number, f"== {part.name}: {seconds:.1f} s")
+            output.end(number)
+        return PartResult(part.name, ok, seconds)
 
     with ThreadPoolExecutor(max(1, len(parts))) as pool:
         try:
-            running = [pool.submit(one, number, part) for number, part in enumerate(parts)]
-            return [each.result() for each in running]
+            futures = [pool.submit(run_part, number, part) for number, part in enumerate(parts)]
+            return [future.result() for future in futures]
         except BaseException:
-            enders.all()
+            running.terminate()
             raise

@@ -1,4 +1,4 @@
-"""The stand-in for ComfyUI, started as an image starts it and asked what Krita and the image tests ask."""
+"""The stand-in for ComfyUI, started as an image starts it, with the requests of Krita and of the image tests."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ class Server:
     home: Path
     log: list[str]
 
-    def ask(self, path: str, data: Any = None, method: str | None = None) -> tuple[int, bytes]:
+    def fetch(self, path: str, data: Any = None, method: str | None = None) -> tuple[int, bytes]:
         body = data if isinstance(data, bytes) or data is None else json.dumps(data).encode()
         request = urllib.request.Request(self.url + path, data=body, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, answer.read()
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return response.status, response.read()
         except urllib.error.HTTPError as refusal:
             with refusal:
                 return refusal.code, refusal.read()
 
     def json(self, path: str, data: Any = None, *, status: int = 200, method: str | None = None) -> Any:
-        found, body = self.ask(path, data, method)
+        found, body = self.fetch(path, data, method)
         assert found == status, body
         return json.loads(body)
 
@@ -83,8 +83,8 @@ def command(home: Path, *more: str) -> list[str]:
     for folder in ("models", "user", "custom_nodes"):
         (home / folder).mkdir(exist_ok=True)
     flags = ["--cpu", "--listen", "127.0.0.1", "--port", "0", "--disable-auto-launch", "--disable-api-nodes"]
-    places = [f"--{name}-directory={home / name}" for name in ("models", "user", "input", "output", "temp")]
-    return [sys.executable, "main.py", "--base-directory", str(home), *flags, *places, *more]
+    directories = [f"--{name}-directory={home / name}" for name in ("models", "user", "input", "output", "temp")]
+    return [sys.executable, "main.py", "--base-directory", str(home), *flags, *directories, *more]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -97,7 +97,7 @@ def started(home: Path) -> Iterator[Server]:
     with subprocess.Popen(
         arguments, cwd=STANDIN / "ComfyUI", env=environment(), stderr=subprocess.PIPE, text=True
     ) as process:
-        watchdog = threading.Timer(30, process.kill)  # only so that a hang becomes a failure
+        watchdog = threading.Timer(30, process.kill)  # so that a hang becomes a failure
         watchdog.start()
         try:
             assert process.stderr is not None
@@ -130,7 +130,7 @@ def safetensors(shapes: dict[str, list[int]]) -> bytes:
     return struct.pack("<Q", len(blob)) + blob
 
 
-def test_every_class_that_krita_needs_is_there(server: Server) -> None:
+def test_every_class_that_krita_needs_exists(server: Server) -> None:
     info = server.json("/object_info")
     assert info.keys() >= KRITA_NEEDS
     assert sum(name.startswith("ETN_") for name in info) == 30
@@ -145,7 +145,7 @@ def test_a_pack_s_classes_are_those_of_its_own_recording(server: Server) -> None
         assert {n for n, c in info.items() if c["python_module"] == f"custom_nodes.{pack}"} == set(recorded)
 
 
-def test_inputs_come_in_the_order_that_clients_count_on(server: Server) -> None:
+def test_inputs_have_the_order_that_clients_expect(server: Server) -> None:
     described = server.json("/object_info/ETN_KritaOutput")["ETN_KritaOutput"]
     expected = ["images", "x", "y", "name", "batch_mode", "resize_canvas"]
     assert list(described["input"]["required"]) == described["input_order"]["required"] == expected
@@ -153,9 +153,9 @@ def test_inputs_come_in_the_order_that_clients_count_on(server: Server) -> None:
     assert described["output"] == []
 
 
-def test_it_says_that_it_is_a_trial(server: Server) -> None:
+def test_it_declares_itself_a_trial(server: Server) -> None:
     assert server.json("/system_stats")["system"]["comfyui_version"].endswith("+standin")
-    status, page = server.ask("/")
+    status, page = server.fetch("/")
     assert status == 200
     assert b"trial stand-in, not ComfyUI" in page
 
@@ -202,7 +202,7 @@ def test_packs_that_are_missing_disabled_or_broken(tmp_path: Path) -> None:
     assert "a_module_that_nobody_has" in log
 
 
-def run_to_its_end(home: Path, *more: str, **env: str) -> subprocess.CompletedProcess[str]:
+def run_to_completion(home: Path, *more: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(home, *more),
         cwd=STANDIN / "ComfyUI",
@@ -218,23 +218,23 @@ def test_without_sqlalchemy_2_it_does_not_start(tmp_path: Path) -> None:
     (old := tmp_path / "old/sqlalchemy").mkdir(parents=True)
     (old / "__init__.py").write_text("__version__ = '1.4.54'\n")
     (old / "orm.py").write_text("def sessionmaker(): ...\n")
-    ended = run_to_its_end(tmp_path, PYTHONPATH=str(old.parent))
+    ended = run_to_completion(tmp_path, PYTHONPATH=str(old.parent))
     assert ended.returncode == 1
     assert "ASSETS_STARTUP_FAILED" in ended.stderr
     assert "ImportError: cannot import name 'mapped_column' from 'sqlalchemy.orm'" in ended.stderr
-    assert "ComfyUI version" not in ended.stderr  # it ended before anything else was tried
+    assert "ComfyUI version" not in ended.stderr  # it ended before any other import
 
 
 def test_a_start_needs_the_directories_that_comfyui_needs(tmp_path: Path) -> None:
-    ended = run_to_its_end(tmp_path, "--models-directory", str(tmp_path / "nowhere"))
+    ended = run_to_completion(tmp_path, "--models-directory", str(tmp_path / "nowhere"))
     assert ended.returncode == 2
     assert "not a valid directory" in ended.stderr
 
 
 def test_the_quick_test_uses_the_database_and_ends(tmp_path: Path) -> None:
-    ended = run_to_its_end(tmp_path, "--quick-test-for-ci", "--some-new-flag")
+    ended = run_to_completion(tmp_path, "--quick-test-for-ci", "--some-new-flag")
     assert ended.returncode == 0, ended.stderr
-    assert "WARNING: the stand-in does not know --some-new-flag" in ended.stderr
+    assert "WARNING: unknown arguments ignored by the stand-in: --some-new-flag" in ended.stderr
     assert (tmp_path / "user/comfyui.db").read_bytes().startswith(b"SQLite format 3")
 
 
@@ -272,7 +272,7 @@ def test_model_lists_follow_the_folder(server: Server, file: str, node: str, fie
     assert server.options(node, field) == before
 
 
-def test_options_that_are_no_files_stay(server: Server) -> None:
+def test_options_that_are_not_files_stay(server: Server) -> None:
     assert "pixel_space" in server.options("VAELoader", "vae_name")
     assert "euler" in server.options("KSampler", "sampler_name")
 
@@ -294,7 +294,7 @@ VAE = node("VAELoader", vae_name="pixel_space")
 
 
 @pytest.mark.parametrize(
-    ("prompt", "kind", "wrong_nodes"),
+    ("prompt", "kind", "invalid_nodes"),
     [
         (graph(n1=node("KritaInput")), "missing_node_type", {}),
         ({"1": {"inputs": {}}}, "missing_node_type", {}),
@@ -330,15 +330,15 @@ VAE = node("VAELoader", vae_name="pixel_space")
         ),
     ],
 )
-def test_a_wrong_prompt_is_refused_as_comfyui_does(
-    server: Server, prompt: dict[str, Any], kind: str | None, wrong_nodes: dict[str, str]
+def test_an_invalid_prompt_is_rejected_as_by_comfyui(
+    server: Server, prompt: dict[str, Any], kind: str | None, invalid_nodes: dict[str, str]
 ) -> None:
-    answer = server.json("/prompt", {"prompt": prompt}, status=400)
-    assert answer.keys() == {"error", "node_errors"}
-    assert answer["error"].keys() == {"type", "message", "details", "extra_info"}
-    assert answer["error"]["type"] == (kind or "prompt_outputs_failed_validation")
-    assert {n: e["errors"][0]["type"] for n, e in answer["node_errors"].items()} == wrong_nodes
-    for wrong in answer["node_errors"].values():
+    response = server.json("/prompt", {"prompt": prompt}, status=400)
+    assert response.keys() == {"error", "node_errors"}
+    assert response["error"].keys() == {"type", "message", "details", "extra_info"}
+    assert response["error"]["type"] == (kind or "prompt_outputs_failed_validation")
+    assert {n: e["errors"][0]["type"] for n, e in response["node_errors"].items()} == invalid_nodes
+    for wrong in response["node_errors"].values():
         assert wrong["dependent_outputs"] == ["2"]
         assert wrong["class_type"]
 
@@ -349,9 +349,9 @@ def test_no_prompt_and_a_bad_id(server: Server) -> None:
     assert bad["error"]["type"] == "invalid_prompt_id"
 
 
-def test_a_prompt_runs_and_krita_gets_its_picture(server: Server) -> None:
-    async def paint() -> tuple[str, list[str], list[bytes]]:
-        events, pictures = [], []
+def test_a_prompt_runs_and_krita_gets_its_image(server: Server) -> None:
+    async def run_prompt() -> tuple[str, list[str], list[bytes]]:
+        events, images = [], []
         async with (
             aiohttp.ClientSession(server.url) as session,
             session.ws_connect("/ws?clientId=painter", timeout=aiohttp.ClientWSTimeout(ws_close=2)) as ws,
@@ -359,25 +359,25 @@ def test_a_prompt_runs_and_krita_gets_its_picture(server: Server) -> None:
             first = await ws.receive_json(timeout=5)
             idle = {"exec_info": {"queue_remaining": 0}}
             assert first == {"type": "status", "data": {"status": idle, "sid": "painter"}}
-            async with session.post("/api/prompt", json={"prompt": GOOD, "client_id": "painter"}) as answer:
-                accepted = await answer.json()
-            assert answer.status == 200
+            async with session.post("/api/prompt", json={"prompt": GOOD, "client_id": "painter"}) as response:
+                accepted = await response.json()
+            assert response.status == 200
             assert accepted.keys() == {"prompt_id", "number", "node_errors"}
             while True:
                 message = await ws.receive(timeout=5)
                 if message.type is aiohttp.WSMsgType.BINARY:
-                    pictures.append(message.data)
+                    images.append(message.data)
                     continue
                 event = json.loads(message.data)
                 events.append(event["type"])
                 if event["type"] == "executing" and event["data"]["node"] is None:
-                    return accepted["prompt_id"], events, pictures
+                    return accepted["prompt_id"], events, images
 
-    prompt_id, events, pictures = asyncio.run(paint())
+    prompt_id, events, images = asyncio.run(run_prompt())
     milestones = [e for e in events if e not in ("status", "progress_state")]
     run = "execution_start execution_cached executing executing executed execution_success executing"
     assert milestones == run.split()
-    assert [p[:16] for p in pictures] == [struct.pack(">II", 1, 2) + b"\x89PNG\r\n\x1a\n"]
+    assert [p[:16] for p in images] == [struct.pack(">II", 1, 2) + b"\x89PNG\r\n\x1a\n"]
     entry = server.json(f"/history/{prompt_id}")[prompt_id]
     assert entry["status"]["status_str"] == "success"
     assert entry["status"]["completed"] is True
@@ -385,7 +385,7 @@ def test_a_prompt_runs_and_krita_gets_its_picture(server: Server) -> None:
     assert entry["prompt"][1] == prompt_id
 
 
-def test_workflows_reach_those_who_subscribe(server: Server) -> None:
+def test_workflows_reach_subscribers(server: Server) -> None:
     def publication(name: str) -> dict[str, Any]:
         return {"name": name, "client_id": "gesso", "workflow": GOOD}
 
@@ -394,8 +394,8 @@ def test_workflows_reach_those_who_subscribe(server: Server) -> None:
         async with aiohttp.ClientSession(server.url) as session:
 
             async def post(action: str, body: dict[str, Any]) -> int:
-                async with session.post(f"/api/etn/workflow/{action}", json=body) as answer:
-                    return answer.status
+                async with session.post(f"/api/etn/workflow/{action}", json=body) as response:
+                    return response.status
 
             assert await post("publish", publication("before")) == 200
             async with session.ws_connect("/ws?clientId=krita") as ws:
@@ -453,7 +453,7 @@ ATTENTION = UNET + "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
         (safetensors({"decoder.conv_in.weight": [512, 4, 3, 3]}), {"base_model": "unknown"}),
     ],
 )
-def test_model_info_tells_the_family(server: Server, content: bytes, expected: dict[str, Any]) -> None:
+def test_model_info_detects_the_family(server: Server, content: bytes, expected: dict[str, Any]) -> None:
     path = server.put_model("checkpoints/model.safetensors", content)
     try:
         page = server.json("/api/etn/model_info/checkpoints?offset=0&limit=8")
@@ -463,7 +463,7 @@ def test_model_info_tells_the_family(server: Server, content: bytes, expected: d
         path.unlink()
 
 
-def test_model_info_survives_what_is_no_model(server: Server) -> None:
+def test_model_info_survives_invalid_files(server: Server) -> None:
     page = server.put_model("checkpoints/page.safetensors", b"<!doctype html><title>404</title>")
     stub = server.put_model("checkpoints/stub.safetensors", b"123")
     try:
@@ -479,32 +479,32 @@ def test_model_info_survives_what_is_no_model(server: Server) -> None:
     assert "Invalid folder" in server.json("/api/etn/model_info/nonsense", status=400)["error"]
 
 
-def test_pictures_and_uploads_of_the_tooling_nodes(server: Server) -> None:
-    assert server.ask("/api/etn/image/a1")[0] == 404
+def test_images_and_uploads_of_the_tooling_nodes(server: Server) -> None:
+    assert server.fetch("/api/etn/image/a1")[0] == 404
     assert server.json("/api/etn/image/a1", b"pixels", status=201, method="PUT") == {"status": "success"}
     assert server.json("/api/etn/image/a1", b"others", method="PUT") == {"status": "cached"}
-    assert server.ask("/api/etn/image/a1") == (200, b"pixels")
+    assert server.fetch("/api/etn/image/a1") == (200, b"pixels")
     assert server.json("/api/etn/languages") == []
     target = "/api/etn/upload/loras/up.safetensors"
     assert server.json(target, b"weights", status=201, method="PUT") == {"status": "success"}
     assert server.json(target, b"weights", method="PUT") == {"status": "cached"}
     (server.home / "models/loras/up.safetensors").unlink()
-    assert server.ask("/api/etn/upload/loras/up.pth", b"", "PUT")[0] == 400
-    assert server.ask("/api/etn/upload/nonsense/up.safetensors", b"", "PUT")[0] == 400
+    assert server.fetch("/api/etn/upload/loras/up.pth", b"", "PUT")[0] == 400
+    assert server.fetch("/api/etn/upload/nonsense/up.safetensors", b"", "PUT")[0] == 400
 
 
 def test_saved_workflows(server: Server) -> None:
-    assert server.ask("/userdata?dir=workflows")[0] == 404
+    assert server.fetch("/userdata?dir=workflows")[0] == 404
     assert server.json("/api/userdata/workflows%2Fgold.json", b"{}") == "workflows/gold.json"
     assert server.json("/userdata?dir=workflows") == ["gold.json"]
-    assert server.ask("/userdata/workflows%2Fgold.json") == (200, b"{}")
+    assert server.fetch("/userdata/workflows%2Fgold.json") == (200, b"{}")
     assert (server.home / "user/default/workflows/gold.json").read_text() == "{}"
-    assert server.ask("/userdata/workflows%2Fgold.json?overwrite=false", b"{}")[0] == 409
+    assert server.fetch("/userdata/workflows%2Fgold.json?overwrite=false", b"{}")[0] == 409
     for way_out in ("..%2F..%2Fx.json", "..%252F..%252Fx.json", "%2Fetc%2Fpasswd"):
-        assert server.ask(f"/userdata/{way_out}")[0] == 403
+        assert server.fetch(f"/userdata/{way_out}")[0] == 403
 
 
-def test_uploaded_pictures_can_be_seen(server: Server) -> None:
+def test_uploaded_images_can_be_viewed(server: Server) -> None:
     body = (
         b'--x\r\nContent-Disposition: form-data; name="image"; filename="cat.png"\r\n'
         b"Content-Type: image/png\r\n\r\nmeow\r\n--x--\r\n"
@@ -512,20 +512,20 @@ def test_uploaded_pictures_can_be_seen(server: Server) -> None:
     request = urllib.request.Request(
         server.url + "/upload/image", data=body, headers={"Content-Type": "multipart/form-data; boundary=x"}
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        assert json.load(answer) == {"name": "cat.png", "subfolder": "", "type": "input"}
-    assert server.ask("/view?filename=cat.png&type=input") == (200, b"meow")
-    assert server.ask("/view?filename=dog.png&type=input")[0] == 404
-    assert server.ask("/view?filename=../user/comfyui.db&type=input")[0] == 400
+    with urllib.request.urlopen(request, timeout=10) as response:
+        assert json.load(response) == {"name": "cat.png", "subfolder": "", "type": "input"}
+    assert server.fetch("/view?filename=cat.png&type=input") == (200, b"meow")
+    assert server.fetch("/view?filename=dog.png&type=input")[0] == 404
+    assert server.fetch("/view?filename=../user/comfyui.db&type=input")[0] == 400
     assert "cat.png" in server.options("LoadImage", "image")
 
 
-def test_a_page_of_another_site_is_turned_away(server: Server) -> None:
+def test_a_page_of_another_site_is_rejected(server: Server) -> None:
     request = urllib.request.Request(server.url + "/prompt", headers={"Origin": "https://evil.example"})
     with pytest.raises(urllib.error.HTTPError) as refusal:
         urllib.request.urlopen(request, timeout=10)
-    with refusal.value as answer:
-        assert answer.code == 403
+    with refusal.value as response:
+        assert response.code == 403
 
 
 def load_record() -> ModuleType:
@@ -537,7 +537,7 @@ def load_record() -> ModuleType:
     return module
 
 
-def test_the_recorder_knows_folders_from_choices() -> None:
+def test_the_recorder_detects_folders_from_options() -> None:
     record = load_record()
 
     def sentinel(*names: str) -> list[str]:
@@ -561,7 +561,7 @@ def test_the_recorder_knows_folders_from_choices() -> None:
         folders.describe(sentinel("unheard-of.safetensors"))
 
 
-def test_the_recordings_are_small_and_hold_no_prose() -> None:
+def test_the_recordings_are_small_and_without_prose() -> None:
     files = [*STANDIN.rglob("recorded.json"), STANDIN / "ComfyUI/recorded/core.json"]
     assert len(files) == 6
     assert sum(f.stat().st_size for f in files) < 1_200_000

@@ -7,6 +7,7 @@ import functools
 import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -20,41 +21,25 @@ MODULES = {
 }
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
-BUILDER = (
-    "gesso.builder.image", "gesso.builder.publish", "gesso.builder.commands", "gesso.builder.commands_publish", "gesso.devtools.own_tests", "gesso.devtools.coverage_gate",
-    "gesso.devtools.parallel",
+# The staircase: a room imports from the rooms above it in its column and from the floors before that column, never from
+# below. Each row is a floor; what stands on one row of the first two floors may not import its neighbours.
+GROUND = ("errors", "redact", "settings", "retry", "proc", "dotenv", "report")
+SHARED = ("manifest", "models", "workflow")
+BUILDER = ("lock", "image", "registry", "evidence", "publish", "diff", "vast", "remote", "commands")
+RUNTIME = (
+    "atomic", "locks", "layout", "gate", "state", "prepare", "services", "boot", "heal", "foreign", "watch", "web",
+    "agent",
 )  # fmt: skip
-IN_IMAGE = ("gesso.runtime", "gesso.cli.main", "gesso.cli.models")
-SHARED = ("gesso.manifest", "gesso.models", "gesso.workflow")
-GROUND = ("gesso.errors", "gesso.dotenv", "gesso.settings", "gesso.proc", "gesso.report")
-# What may import what: whoever is named on the left sees those on the right and its own, and nothing else of gesso.
-MAY = {
-    "gesso.errors": (),
-    "gesso.dotenv": ("gesso.errors",),
-    "gesso.settings": ("gesso.errors",),
-    "gesso.proc": ("gesso.errors",),
-    "gesso.report": ("gesso.errors", "gesso.proc"),
-    "gesso.manifest": GROUND,
-    "gesso.models": (*GROUND, "gesso.manifest"),
-    "gesso.workflow": (*GROUND, "gesso.manifest", "gesso.models"),
-    "gesso.runtime": (*GROUND, *SHARED),
-    "gesso.cli.models": (*GROUND, *SHARED, "gesso.runtime"),
-    "gesso.cli.main": (*GROUND, *SHARED, "gesso.runtime", "gesso.cli.models"),
-    "gesso.builder.image": (*GROUND, *SHARED),
-    "gesso.builder.publish": (*GROUND, *SHARED, "gesso.builder.image"),
-    "gesso.devtools.parallel": GROUND,
-    "gesso.devtools.coverage_gate": GROUND,
-    "gesso.devtools.own_tests": (*GROUND, "gesso.devtools.parallel"),
-    "gesso.builder.commands": (
-        *GROUND,
-        *SHARED,
-        "gesso.builder.image",
-        "gesso.builder.publish",
-        "gesso.devtools.own_tests",
-        "gesso.devtools.parallel",
-    ),
-    "gesso.builder.commands_publish": ("gesso.builder.commands", "gesso.builder.publish"),
+BESIDE = {  # rooms of one step, of which none may import the other
+    ("runtime.gate", "runtime.state"), ("builder.publish", "builder.diff"),
+}  # fmt: skip
+FLOOR = [*GROUND, *SHARED]
+STAIRCASES = {
+    "builder": [*FLOOR, *(f"builder.{room}" for room in BUILDER)],
+    "runtime": [*FLOOR, *(f"runtime.{room}" for room in RUNTIME), "cli"],
+    "devtools": [*GROUND, "devtools"],
 }
+PAYLOAD = "gesso.builder.remote.payload"  # programs that run elsewhere, without gesso: never imported
 RUNTIME_DEPENDENCIES = {"filelock", "huggingface_hub", "pydantic", "rich", "starlette", "uvicorn", "yaml"}
 
 
@@ -79,47 +64,140 @@ def _imports(name: str, *, typing_only: bool = True) -> set[str]:
     return found
 
 
-def _within(name: str, packages: tuple[str, ...]) -> bool:
-    return any(name == package or name.startswith(f"{package}.") for package in packages)
+def _room(name: str) -> str:
+    """Return the room of a module: "gesso.builder.lock.resolve" -> "builder.lock"; "" for the packages above rooms."""
+    parts = name.split(".")[1:]
+    if parts[:1] in (["builder"], ["runtime"]):
+        return ".".join(parts[:2]) if len(parts) > 1 else ""
+    return parts[0] if parts else ""
+
+
+def _staircase(room: str) -> list[str]:
+    return next((steps for steps in STAIRCASES.values() if room in steps), [])
+
+
+def upward(name: str, module: str) -> str:
+    """Say what is wrong with an import of the staircase; "" where nothing is."""
+    room, other = _room(name), _room(module)
+    steps = _staircase(room)
+    if not room or not other or room == other:
+        return "" if room == other or name == "gesso" or not other else f"{name} stands in no room"
+    if other not in steps:
+        return f"{name} imports {module}, which is in another wing"
+    if steps.index(other) > steps.index(room):
+        return f"{name} imports {module}, which is above it"
+    return f"{name} imports {module}, which is beside it" if {(room, other), (other, room)} & BESIDE else ""
+
+
+def circle(imports: dict[str, set[str]]) -> list[str]:
+    """Return modules that import each other in a circle, the first one again at the end; empty where there are none."""
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def test_there_is_something_to_check() -> None:
-    assert {
-        "gesso.cli.main",
-        "gesso.proc",
-        "gesso.builder.image.build",
-        "gesso.runtime.boot",
-        "gesso.manifest.load",
-    } <= set(MODULES)
+    assert {"gesso.cli.main", "gesso.proc", "gesso.builder.image.build", "gesso.runtime.boot"} <= set(MODULES)
+    rooms = {_room(name) for name in MODULES} - {""}
+    assert rooms == {room for steps in STAIRCASES.values() for room in steps}, "the table and the tree differ"
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name != "gesso"])
-def test_imports_go_down_only(name: str) -> None:
-    floor = next((package for package in MAY if _within(name, (package,))), None)
-    assert floor is not None, f"{name}: add it to MAY: which floor is it on?"
-    allowed = (*MAY[floor], floor) if floor not in GROUND else MAY[floor]
-    wrong = {m for m in _imports(name) if m.startswith("gesso.") and not _within(m, allowed)}
-    assert not wrong, f"{name} imports {wrong}"
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_down_the_staircase(name: str) -> None:
+    wrong = [
+        text for module in sorted(_imports(name)) if module.startswith("gesso.") and (text := upward(name, module))
+    ]
+    assert not wrong
 
 
-@pytest.mark.parametrize(("wing", "other"), [(BUILDER, IN_IMAGE), (IN_IMAGE, BUILDER)])
-def test_the_wings_never_import_each_other(wing: tuple[str, ...], other: tuple[str, ...]) -> None:
-    crossings = {
-        (name, module) for name in MODULES if _within(name, wing) for module in _imports(name) if _within(module, other)
-    }
-    assert not crossings
+@pytest.mark.parametrize(
+    ("name", "module", "wrong"),
+    [
+        ("gesso.runtime.boot", "gesso.builder.image.plan", "another wing"),
+        ("gesso.builder.lock.resolve", "gesso.runtime.layout", "another wing"),
+        ("gesso.cli.main", "gesso.builder.commands.build", "another wing"),
+        ("gesso.builder.commands.check", "gesso.devtools.own_tests", "another wing"),
+        ("gesso.models.fetch", "gesso.devtools.parallel", "another wing"),
+        ("gesso.builder.publish.command", "gesso.builder.vast.template.follow_up", "above it"),
+        ("gesso.manifest.load", "gesso.models.wanted", "above it"),
+        ("gesso.errors", "gesso.report", "above it"),
+        ("gesso.runtime.state.state", "gesso.runtime.gate.caddy", "beside it"),
+        ("gesso.builder.stray", "gesso.errors", ""),
+    ],
+)
+def test_the_staircase_catches_what_it_should(name: str, module: str, wrong: str) -> None:
+    assert wrong in upward(name, module)
+    assert bool(upward(name, module)) or name == "gesso.builder.stray"
 
 
-def test_the_table_above_keeps_the_wings_apart() -> None:
-    for name, seen in MAY.items():
-        for other in (BUILDER, IN_IMAGE):
-            if not _within(name, other):
-                assert not set(seen) & set(other), name
+def _all_imports() -> dict[str, set[str]]:
+    return {name: {module for module in _imports(name) if module in MODULES} for name in MODULES}
+
+
+def test_no_circle_of_modules() -> None:
+    assert circle(_all_imports()) == []
+
+
+def test_no_circle_of_rooms() -> None:
+    between: dict[str, set[str]] = {}
+    for name, modules in _all_imports().items():
+        if room := _room(name):
+            between.setdefault(room, set()).update({_room(module) for module in modules} - {room, ""})
+    assert circle(between) == []
+
+
+def _folder(name: str) -> str:
+    return name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+
+
+def test_no_circle_of_folders_within_a_room() -> None:
+    """Such as identify, net and download of the models, or the template of Vast.ai."""
+    between: dict[str, set[str]] = {}
+    for name, modules in _all_imports().items():
+        folder = _folder(name)
+        if folder.count(".") > _room(name).count(".") + 1:
+            others = {
+                module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0] for module in modules
+            }
+            between.setdefault(folder, set()).update(others - {folder})
+    folders = {name: others & between.keys() for name, others in between.items()}
+    assert {"gesso.models.net", "gesso.models.download", "gesso.models.identify"} <= folders.keys()
+    assert circle(folders) == []
+
+
+@pytest.mark.parametrize("folder", ["images/standin/ComfyUI", "images/standin/mirror"])
+def test_no_circle_in_the_stand_ins(folder: str) -> None:
+    modules = {path.stem: path for path in (ROOT / folder).rglob("*.py") if path.stem != "__init__"}
+    assert len(modules) > 5
+    imports: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        nodes = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.ImportFrom)]
+        last = {(node.module or "").split(".")[-1] for node in nodes}
+        imports[name] = (last | {a.name for node in nodes for a in node.names}) & modules.keys()
+    assert circle(imports) == []
+
+
+def test_a_circle_is_found() -> None:
+    edges = _all_imports()
+    edges["gesso.errors"] = {*edges["gesso.errors"], "gesso.report"}
+    assert {"gesso.errors", "gesso.report"} <= set(circle(edges))
+    assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
+    assert circle({"e": {"e"}}) == ["e", "e"]
+
+
+def test_nothing_outside_of_devtools_imports_it() -> None:
+    assert [
+        name
+        for name in MODULES
+        if _room(name) != "devtools" and any(_room(module) == "devtools" for module in _imports(name))
+    ] == []
 
 
 def test_only_one_door_to_other_programs() -> None:
     doors = {"subprocess", "pty", "multiprocessing", "asyncio.subprocess"}
-    assert [name for name in MODULES if _imports(name) & doors] == ["gesso.proc"]
+    assert [name for name in MODULES if _imports(name) & doors] == [PAYLOAD + ".keep", "gesso.proc"]
     calls = re.compile(r"(system|popen|spawn\w*|posix_spawn\w*)\Z")
     for name, tree in TREES.items():
         of_os = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)
@@ -127,16 +205,21 @@ def test_only_one_door_to_other_programs() -> None:
         assert not [node.attr for node in of_os if calls.match(node.attr)], name
 
 
+def test_no_program_for_elsewhere_is_imported() -> None:
+    assert {name for name in MODULES if name.startswith(f"{PAYLOAD}.")}
+    assert not [name for name in MODULES if any(module.startswith(f"{PAYLOAD}.") for module in _imports(name))]
+
+
 def test_what_the_image_runs_needs_only_its_own_dependencies() -> None:
     seen: set[str] = set()
-    todo = {"gesso.cli.main"}
+    todo = {"gesso.cli.main", "gesso.runtime.foreign.command"}
     outside: dict[str, set[str]] = {}
     while todo:
         name = todo.pop()
         seen.add(name)
         packages = {".".join(name.split(".")[:n]) for n in range(1, name.count(".") + 1)}
         for module in _imports(name, typing_only=False) | packages:
-            if _within(module, ("gesso",)):
+            if module.split(".")[0] == "gesso":
                 assert module in MODULES, f"{name} imports {module}, which is no module"
                 todo |= {module} - seen
             elif (top := module.split(".")[0]) not in sys.stdlib_module_names:

@@ -1,1 +1,1 @@
-"""`invoke diff`: what lies between two images."""
+"""`invoke diff`: compare two images."""

@@ -1,4 +1,4 @@
-"""What a host that has one image must pull for another, and what is different in them. Pure."""
+"""Compare two images: the layers that an update pulls, and the changed contents. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A layer: what it unpacks to (by which an engine knows that it has it), and its size in bytes; None: not known."""
+class Layer:
+    """A layer: the digest of its unpacked tar, by which engines share layers, and its size in bytes (None: unknown)."""
 
     diff_id: str
     size: int | None
@@ -19,33 +19,33 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """An image for comparing; `compressed` where the sizes are those that travel, `record` its build.json."""
+class ComparedImage:
+    """An image to compare; `compressed`: layer sizes are compressed sizes; `record`: its build.json."""
 
     name: str
     digest: str
     compressed: bool
-    parts: tuple[Part, ...]
+    layers: tuple[Layer, ...]
     record: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Delta:
-    """What lies between two images."""
+    """The difference between two images."""
 
-    old: Shape
-    new: Shape
-    pulled: tuple[Part, ...]
-    shared: tuple[Part, ...]
+    old: ComparedImage
+    new: ComparedImage
+    pulled: tuple[Layer, ...]
+    shared: tuple[Layer, ...]
     changes: Mapping[str, list[str]]
 
     @property
     def size(self) -> int:
-        """Bytes to pull, as far as sizes are known."""
-        return sum(part.size or 0 for part in self.pulled)
+        """Bytes to pull; layers of unknown size count as 0."""
+        return sum(layer.size or 0 for layer in self.pulled)
 
     def as_json(self) -> dict[str, Any]:
-        """Give what `invoke diff --json` prints."""
+        """Return what `invoke diff --json` prints."""
         return {
             "old": {"name": self.old.name, "digest": self.old.digest},
             "new": {"name": self.new.name, "digest": self.new.digest},
@@ -57,34 +57,34 @@ class Delta:
         }
 
     def lines(self) -> list[str]:
-        """Say it to a person."""
+        """Return the lines for a terminal."""
         how = "compressed" if self.new.compressed else "unpacked"
-        head = f"{self.size / 1e6:,.1f} MB to pull ({how}) in {len(self.pulled)} of {len(self.new.parts)} layers"
+        head = f"{self.size / 1e6:,.1f} MB to pull ({how}) in {len(self.pulled)} of {len(self.new.layers)} layers"
         rows = [
             f"from  {self.old.name}  {self.old.digest}",
             f"to    {self.new.name}  {self.new.digest}",
             f"{head}; {len(self.shared)} are shared",
-            *(f"  {_size(part)}  {part.made_by[:88]}" for part in self.pulled),
+            *(f"  {_size(layer)}  {layer.made_by[:88]}" for layer in self.pulled),
         ]
         for what, changes in self.changes.items():
             rows += [f"{what}: {'nothing changed' if not changes else ''}".rstrip(), *(f"  {line}" for line in changes)]
         return rows
 
 
-def between(old: Shape, new: Shape) -> Delta:
-    """Compare two images, layer by layer and by what they say they are made of."""
-    have = {part.diff_id for part in old.parts}
+def compare(old: ComparedImage, new: ComparedImage) -> Delta:
+    """Compare two images by their layers and records."""
+    have = {layer.diff_id for layer in old.layers}
     return Delta(
         old,
         new,
-        tuple(part for part in new.parts if part.diff_id not in have),
-        tuple(part for part in new.parts if part.diff_id in have),
+        tuple(layer for layer in new.layers if layer.diff_id not in have),
+        tuple(layer for layer in new.layers if layer.diff_id in have),
         changes(old.record, new.record),
     )
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Give what changed between two records, by kind: + came, - went, ~ is another one."""
+    """Return the changes between two records, by kind: + added, - removed, ~ changed."""
     kinds = {
         "base": _base, "packages": _packages, "nodes": _nodes, "models": _models, "workflows": _workflows,
     }  # fmt: skip
@@ -134,5 +134,5 @@ def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     return rows
 
 
-def _size(part: Part) -> str:
-    return f"{_megabytes(part.size):>12}"
+def _size(layer: Layer) -> str:
+    return f"{_megabytes(layer.size):>12}"

@@ -1,1 +1,1 @@
-"""What lets a stranger trust an image: bill of materials, provenance, signature; made, attached and verified."""
+"""Evidence for an image: create, attach and verify its SBOM, provenance and signature."""

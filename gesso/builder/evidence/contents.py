@@ -1,4 +1,4 @@
-"""What is in an image, read from the image itself: its record, its lock, dpkg's book, gesso's own Python."""
+"""Read the contents of an image: its record, its Python lock, dpkg's status, gesso's own Python."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 RECORD = "/opt/gesso/build.json"
 PINS = "/opt/gesso/requirements.txt"
-_OWN = "/opt/gesso/venv/lib/python{}/site-packages/"
+_SITE_PACKAGES = "/opt/gesso/venv/lib/python{}/site-packages/"
 _DIST = re.compile(r"/([^/]+)-([^-/]+)\.dist-info\Z")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """A Python distribution; `hashes` are the sha256 of those files of which one was installed."""
+    """A Python distribution; `hashes`: the sha256 of its locked files, one of which is installed."""
 
     name: str
     version: str
@@ -39,41 +39,41 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Contents:
-    """All that is in an image; `record` is its build.json, `own` what gesso itself runs with."""
+    """The contents of an image; `record` is its build.json, `own_python` the distributions that gesso itself uses."""
 
     record: Mapping[str, Any]
     python: tuple[Distribution, ...]
-    own: tuple[Distribution, ...]
+    own_python: tuple[Distribution, ...]
     debian: tuple[Package, ...]
     codename: str
 
 
 def read(client: docker.DockerClient, image: LocalImage) -> Contents:
-    """Read an image's contents out of the engine's store; nothing is started.
+    """Read an image's contents from the engine, without starting it.
 
-    Raises BuildError where it is no gesso image.
+    Raises BuildError where it is not a gesso image.
     """
     files = local_image.files(client, image.image_id, (RECORD, PINS, dpkg.STATUS, dpkg.RELEASE))
     record = local_image.record(files, RECORD)
     try:
-        folder = _OWN.format(record["python"]["version"])
+        folder = _SITE_PACKAGES.format(record["python"]["version"])
     except (KeyError, TypeError):
         raise BuildError(f"{RECORD}: not the record of a gesso image", "build it with `invoke build`") from None
     return Contents(
         record,
         distributions(files[PINS].decode()),
-        own(local_image.files(client, image.image_id, (folder,))),
+        own_python(local_image.files(client, image.image_id, (folder,))),
         dpkg.installed(files[dpkg.STATUS].decode()),
         dpkg.codename(files[dpkg.RELEASE].decode()),
     )
 
 
 def distributions(lock: str) -> tuple[Distribution, ...]:
-    """Read the lock that an image keeps. Pure."""
+    """Parse an image's Python lock. Pure."""
     return tuple(Distribution(pin.name, pin.version, tuple(_HASH.findall(pin.text))) for pin in read_pins(lock))
 
 
-def own(paths: Iterable[str]) -> tuple[Distribution, ...]:
-    """Name the distributions whose metadata lies among these paths. Pure."""
+def own_python(paths: Iterable[str]) -> tuple[Distribution, ...]:
+    """Return the distributions whose metadata folders are among these paths. Pure."""
     found = {canonicalize_name(m[1]): m[2] for path in paths if (m := _DIST.search(path.removesuffix("/")))}
     return tuple(Distribution(name, version) for name, version in sorted(found.items()))

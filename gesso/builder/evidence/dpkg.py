@@ -1,4 +1,4 @@
-"""Which Debian packages are in an image, by dpkg's own book. Pure."""
+"""Parse dpkg's status file: the Debian packages of an image. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SETTING = re.compile(r"^(\w+)=\"?([^\"\n]*)\"?$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Package:
-    """A Debian package that is installed; `source` is the source package it was built from, where that differs."""
+    """An installed Debian package; `source`: its source package, where the name differs."""
 
     name: str
     version: str
@@ -22,7 +22,7 @@ class Package:
 
 
 def installed(status: str) -> tuple[Package, ...]:
-    """Read dpkg's status file: what is installed, by name; what was removed and left its settings is not."""
+    """Parse dpkg's status file to the installed packages, sorted; packages in state config-files are not installed."""
     found = []
     for block in status.split("\n\n"):
         fields = dict(_FIELD.findall(block))
@@ -33,5 +33,5 @@ def installed(status: str) -> tuple[Package, ...]:
 
 
 def codename(release: str) -> str:
-    """Give the name of the distribution's release out of os-release: trixie."""
+    """Return the release's codename from os-release: trixie."""
     return next((value for name, value in _SETTING.findall(release) if name == "VERSION_CODENAME"), "")

@@ -1,4 +1,4 @@
-"""Where an image comes from, as SLSA provenance v1: from what, by what command, on what machine's word. Pure."""
+"""SLSA provenance v1 of an image: its sources, the build's parameters, its builder. Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ LOCAL = "urn:gesso:builder:somebodys-machine"
 
 def statement(subject: Subject, contents: Contents, labels: Mapping[str, str], invocation: Mapping[str, Any],
               env: Mapping[str, str]) -> dict[str, Any]:  # fmt: skip
-    """Give the predicate: the same image by the same command has always the same.
+    """Return the predicate, reproducibly: the same for the same image and command.
 
-    `invocation` are the parameters of the command. Nothing of the environment gets in but who ran the workflow.
+    `invocation`: the parameters of the command. From the environment it takes the workflow's URL only.
     """
     record = contents.record
     revision = labels.get("org.opencontainers.image.revision")
@@ -50,7 +50,7 @@ def statement(subject: Subject, contents: Contents, labels: Mapping[str, str], i
 
 
 def builder(env: Mapping[str, str]) -> str:
-    """Give who built: the workflow's own address where one did, else no more than somebody's machine."""
+    """Return the builder's id: the workflow's URL in GitHub Actions, else a fixed one for any other machine."""
     if env.get("GITHUB_ACTIONS") == "true" and env.get("GITHUB_WORKFLOW_REF"):
         return f"{env.get('GITHUB_SERVER_URL', 'https://github.com')}/{env['GITHUB_WORKFLOW_REF']}"
     return LOCAL

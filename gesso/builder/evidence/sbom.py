@@ -1,4 +1,4 @@
-"""The image's bill of materials, as CycloneDX: the same image always has the same. Pure."""
+"""SBOM (bill of materials) of an image in CycloneDX format, reproducible. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _GITHUB = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?\Z")
 
 @dataclass(frozen=True)
 class Subject:
-    """The image that is described: repository and manifest digest, version, time of making (RFC 3339)."""
+    """The described image: repository, manifest digest, version, creation time (RFC 3339)."""
 
     repository: str
     digest: str
@@ -41,29 +41,29 @@ class Subject:
 
 
 def bill(subject: Subject, contents: Contents) -> str:
-    """Give the bill of materials as JSON."""
+    """Return the SBOM as JSON."""
     root = _root(subject, contents)
     own = Component(name="gesso", type=ComponentType.APPLICATION, version=subject.version, bom_ref="gesso")
-    found = [
+    components = [
         *(_python(each, "venv", "/opt/venv") for each in contents.python),
-        *(_python(each, "gesso", "/opt/gesso/venv") for each in contents.own),
+        *(_python(each, "gesso", "/opt/gesso/venv") for each in contents.own_python),
         *_debian(contents),
         _source("ComfyUI", contents.record["comfyui"], ComponentType.APPLICATION),
         *(_source(name, source, ComponentType.LIBRARY) for name, source in contents.record["nodes"].items()),
         *(_model(model, contents.record["baked"]) for model in contents.record["models"]),
         *(_workflow(name, digest) for name, digest in contents.record["workflows"].items()),
     ]
-    whole = Bom(
+    bom = Bom(
         serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"{subject.repository}@{subject.digest}"),
         metadata=BomMetaData(component=root, tools=ToolRepository(components=[own]), timestamp=_time(subject.created)),
-        components=found,
+        components=components,
     )
-    whole.register_dependency(root, found)
-    return make_outputter(whole, OutputFormat.JSON, VERSION).output_as_string(indent=1) + "\n"
+    bom.register_dependency(root, components)
+    return make_outputter(bom, OutputFormat.JSON, VERSION).output_as_string(indent=1) + "\n"
 
 
-def faults(text: str) -> list[str]:
-    """Hold a bill against CycloneDX's own schema, strictly; give what is wrong."""
+def schema_errors(text: str) -> list[str]:
+    """Validate an SBOM strictly against CycloneDX's schema; return the errors."""
     found = _schema().validate_str(text, all_errors=True)
     return [str(error.data).partition("\n")[0][:200] for error in found or ()]
 
@@ -75,12 +75,12 @@ def _schema() -> JsonStrictValidator:
     return JsonStrictValidator(VERSION)
 
 
-def counted(text: str) -> dict[str, int]:
-    """Count what a bill names, by kind."""
+def count_components(text: str) -> dict[str, int]:
+    """Count the components of an SBOM, by kind."""
     kinds = {"venv": "python", "gesso": "gesso's own python", "deb": "debian", "source": "sources", "model": "models",
              "workflow": "workflows"}  # fmt: skip
     found = [component["bom-ref"].partition(":")[0] for component in json.loads(text).get("components") or ()]
-    return {said: found.count(kind) for kind, said in kinds.items()}
+    return {name: found.count(kind) for kind, name in kinds.items()}
 
 
 def _root(subject: Subject, contents: Contents) -> Component:
@@ -129,7 +129,7 @@ def _debian(contents: Contents) -> Iterable[Component]:
 
 
 def _source(name: str, source: Mapping[str, Any], kind: ComponentType) -> Component:
-    """Describe source code by its commit; a stand-in's, which lies in the project, by its path."""
+    """Describe source code by its commit; a stand-in's, which is in the project, by its path."""
     git, commit = source.get("git"), source.get("commit")
     references, purl = [], None
     if git and commit:
@@ -140,7 +140,7 @@ def _source(name: str, source: Mapping[str, Any], kind: ComponentType) -> Compon
             else PackageURL("generic", None, name, commit, {"vcs_url": f"git+{git}@{commit}"})
         )
         references = [ExternalReference(type=ExternalReferenceType.VCS, url=XsUri(git))]
-    kept = {key: str(source[key]) for key in ("ref", "tree", "path") if source.get(key)}
+    details = {key: str(source[key]) for key in ("ref", "tree", "path") if source.get(key)}
     return Component(
         name=name,
         type=kind,
@@ -148,7 +148,7 @@ def _source(name: str, source: Mapping[str, Any], kind: ComponentType) -> Compon
         bom_ref=f"source:{name}",
         purl=purl,
         external_references=references,
-        properties=_properties(**kept),
+        properties=_properties(**details),
     )
 
 
@@ -189,5 +189,5 @@ def _sha256(digest: str) -> HashType:
 
 
 def _time(created: str) -> datetime:
-    """Read RFC 3339; an engine writes nanoseconds, of which Python takes microseconds."""
+    """Parse RFC 3339; engines write nanoseconds, Python parses microseconds."""
     return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", created))

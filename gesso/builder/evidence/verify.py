@@ -1,4 +1,4 @@
-"""`invoke verify REF`: what a stranger checks before trusting an image. Nothing of it needs an engine."""
+"""`invoke verify REF`: check an image's signature and evidence before using it. Needs no engine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: whether it is right, and what there is to say."""
+    """The result of one check; `said`: details or the errors."""
 
     what: str
     ok: bool
@@ -31,36 +31,36 @@ class Check:
 
 
 def trusted(key: str, identity: str, issuer: str, *, no_tlog: bool) -> Trusted:
-    """Read who must have signed.
+    """Return the expected signer from the flags.
 
-    Raises ManifestError where that is not said: a signature by anybody is worth nothing.
+    Raises ManifestError where none is named: a signature by anybody proves nothing.
     """
     if key and (identity or issuer):
-        raise ManifestError("--key and --identity exclude each other", "give the one by which it was signed")
+        raise ManifestError("--key and --identity exclude each other", "use the one that the image was signed with")
     if not key and not (identity and issuer):
         raise ManifestError(
-            "who must have signed is not said",
-            "--key PUBLIC_KEY, or --identity WHO --issuer URL (such as https://token.actions.githubusercontent.com)",
+            "no expected signer",
+            "add --key PUBLIC_KEY, or --identity WHO --issuer URL (such as https://token.actions.githubusercontent.com)",
         )
     if key and "://" not in key and not Path(key).is_file():
-        raise ManifestError(f"--key {key}: no such file", "give the public key's file, or a KMS's address")
+        raise ManifestError(f"--key {key}: no such file", "use the public key's file, or a KMS URI")
     if identity and no_tlog:
-        raise ManifestError("--no-tlog: a keyless signature is nothing without the log", "leave it out")
+        raise ManifestError("--no-tlog: a keyless signature needs the log", "leave it out")
     return Trusted(key, identity, issuer, log=not no_tlog)
 
 
-def verify(name: str, who: Trusted, env: Mapping[str, str], *, as_json: bool) -> None:
-    """Check an image in a registry and print what was found.
+def verify(name: str, trusted_signer: Trusted, env: Mapping[str, str], *, as_json: bool) -> None:
+    """Check an image in a registry and print the results.
 
-    Raises VerifyError where anything is not as it should be, and PublishError where the registry does not answer.
+    Raises VerifyError where a check failed, and PublishError where the registry does not respond.
     """
-    asked = reference.parse(name)
-    tool = cosign.find(credentials.certificate(asked.host))
-    registry = Registry.of(asked, env)
-    image = remote_image.read(registry, asked)
+    requested = reference.parse(name)
+    tool = cosign.find(credentials.ca_file(requested.host))
+    registry = Registry.of(requested, env)
+    image = remote_image.read(registry, requested)
     if image is None:
-        raise PublishError(f"{asked}: the registry has no such image", "check its name and tag")
-    found = examine(registry, image, tool, who)
+        raise PublishError(f"{requested}: the registry has no such image", "check its name and tag")
+    found = examine(registry, image, tool, trusted_signer)
     wrong = [check for check in found if not check.ok]
     if as_json:
         checks = [asdict(check) for check in found]
@@ -71,47 +71,47 @@ def verify(name: str, who: Trusted, env: Mapping[str, str], *, as_json: bool) ->
     if wrong:
         raise VerifyError(
             f"{image.reference}: {'; '.join(f'{check.what}: {check.said}' for check in wrong)[:600]}",
-            "do not run it before whoever published it has explained this",
+            "do not run it until its publisher has explained this",
         )
 
 
-def examine(registry: Registry, image: RemoteImage, tool: Cosign, who: Trusted) -> list[Check]:
-    """Look at everything, also where something is wrong already."""
+def examine(registry: Registry, image: RemoteImage, tool: Cosign, trusted_signer: Trusted) -> list[Check]:
+    """Run every check, also after one failed."""
     record = layer_files.record(registry, image)
     pins = contents.distributions(layer_files.read(registry, image, layer_files.PINS).decode())
-    said = tool.is_signed(who, image.reference)
-    by = who.key or f"{who.identity} ({who.issuer})"
+    error = tool.signature_error(trusted_signer, image.reference)
+    by = trusted_signer.key or f"{trusted_signer.identity} ({trusted_signer.issuer})"
     wrong = consistency.labels(image.labels, record, trial_allowed=image.reference.is_loopback)
     version = image.labels.get("org.opencontainers.image.version", "?")
     return [
-        Check("signature", not said, said or f"by {by}"),
+        Check("signature", not error, error or f"by {by}"),
         Check(
             "labels", not wrong, "; ".join(wrong) or f"gesso {version}, {record['arch']}, lock {record['lock'][:12]}"
         ),
-        _bill(tool, who, image, record, pins),
-        _provenance(tool, who, image, record),
+        _bill(tool, trusted_signer, image, record, pins),
+        _provenance(tool, trusted_signer, image, record),
     ]
 
 
-def _bill(tool: Cosign, who: Trusted, image: RemoteImage, record: Mapping[str, Any],
+def _bill(tool: Cosign, trusted_signer: Trusted, image: RemoteImage, record: Mapping[str, Any],
           pins: tuple[contents.Distribution, ...]) -> Check:  # fmt: skip
-    found, why = tool.statements(who, image.reference, CYCLONEDX)
+    found, error = tool.statements(trusted_signer, image.reference, CYCLONEDX)
     if not found:
-        return Check("sbom", False, why)
+        return Check("sbom", False, error)
     wrong: list[str] = []
     for each in found:
         text = json.dumps(each)
-        wrong = sbom.faults(text) or consistency.bill(each, image.digest, record, pins)
+        wrong = sbom.schema_errors(text) or consistency.bill(each, image.digest, record, pins)
         if not wrong:
-            counts = ", ".join(f"{count} {kind}" for kind, count in sbom.counted(text).items())
+            counts = ", ".join(f"{count} {kind}" for kind, count in sbom.count_components(text).items())
             return Check("sbom", True, f"signed, valid, agrees with the image: {counts}")
     return Check("sbom", False, "; ".join(wrong[:5]))
 
 
-def _provenance(tool: Cosign, who: Trusted, image: RemoteImage, record: Mapping[str, Any]) -> Check:
-    found, why = tool.statements(who, image.reference, SLSA)
+def _provenance(tool: Cosign, trusted_signer: Trusted, image: RemoteImage, record: Mapping[str, Any]) -> Check:
+    found, error = tool.statements(trusted_signer, image.reference, SLSA)
     if not found:
-        return Check("provenance", False, why)
+        return Check("provenance", False, error)
     wrong: list[str] = []
     for each in found:
         wrong = consistency.provenance(each, record)

@@ -1,1 +1,1 @@
-"""From manifest and lock to an image on an engine, and the contract that the image is tested against."""
+"""Build an image from a manifest and its lock, and test it against the image contract."""

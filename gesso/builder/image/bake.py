@@ -1,4 +1,4 @@
-"""`--bake`: which models become layers of the image, and what speaks against it; then fetched into the store."""
+"""`--bake`: choose the models that become layers of the image, and fetch them into the store."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from gesso.settings import Project
 
 BAKES = ("none", "required", "all")
-LAYER_LIMIT = 10_000_000_000  # bytes a layer: what GHCR takes
+LAYER_LIMIT = 10_000_000_000  # bytes in a layer: GHCR's limit
 
 
 @dataclass(frozen=True)
 class Baking:
-    """What was asked for: `licenses` whose weights may be baked though they forbid it, bytes a layer may have."""
+    """Options of baking. `licenses`: bake their models although they forbid redistribution; `layer_limit`: bytes."""
 
     which: str = "none"  # one of BAKES
     licenses: tuple[str, ...] = ()
@@ -45,18 +45,20 @@ class Baked:
 
 
 def choose(models: Sequence[Model], baking: Baking) -> tuple[Model, ...]:
-    """Give the models to bake. Pure.
+    """Return the models to bake. Pure.
 
-    Raises ManifestError that names every model that cannot be baked, and why.
+    Raises ManifestError that lists every model that cannot be baked, and why.
     """
     tiers = {"none": TIERS[:0], "required": TIERS[:1], "all": TIERS}[baking.which]
     chosen = tuple(model for model in models if model.tier in tiers)
     known = {model.license for model in models}
     if unknown := [name for name in baking.licenses if name not in known]:
-        raise ManifestError(f"--accept-license {unknown[0]}: no model has it", f"known: {', '.join(sorted(known))}")
+        raise ManifestError(
+            f"--accept-license {unknown[0]}: no model has this licence", f"known: {', '.join(sorted(known))}"
+        )
     problems = [problem for model in chosen for problem in _problems(model, baking)]
     if problems:
-        raise ManifestError("\n".join(problems), "or bake less: models that are not baked are fetched at first boot")
+        raise ManifestError("\n".join(problems), "or bake fewer: other models are fetched at first boot")
     return chosen
 
 
@@ -65,10 +67,10 @@ def _problems(model: Model, baking: Baking) -> list[str]:
     if model.size is not None and model.size > baking.layer_limit:
         limit = gigabytes(baking.layer_limit)
         found.append(f"{model.name}: {gigabytes(model.size)} are over the registry's limit of {limit} a layer "
-                     "(--layer-limit GB, where yours takes more)")  # fmt: skip
+                     "(if your registry accepts more, set --layer-limit)")  # fmt: skip
     if not model.redistribute and model.license not in baking.licenses:
         found.append(f"{model.name}: its licence, {model.license}, forbids redistribution "
-                     f"(--accept-license {model.license!r}, if you may)")  # fmt: skip
+                     f"(--accept-license {model.license!r}; only if you have permission)")  # fmt: skip
     return found
 
 
@@ -80,9 +82,9 @@ def bake(
     *,
     is_trial: bool,
 ) -> Baked:
-    """Have the models in the store, fetched and verified by the same code as in an instance.
+    """Fetch and verify the models into the store, with the same code as an instance.
 
-    Raises what fetching them ends with.
+    Raises the error of the first model that failed.
     """
     if not models:
         return Baked()
@@ -93,5 +95,5 @@ def bake(
         if outcome.error is not None:
             raise outcome.error
         if outcome.state == "skipped":
-            raise BuildError(f"{outcome.model.name}: {outcome.note}", "make room in the cache (GESSO_CACHE)")
+            raise BuildError(f"{outcome.model.name}: {outcome.note}", "free disk space for the cache (GESSO_CACHE)")
     return Baked(tuple(models), folder)

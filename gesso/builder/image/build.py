@@ -1,4 +1,4 @@
-"""`invoke build`: from a selection to an image, and the answer to "what did I get?"."""
+"""`invoke build`: build an image from a selection, and describe the result."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from gesso.models.events import Event as ModelEvent
     from gesso.settings import Project, Selection
 
-_SPACE = {True: 3_000_000_000, False: 16_000_000_000}  # bytes, by trial: image, build cache and head room
+_REQUIRED_SPACE = {True: 3_000_000_000, False: 16_000_000_000}  # bytes, by trial: image, build cache and reserve
 
 
 @dataclass(frozen=True)
 class Built:
-    """What `invoke build` prints."""
+    """The result of `invoke build`."""
 
     arch: str
     trial: bool
@@ -47,28 +47,28 @@ class Built:
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
-        """Give the documented keys of `--json`."""
+        """Return the documented keys of `--json`."""
         return {**asdict(self.image), "arch": self.arch, "trial": self.trial, "tags": list(self.tags),
                 "seconds": round(self.seconds, 1)}  # fmt: skip
 
 
 def check_workflows(project: Project, manifest: Manifest) -> None:
-    """See that the graphs belong to the models: what mixes families never gets into an image.
+    """Check the workflows against the models: one that mixes families never gets into an image.
 
     Raises ManifestError with every finding.
     """
-    found = workflow.of_project(project, manifest, read_workflows(project, manifest))
+    found = workflow.check_project(project, manifest, read_workflows(project, manifest))
     if found:
-        raise ManifestError("\n".join(found), "mend the workflow, or the manifest (docs/reference.md: workflow check)")
+        raise ManifestError("\n".join(found), "fix the workflow or the manifest (docs/reference.md: workflow check)")
 
 
 def prepare(selection: Selection) -> tuple[Manifest, Locked]:
-    """Load the manifest and the lock that belongs to it. No network, no engine.
+    """Load the manifest and its lock. No network, no engine.
 
     Raises ManifestError and LockError.
     """
     manifest = load(selection.manifest, selection.layers, root=selection.project.root).manifest
-    return manifest, lock_files.fresh(selection, manifest)
+    return manifest, lock_files.read_fresh(selection, manifest)
 
 
 def decide(
@@ -81,7 +81,7 @@ def decide(
     baked: Sequence[str] = (),
     spares: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Plan:
-    """Make the plan from what the project holds; `baked` are the models, by name, that become layers."""
+    """Make the plan from the project's files; `baked`: the names of the models that become layers."""
     own = {name: read_text(project.locks / f"{name}.lock.txt") for name in ("gesso", "tools")}
     return plan(
         manifest,
@@ -99,7 +99,7 @@ def decide(
 def read_workflows(project: Project, manifest: Manifest) -> dict[str, str]:
     """Read each workflow in both formats.
 
-    Raises ManifestError that names those which are missing, or one that is no text.
+    Raises ManifestError that names the missing files, or one that is not text.
     """
     names = [f"{name}{suffix}" for name in manifest.workflows for suffix in (".json", ".api.json")]
     missing = [name for name in names if not (project.workflows / name).is_file()]
@@ -109,18 +109,20 @@ def read_workflows(project: Project, manifest: Manifest) -> dict[str, str]:
 
 
 def base_reference(locked: Locked) -> str:
-    """Give what stands after FROM, without asking anybody."""
+    """Return the reference for FROM. No network."""
     base = locked.lock.base
     return f"gesso-base:{base.bootstrap}" if base.bootstrap else f"{base.image}@{base.digest}"
 
 
-def write_context(selection: Selection, target: Path, env: Mapping[str, str], say: Callable[[str], None]) -> Plan:
+def write_context(
+    selection: Selection, target: Path, env: Mapping[str, str], on_progress: Callable[[str], None]
+) -> Plan:
     """Write the whole build context of a selection to a folder.
 
     Raises ManifestError, LockError, FetchError, VerifyError.
     """
     manifest, locked = prepare(selection)
-    return _write_context(selection, (manifest, locked), base_reference(locked), target, env, say, Baked())
+    return _write_context(selection, (manifest, locked), base_reference(locked), target, env, on_progress, Baked())
 
 
 def _write_context(
@@ -129,13 +131,13 @@ def _write_context(
     base: str,
     target: Path,
     env: Mapping[str, str],
-    say: Callable[[str], None],
+    on_progress: Callable[[str], None],
     baked: Baked,
 ) -> Plan:
     manifest, locked = prepared
     check_workflows(selection.project, manifest)
     lock = locked.lock
-    say("sources: in the cache, or from git")
+    on_progress("sources: from the cache, or git")
     inputs = render.collect(selection.project, SourceCache(cache_root(env)), lock.comfyui, lock.nodes)
     loose = frozenset(node.name for node in manifest.nodes if node.install)
     own = own_files(locked, read_workflows(selection.project, manifest))
@@ -157,10 +159,10 @@ def _write_context(
 
 
 @dataclass(frozen=True)
-class Tell:
-    """Who is told what is going on: lines, the builder's events, and those of models on their way into the store."""
+class Callbacks:
+    """Receivers of progress: lines, events of the build, and events of models being fetched into the store."""
 
-    say: Callable[[str], None]
+    on_progress: Callable[[str], None]
     on_event: Callable[[Event], None]
     on_model: Callable[[ModelEvent], None] = lambda _: None
 
@@ -168,68 +170,68 @@ class Tell:
 def build(
     selection: Selection,
     env: Mapping[str, str],
-    tell: Tell,
+    callbacks: Callbacks,
     *,
     builder: str | None = None,
     names: tuple[str, ...] = (),
     caches: buildx.Caches | None = None,
     baking: Baking | None = None,
 ) -> Built:
-    """Build an image and load it into the engine; `names` are further tags for it, `baking` says which models go in.
+    """Build an image and load it into the engine; `names` are further tags, `baking` chooses the models to bake.
 
-    Raises every kind of GessoError that the steps before and in the build can end with.
+    Raises GessoError of every kind.
     """
     started = time.monotonic()
     manifest, locked = prepare(selection)
     chosen = bake.choose(from_lock(manifest, locked.lock), baking or Baking())
     found = engine.find()
-    tell.say(f"engine {found.version}, buildx {found.buildx}")
-    engine.require_space(found, _SPACE[manifest.trial] + 2 * sum(model.size or 0 for model in chosen))
-    base = _have_base(selection, manifest, locked, tell.say)
-    baked = bake.bake(selection.project, chosen, env, tell.on_model, is_trial=manifest.trial)
-    # One folder for every build of an image: BuildKit then sends only what changed since the last one.
+    callbacks.on_progress(f"engine {found.version}, buildx {found.buildx}")
+    engine.require_space(found, _REQUIRED_SPACE[manifest.trial] + 2 * sum(model.size or 0 for model in chosen))
+    base = _base_image(selection, manifest, locked, callbacks.on_progress)
+    baked = bake.bake(selection.project, chosen, env, callbacks.on_model, is_trial=manifest.trial)
+    # All builds of an image share a folder: BuildKit then sends only what changed since the last one.
     context = cache_root(env) / "contexts" / f"{selection.arch}{'-trial' * manifest.trial}"
     context.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{context}.lock"):
         shutil.rmtree(context, ignore_errors=True)
-        decided = _write_context(selection, (manifest, locked), base, context, env, tell.say, baked)
+        decided = _write_context(selection, (manifest, locked), base, context, env, callbacks.on_progress, baked)
         tags = (*decided.tags, *names)
-        digest = buildx.build(context, tags, env=env, builder=builder, on_event=tell.on_event, caches=caches)
+        digest = buildx.build(context, tags, env=env, builder=builder, on_event=callbacks.on_event, caches=caches)
     image = buildx.inspect(tags[0], digest)
     return Built(selection.arch, decided.trial, tags, image, time.monotonic() - started)
 
 
-def _have_base(selection: Selection, manifest: Manifest, locked: Locked, say: Callable[[str], None]) -> str:
-    """Have the base image at hand, and fail here, in seconds, where it cannot be had."""
+def _base_image(selection: Selection, manifest: Manifest, locked: Locked, on_progress: Callable[[str], None]) -> str:
+    """Return the base image's reference, made or checked; fail here, within seconds, where it is unavailable."""
     base = locked.lock.base
     if base.bootstrap is not None:
         try:
-            return engine.bootstrap_base(base.bootstrap, say)
+            return engine.bootstrap_base(base.bootstrap, on_progress)
         except BuildError as error:
             if not manifest.trial:
                 raise
-            say(f"{error.message}: the trial takes the published base instead")
+            on_progress(f"{error.message}: the trial uses the published base instead")
             base = prepare(selection.without_trial)[1].lock.base
     reference = f"{base.image}@{base.digest}"
     if not proc.run(["docker", "image", "inspect", reference], timeout=30).ok:
         try:
-            remote_facts.ask_registry(reference)
+            remote_facts.query_registry(reference)
         except remote_facts.OutOfReachError as error:
             raise FetchError(
-                f"base image {base.image} cannot be had: {error}",
+                f"base image {base.image} cannot be pulled: {error}",
                 "check that its registry can be reached; without one, `base.bootstrap` makes a base (docs/operator.md)",
             ) from None
     return reference
 
 
 def read_text(path: Path) -> str:
-    """Read a file that `invoke lock` makes. Raises BuildError."""
+    """Read a file written by `invoke lock`. Raises BuildError."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise BuildError(f"{path.name}: {error.strerror}", "run `invoke lock`") from None
     except UnicodeDecodeError:
-        raise BuildError(f"{path.name}: not a text in UTF-8", "run `invoke lock`") from None
+        raise BuildError(f"{path.name}: not UTF-8 text", "run `invoke lock`") from None
 
 
 def _revision(project: Project) -> str | None:
@@ -237,13 +239,13 @@ def _revision(project: Project) -> str | None:
     return result.stdout.strip() if result.ok else None
 
 
-def push(reference: str, say: Callable[[str], None]) -> None:
+def push(reference: str, on_progress: Callable[[str], None]) -> None:
     """Push a tag to its registry.
 
-    Raises BuildError, or FetchError where the registry does not answer.
+    Raises BuildError, or FetchError where the registry does not respond.
     """
-    result = proc.stream(["docker", "push", reference], lambda line: say(line) if "Pushed" in line else None)
+    result = proc.stream(["docker", "push", reference], lambda line: on_progress(line) if "Pushed" in line else None)
     if not result.ok:
         raise FetchError(
-            f"{reference}: {result.tail(1)}", "check that the registry runs, and `docker login`; then again"
+            f"{reference}: {result.tail(1)}", "check that the registry runs, and `docker login`; then retry"
         )

@@ -1,4 +1,4 @@
-"""One build through `docker buildx`, and what the engine says of the image that came out of it."""
+"""Run one build with `docker buildx`, and inspect the resulting image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gesso.errors import BuildError, ManifestError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-# The ecosystem's own switches for package indexes. They may carry credentials: they travel as a secret.
+# The variables of pip and uv for package indexes. They may contain credentials: they are passed as a build secret.
 INDEX_VARIABLES = (
     "PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL", "PIP_TRUSTED_HOST", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL",
     "UV_INDEX", "UV_INDEX_STRATEGY", "UV_INDEX_URL", "UV_INSECURE_HOST",
@@ -31,17 +31,14 @@ _CACHE = re.compile(r"[a-z0-9][\w.-]*(:\d+)?(/[a-z0-9][\w.-]*)+(:[\w.-]+)?", re.
 
 @dataclass(frozen=True)
 class Caches:
-    """What a build may take from earlier ones: `local` the builder's own steps, `read` references in registries.
-
-    `write` is the reference that everything is written to.
-    """
+    """Build caches: `local` the builder's own, `read` references in registries, `write` the reference to export to."""
 
     local: bool = True
     read: tuple[str, ...] = ()
     write: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is no reference: a comma would smuggle in further settings.
+        """Refuse what is not a reference: a comma would add further settings.
 
         Raises ManifestError.
         """
@@ -49,16 +46,16 @@ class Caches:
         for flag, reference in flags:
             if not _CACHE.fullmatch(reference):
                 raise ManifestError(
-                    f"{flag} {reference}: not a reference in a registry",
-                    "give HOST/NAME:TAG, in small letters, such as ghcr.io/me/gesso-cache:sdxl",
+                    f"{flag} {reference}: not a registry reference",
+                    "use HOST/NAME:TAG in lower case, such as ghcr.io/me/gesso-cache:sdxl",
                 )
 
     @property
-    def words(self) -> list[str]:
-        """What buildx is told. `mode=max`: every step is kept, not only those that became layers."""
-        words = [] if self.local else ["--no-cache"]
-        words += [word for ref in self.read for word in ("--cache-from", f"type=registry,ref={ref}")]
-        return words + (["--cache-to", f"type=registry,ref={self.write},mode=max"] if self.write else [])
+    def flags(self) -> list[str]:
+        """The flags for buildx. `mode=max`: every step is exported, not only those that became layers."""
+        flags = [] if self.local else ["--no-cache"]
+        flags += [flag for ref in self.read for flag in ("--cache-from", f"type=registry,ref={ref}")]
+        return flags + (["--cache-to", f"type=registry,ref={self.write},mode=max"] if self.write else [])
 
 
 @dataclass(frozen=True)
@@ -88,9 +85,9 @@ def build(
     on_event: Callable[[Event], None],
     caches: Caches | None = None,
 ) -> str | None:
-    """Build a context, load the image under its tags, and give the manifest digest where the store has one.
+    """Build a context, load the image under its tags, and return the manifest digest where the store has one.
 
-    Raises BuildError and FetchError that say which step failed, why, and what to do.
+    Raises BuildError and FetchError with the failed step, the reason and the next step.
     """
     progress = Progress()
 
@@ -103,12 +100,12 @@ def build(
         _secrets(Path(scratch), env) as secrets,
     ):
         metadata = Path(scratch) / "metadata.json"
-        proxies = [word for name in PROXY_VARIABLES if env.get(name) for word in ("--build-arg", name)]
+        proxies = [arg for name in PROXY_VARIABLES if env.get(name) for arg in ("--build-arg", name)]
         command = [
             "docker", "buildx", "build", "--progress", "rawjson", "--load", "--provenance=false", "--sbom=false",
             "--metadata-file", str(metadata), *(["--builder", builder] if builder else []),
-            *(caches or Caches()).words, *secrets, *proxies,
-            *(word for tag in tags for word in ("--tag", tag)), str(context),
+            *(caches or Caches()).flags, *secrets, *proxies,
+            *(arg for tag in tags for arg in ("--tag", tag)), str(context),
         ]  # fmt: skip
         result = proc.stream(command, on_line, env={"BUILDX_NO_DEFAULT_ATTESTATIONS": "1"})
         if not result.ok:
@@ -126,7 +123,7 @@ def _digest(metadata: Path) -> str | None:
 
 @contextmanager
 def _secrets(scratch: Path, env: Mapping[str, str]) -> Iterator[list[str]]:
-    """Give the flags for the secrets: the host's CA bundle, and the settings of pip and uv."""
+    """Yield the flags for the secrets: the host's CA bundle, and the settings of pip and uv."""
     flags: list[str] = []
     bundle = env.get("SSL_CERT_FILE")
     if bundle and Path(bundle).is_file():
@@ -146,9 +143,9 @@ def _quoted(value: str) -> str:
 
 
 def inspect(reference: str, digest: str | None) -> Image:
-    """Ask the engine what an image is.
+    """Inspect an image in the engine.
 
-    Raises BuildError where it is not there.
+    Raises BuildError where it does not exist.
     """
     facts = _json(["docker", "image", "inspect", "--format", "{{json .}}", reference])
     history = proc.run(["docker", "history", "--no-trunc", "--human=false", "--format", "{{json .}}", reference])
@@ -166,6 +163,6 @@ def _instruction(text: str) -> str:
 def _json(command: Sequence[str]) -> dict[str, Any]:
     result = proc.run(command, timeout=60)
     if not result.ok:
-        raise BuildError(f"the engine does not know the image: {result.tail(1)}", "build it again")
-    answer: dict[str, Any] = json.loads(result.stdout)
-    return answer
+        raise BuildError(f"the engine has no such image: {result.tail(1)}", "build it again")
+    data: dict[str, Any] = json.loads(result.stdout)
+    return data

@@ -1,4 +1,4 @@
-"""What a run of the contract found, kept by the image's id: `invoke test` writes it, `invoke publish` reads it."""
+"""Report of a contract run, stored by the image's id: `invoke test` writes it, `invoke publish` requires it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-WHOLE, LAST = "checked.json", "last.json"
-FRESH = timedelta(days=7)  # the image's bytes do not age; what is known of them does
+FULL, LAST = "checked.json", "last.json"
+MAX_AGE = timedelta(days=7)  # the image does not change, but what is known about it does
 
 
 class _Frozen(BaseModel):
@@ -31,11 +31,11 @@ class Case(_Frozen):
     reason: str = ""
 
 
-class Checked(_Frozen):
+class ContractReport(_Frozen):
     """One run of the contract on one image.
 
-    `image` is the image's id (sha256:…); `lock` the digest of the lock that it was held against; `contract` the digest
-    of the checks themselves; `whole` is false where only a part was asked for; `at` is in UTC.
+    `image` is the image's id (sha256:…); `lock` the digest of the lock that it was checked against; `contract` the
+    digest of the checks themselves; `whole` is false for a partial run; `at` is in UTC.
     """
 
     format: Literal[1] = 1
@@ -53,46 +53,46 @@ class Checked(_Frozen):
 
     @property
     def green(self) -> bool:
-        """True where everything was asked, something passed and nothing failed. What was not run is no failure."""
+        """True for a full run in which something passed and nothing failed. A check that was not run is no failure."""
         return self.whole and not self.failed and self.passed > 0
 
 
 def folder(env: Mapping[str, str], image: str) -> Path:
-    """Give the folder of an image's reports: checked.json, and junit.xml for other programs."""
+    """Return the folder of an image's reports: checked.json, last.json, and junit.xml for other programs."""
     return cache_root(env) / "reports" / image.removeprefix("sha256:")
 
 
-def write(env: Mapping[str, str], checked: Checked) -> None:
-    """Keep a report as the image's last one, and as the one that vouches for it.
+def write(env: Mapping[str, str], checked: ContractReport) -> None:
+    """Store a report as the image's last one, and as the one that `invoke publish` requires.
 
-    A part that passed says nothing about the rest: it leaves a report on the whole in its place.
+    A partial run that passed does not replace the report of a full run.
     """
-    where = folder(env, checked.image)
-    where.mkdir(parents=True, exist_ok=True)
+    target = folder(env, checked.image)
+    target.mkdir(parents=True, exist_ok=True)
     text = checked.model_dump_json(indent=1) + "\n"
-    replace(where / LAST, text)
-    kept = read(env, checked.image)
-    if checked.whole or checked.failed or kept is None or not kept.whole:
-        replace(where / WHOLE, text)
+    replace(target / LAST, text)
+    existing = read(env, checked.image)
+    if checked.whole or checked.failed or existing is None or not existing.whole:
+        replace(target / FULL, text)
 
 
-def read(env: Mapping[str, str], image: str, name: str = WHOLE) -> Checked | None:
-    """Give the report that vouches for an image, or its last one; None where there is none.
+def read(env: Mapping[str, str], image: str, name: str = FULL) -> ContractReport | None:
+    """Return an image's report for publishing, or its last one; None where there is none.
 
-    Raises CheckError for one that cannot be read.
+    Raises CheckError for a report that cannot be read.
     """
     path = folder(env, image) / name
     try:
-        return Checked.model_validate_json(path.read_bytes())
+        return ContractReport.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        said = str(error).splitlines()[0]
-        raise CheckError(f"{path}: no report of a test ({said})", "test the image again with `invoke test`") from None
+        reason = str(error).splitlines()[0]
+        raise CheckError(f"{path}: not a test report ({reason})", "test the image again with `invoke test`") from None
 
 
-def why_not(checked: Checked | None, *, lock: str, contract: str, now: datetime) -> list[str]:
-    """Name all that keeps a report from vouching for its image today; empty where it does. Pure."""
+def problems_of(checked: ContractReport | None, *, lock: str, contract: str, now: datetime) -> list[str]:
+    """Return every reason why a report does not allow publishing its image; empty where it does. Pure."""
     if checked is None:
         return ["the image was never tested"]
     problems = [f"failed: {case.name}" for case in checked.failed]
@@ -104,13 +104,13 @@ def why_not(checked: Checked | None, *, lock: str, contract: str, now: datetime)
         problems.append("it was tested against another lock")
     if checked.contract != contract:
         problems.append("the contract has changed since it was tested")
-    if now - checked.at > FRESH:
-        problems.append(f"it was tested {(now - checked.at).days} days ago, more than {FRESH.days}")
+    if now - checked.at > MAX_AGE:
+        problems.append(f"it was tested {(now - checked.at).days} days ago, more than {MAX_AGE.days}")
     return problems
 
 
 def contract_of(tests: Path) -> str:
-    """Give the digest of the contract: every Python file under tests/image, by its path and bytes."""
+    """Return the digest of the contract: every Python file under tests/image, by its path and bytes."""
     digest = hashlib.sha256()
     for path in sorted(tests.rglob("*.py")):
         digest.update(f"{path.relative_to(tests).as_posix()}\0{path.stat().st_size}\0".encode())
@@ -119,5 +119,5 @@ def contract_of(tests: Path) -> str:
 
 
 def now() -> datetime:
-    """Give the time, in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)

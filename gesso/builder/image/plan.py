@@ -1,4 +1,4 @@
-"""What will be built, decided from manifest and lock alone: the template's variables and every generated file. Pure."""
+"""Plan an image from manifest and lock alone: the template's variables and every generated file. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Plan:
 
 
 def tags_of(arch: str, *, trial: bool) -> tuple[str, ...]:
-    """Give the local names of an image."""
+    """Return the local tags of an image."""
     return (f"{REPOSITORY}:{arch}{'-trial' if trial else ''}",)
 
 
@@ -47,11 +47,11 @@ def plan(  # noqa: PLR0913 - one keyword for each thing that an image is made of
     baked: Sequence[str] = (),
     spares: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Plan:
-    """Decide one image.
+    """Plan one image.
 
     `base` is the reference for FROM; `wheel` gesso's own wheel by file name; `own_pins` the texts of gesso's own
     Python locks (`gesso`, `tools`); `workflows` the graphs by file name; `revision` the project's commit, if any;
-    `baked` the models, by name, that become layers; `spares` what the record says of the archives that heal restores
+    `baked` the models, by name, that become layers; `spares` the record's entries of the archives that heal restores
     from.
     """
     groups = grouped(locked.pins, manifest.python.layers)
@@ -86,7 +86,7 @@ def plan(  # noqa: PLR0913 - one keyword for each thing that an image is made of
 
 
 def own_files(locked: Locked, workflows: Mapping[str, str]) -> dict[str, str]:
-    """Give the generated files that an instance reads, by their path in it; all but the record, which names them."""
+    """Return the generated files that an instance reads, by their path in it; all but build.json, which lists them."""
     return {
         "opt/gesso/constraints.txt": _constraints(locked),
         "opt/gesso/requirements.txt": _lines(locked.pins),
@@ -101,13 +101,13 @@ def build_record(
     baked: Sequence[str] = (),
     spares: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Give /opt/gesso/build.json: what everything in the image is, for people and for the runtime."""
+    """Return the content of /opt/gesso/build.json: what is in the image, for users and for the runtime."""
     lock = locked.lock
     by_name = {model.name: model for model in lock.models}
     models = [
         {
             **model.model_dump(include={"name", "kind", "family", "tier", "license", "gated", "allow_pickle"}),
-            **by_name[model.name].model_dump(include={"sources", "sha256", "size"}),
+            **by_name[model.name].model_dump(include={"sources", "sha256", "size", "size_confirmed"}),
         }
         for model in manifest.models
     ]

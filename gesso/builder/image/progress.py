@@ -1,4 +1,4 @@
-"""What BuildKit says while it builds (`--progress rawjson`), as events; and from a failure's text, what to do. Pure."""
+"""Parse BuildKit's progress (`--progress rawjson`) to events, and a failed build's output to an error. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from gesso.errors import BuildError, FetchError, GessoError
-from gesso.proc import redact
+from gesso.redact import redact_urls
 
 _LOG_LINES = 40
 _COMMAND = re.compile(r'process ".*" did not complete successfully:', re.DOTALL)
@@ -36,7 +36,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Transfer:
-    """Bytes of something that is on its way: the context, a layer, an export."""
+    """Bytes transferred so far: the context, a layer, an export."""
 
     name: str
     current: int
@@ -48,7 +48,7 @@ Event = Started | Finished | Transfer
 
 @dataclass
 class Progress:
-    """The state of one build, fed with one line of output at a time."""
+    """The state of one build, updated by each line of output."""
 
     log: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_LINES))
     other: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_LINES))
@@ -60,8 +60,8 @@ class Progress:
     _done: set[str] = field(default_factory=set)
 
     def feed(self, line: str) -> list[Event]:
-        """Take one line. buildx 0.13 spreads an object over many lines, newer ones do not; what is no JSON is kept."""
-        if self._partial and not line.startswith((" ", "\t", "}")):  # what came before was no object after all
+        """Parse one line. buildx 0.13 spreads an object over many lines, newer ones do not; other text is kept."""
+        if self._partial and not line.startswith((" ", "\t", "}")):  # not an object after all
             self.other.append("\n".join(self._partial))
             self._partial = []
         if not self._partial and not line.startswith("{"):
@@ -80,7 +80,7 @@ class Progress:
             AttributeError,
             OverflowError,
             RecursionError,
-        ):  # a program's own line that only looked like BuildKit's
+        ):  # a program's line that resembles BuildKit's
             self.other.append(text)
             return []
 
@@ -96,20 +96,20 @@ class Progress:
                 )
         for entry in status.get("logs") or ():
             text = base64.b64decode(entry.get("data", "")).decode("utf-8", "replace")
-            self.log.extend(redact(part.strip()) for part in text.splitlines() if part.strip())
+            self.log.extend(redact_urls(part.strip()) for part in text.splitlines() if part.strip())
         return events
 
     def _vertex(self, vertex: dict[str, Any]) -> list[Event]:
         digest, name = str(vertex.get("digest")), _readable(str(vertex.get("name", "")))
         self._names[digest] = name
         if vertex.get("error") and "context canceled" not in vertex["error"]:
-            # The step's name says what ran; BuildKit repeats all of it, mounts and flags, before it says what happened.
-            self.failed, self.error = name, redact(_COMMAND.sub("it ended with", str(vertex["error"]), count=1))
+            # BuildKit repeats the whole command, mounts and flags, before the error; the step's name is enough.
+            self.failed, self.error = name, redact_urls(_COMMAND.sub("it ended with", str(vertex["error"]), count=1))
         if vertex.get("completed") and digest not in self._done:
             self._done.add(digest)
             cached = bool(vertex.get("cached"))
             return [Finished(name, 0.0 if cached else _seconds(vertex), cached)]
-        # BuildKit reports some steps as started once more after they ended: they are not running.
+        # BuildKit reports some steps as started again after they ended: they are not running.
         if vertex.get("started") and digest not in self._running | self._done:
             self._running.add(digest)
             return [Started(name)]
@@ -117,7 +117,7 @@ class Progress:
 
 
 def _readable(name: str) -> str:
-    """Shorten a step's name to what a person looks for: without mounts, and of a RUN only its beginning."""
+    """Shorten a step's name for display: without mounts, at most 100 characters."""
     name = re.sub(r"\s*--mount=\S+", "", name)
     return " ".join(name.split())[:100]
 
@@ -141,37 +141,37 @@ _INDEX_TROUBLE = (
     "|after connection broken by|dns error|invalid peer certificate|CERTIFICATE_VERIFY_FAILED"
 )
 
-# Texts of BuildKit, uv and pip, and what each means for the person: (pattern, error type, message, next step).
-_KNOWN = (
+# Messages of BuildKit, uv and pip: (pattern, error type, message, next step).
+_KNOWN_FAILURES = (
     (
         r"[Nn]o space left on device",
         BuildError,
         "the engine's disk is full",
-        "free some with `docker system prune`, or move Docker's data to a larger disk",
+        "free disk space with `docker system prune`, or move Docker's data to a larger disk",
     ),
     (
         r"[Cc]ache export .{0,20}not supported for (?:the )?docker driver",
         BuildError,
         "this builder cannot write a cache to a registry",
-        "make one that can, `docker buildx create --name gesso --driver docker-container`, and add --builder gesso",
+        "create one that can, `docker buildx create --name gesso --driver docker-container`, and add --builder gesso",
     ),
     (
         rf"failed to resolve source metadata for (?P<what>\S+?):? |(?P<what2>{_REFERENCE}): (?:not found|pull access)",
         FetchError,
-        "base image {what} cannot be had",
+        "base image {what} cannot be pulled",
         "check that its registry can be reached; without one, bootstrap the base with an overlay, or use --trial",
     ),
     (
         r"failed to (?:do request|fetch (?:anonymous|oauth) token)|failed to push|connect: connection refused",
         FetchError,
         "a registry does not answer",
-        "check that it runs and can be reached, then run this again: what is done is kept",
+        "check that it runs and can be reached, then retry: finished steps are kept",
     ),
     (
         r"Hash mismatch for|DO NOT MATCH THE HASHES",
         BuildError,
-        "a package is not the one that the lock names",
-        "do not build from that index; if it is right, run `invoke lock --upgrade`",
+        "a package does not match its hash in the lock",
+        "do not build from that index; if the package is right, run `invoke lock --upgrade`",
     ),
     (
         _INDEX_TROUBLE,
@@ -182,31 +182,31 @@ _KNOWN = (
     (
         r"because of (?:these|the following) constraints|conflicting dependencies|The user requested \(constraint\)",
         BuildError,
-        "a node pack's install script asks for what the lock forbids",
-        "leave the pack or its `install` out; nothing may move what is locked",
+        "a node pack's install script requires what the lock forbids",
+        "leave out the pack or its `install`; locked versions never change",
     ),
 )
 
 
 def failure(progress: Progress, output: str) -> GessoError:
-    """Make of a failed build the error that a person reads: which step, why, and what to do."""
-    said = redact("\n".join([*progress.log, progress.error, *progress.other, output]))
+    """Return the error of a failed build: the step, the reason, and what to do."""
+    text = redact_urls("\n".join([*progress.log, progress.error, *progress.other, output]))
     step = f" (step: {progress.failed})" if progress.failed else ""
-    for pattern, kind, message, next_step in _KNOWN:
-        match = re.search(pattern, said)
+    for pattern, kind, message, next_step in _KNOWN_FAILURES:
+        match = re.search(pattern, text)
         if match:
             groups = match.groupdict()
             what = groups.get("what") or groups.get("what2") or ""
-            return kind(f"{message.format(what=what)}: {_evidence(said, match)}{step}", next_step)
-    reason = " | ".join(list(progress.log)[-3:]) or progress.error or redact(" ".join(list(progress.other)[-2:]))
+            return kind(f"{message.format(what=what)}: {_matching_line(text, match)}{step}", next_step)
+    reason = " | ".join(list(progress.log)[-3:]) or progress.error or redact_urls(" ".join(list(progress.other)[-2:]))
     return BuildError(
         f"the build failed: {reason[:600]}{step}",
-        "the log above has the whole story; mend it and build again",
+        "read the log above, fix it and build again",
     )
 
 
-def _evidence(text: str, match: re.Match[str]) -> str:
-    """Give the line that the match stands in: the proof behind the sentence."""
+def _matching_line(text: str, match: re.Match[str]) -> str:
+    """Return the line that contains the match, as the evidence for the message."""
     start = text.rfind("\n", 0, match.start()) + 1
     end = text.find("\n", match.end())
     return text[start : end if end >= 0 else None].strip()[:300]

@@ -1,6 +1,6 @@
-"""The archives that `gesso heal` restores from: what is built in as files, once more, packed. The same bytes each time.
+"""Spares: archives of the image's own files, from which `gesso heal` restores. Reproducible.
 
-Packing costs seconds, so that it is kept in the cache, by what was packed.
+Compression takes seconds, so results are cached by the digest of their input.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 _PRESET = 1  # ComfyUI: 1.2 s for 6.6 MB; the default, 6, takes 9.4 s for 5.0 MB
 _JUNK = {"__pycache__", ".git", ".DS_Store"}
-OWN = "gesso"
+GESSO = "gesso"
 
 
 @dataclass(frozen=True)
 class Spare:
-    """One archive; `target` is the folder in the image that it was made of, `loose` where more is put there."""
+    """One archive. `target`: the folder in the image that it restores; `loose`: other files may exist there."""
 
     name: str
     target: str
@@ -36,13 +36,13 @@ class Spare:
 
     @property
     def path(self) -> str:
-        """Where it stands in the build context: what differs by architecture is in that layer."""
-        return f"{'arch/' if self.name == OWN else ''}spare/{self.name}.tar.xz"
+        """The path in the build context; files that differ by architecture are below arch/, in their own layer."""
+        return f"{'arch/' if self.name == GESSO else ''}spare/{self.name}.tar.xz"
 
     def as_record(self) -> dict[str, Any]:
-        """Give what the image's record says of it."""
-        said = {"sha256": hashlib.sha256(self.content).hexdigest(), "target": self.target}
-        return said | ({"loose": True} if self.loose else {})
+        """Return the entry in build.json."""
+        entry = {"sha256": hashlib.sha256(self.content).hexdigest(), "target": self.target}
+        return entry | ({"loose": True} if self.loose else {})
 
 
 def make(
@@ -55,23 +55,23 @@ def make(
 ) -> tuple[Spare, ...]:
     """Pack ComfyUI, every node pack, and gesso's own files: those of `own` by their path, and all of `rootfs`.
 
-    `loose` are the packs whose install script adds files.
+    `loose`: the packs whose install script adds files.
     """
     texts = [(_info(path, len(data)), data) for path, text in own.items() for data in [text.encode()]]
     return (
-        Spare("ComfyUI", "/opt/ComfyUI", _packed(tar(of_folder(comfyui)), cache)),
+        Spare("ComfyUI", "/opt/ComfyUI", _compressed(tar(of_folder(comfyui)), cache)),
         *(of_pack(name, folder, cache, loose=name in loose) for name, folder in sorted(nodes.items())),
-        Spare(OWN, "/", _packed(tar([*texts, *of_folder(rootfs)]), cache)),
+        Spare(GESSO, "/", _compressed(tar([*texts, *of_folder(rootfs)]), cache)),
     )
 
 
 def of_pack(name: str, folder: Path, cache: Path, *, loose: bool = False) -> Spare:
     """Pack one node pack."""
-    return Spare(name, f"/opt/ComfyUI/custom_nodes/{name}", _packed(tar(of_folder(folder)), cache), loose)
+    return Spare(name, f"/opt/ComfyUI/custom_nodes/{name}", _compressed(tar(of_folder(folder)), cache), loose)
 
 
 def of_folder(folder: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-    """Give every file and link below a folder, but for what the build context leaves out too."""
+    """Yield every file and link below a folder, except what the build context excludes too."""
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if _JUNK.intersection(path.relative_to(folder).parts) or path.suffix == ".pyc":
@@ -86,12 +86,12 @@ def of_folder(folder: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
 
 
 def tar(members: Iterable[tuple[tarfile.TarInfo, bytes]]) -> bytes:
-    """Give a tar archive that depends on names, modes and contents alone."""
-    whole = io.BytesIO()
-    with tarfile.open(fileobj=whole, mode="w", format=tarfile.PAX_FORMAT) as archive:
+    """Return a tar archive that depends on names, modes and contents alone."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for info, data in sorted(members, key=lambda member: os.fsencode(member[0].name)):
             archive.addfile(info, io.BytesIO(data))
-    return whole.getvalue()
+    return buffer.getvalue()
 
 
 def _info(name: str, size: int, *, executable: bool = False) -> tarfile.TarInfo:
@@ -100,14 +100,14 @@ def _info(name: str, size: int, *, executable: bool = False) -> tarfile.TarInfo:
     return info
 
 
-def _packed(data: bytes, cache: Path) -> bytes:
-    """Compress, or take it from the cache. A kept one has its own digest in its name too, so that damage is seen."""
+def _compressed(data: bytes, cache: Path) -> bytes:
+    """Compress, or read the cached result. Its name contains its own digest too, which reveals damage."""
     key = f"{hashlib.sha256(data).hexdigest()}-{_PRESET}-"
-    for kept in cache.glob(f"{key}*.tar.xz"):
-        content = kept.read_bytes()
-        if kept.name == f"{key}{hashlib.sha256(content).hexdigest()}.tar.xz":
+    for cached in cache.glob(f"{key}*.tar.xz"):
+        content = cached.read_bytes()
+        if cached.name == f"{key}{hashlib.sha256(content).hexdigest()}.tar.xz":
             return content
-        kept.unlink(missing_ok=True)
+        cached.unlink(missing_ok=True)
     content = lzma.compress(data, preset=_PRESET)
     cache.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=cache, prefix=".new-")

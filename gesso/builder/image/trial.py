@@ -1,7 +1,7 @@
-"""The trial's models: for each real one a small file of the same name, kind and family, made of nothing but its name.
+"""Generate the trial's models: for each real one a small file of the same name, kind and family.
 
-Their headers hold the decisive tensors by which ComfyUI tells families apart, so that everything that looks at headers
-sees what it would see in the real file. The bytes are a function of the manifest's entry.
+Their headers contain the tensors by which ComfyUI distinguishes families, so that code which reads headers finds
+what the real file has. The bytes depend on the manifest's entry alone.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from gesso.manifest.schema import Model
     from gesso.settings import Project
 
-MIRROR = "http://127.0.0.1:18190"  # where the trial's own mirror serves them, inside the instance
+MIRROR = "http://127.0.0.1:18190"  # the trial's own mirror, inside the instance
 _SD_LATENTS, _FLUX_LATENTS = 4, 16
-_DTYPE = "F8_E4M3"  # one byte an element
+_DTYPE = "F8_E4M3"  # one byte per element
 
 _SDXL_UNET = {
     "model.diffusion_model.input_blocks.0.0.weight": [320, _SD_LATENTS, 3, 3],
@@ -41,8 +41,8 @@ _FLUX_UNET = {
 }
 
 
-# Kind and family -> the tensors that tell them; of matrices only the width that tells, for the file to stay small.
-_ADDED = {
+# Kind and family -> the tensors that identify them; matrices have their real width only, to keep the file small.
+_BY_KIND_AND_FAMILY = {
     ("lora", "sdxl"): {
         "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_down.weight": [4, 2048],
         "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_up.weight": [640, 4],
@@ -64,7 +64,7 @@ _ADDED = {
     },
     ("ipadapter", "sdxl"): {"image_proj.proj.weight": [4, 1024], "ip_adapter.1.to_k_ip.weight": [4, 2048]},
 }
-_OF_ANY_FAMILY = {
+_BY_KIND = {
     "clip_vision": {f"vision_model.encoder.layers.{layer}.layer_norm1.weight": [1280] for layer in (0, 30)},
     "upscale_model": {"residual_layer.0.residual_layer.0.layer.0.fn.0.weight": [4, 4, 1, 1]},
     "inpaint": {"synthesis.first_stage.conv_first.conv.weight": [4, 4, 3, 3]},
@@ -74,7 +74,7 @@ _CLIP_L = {"text_model.encoder.layers.0.mlp.fc1.weight": [4, 768]}
 
 
 def tensors_of(model: Model) -> dict[str, list[int]]:
-    """Give tensor names and shapes: those by which that kind and family are recognised, else one small one."""
+    """Return tensor names and shapes: those that identify the kind and family, else one small tensor."""
     if model.kind in {"checkpoint", "diffusion_model"}:
         return _FLUX_UNET if model.family == "flux" else _SDXL_UNET
     if model.kind == "vae":
@@ -82,11 +82,11 @@ def tensors_of(model: Model) -> dict[str, list[int]]:
         return {"decoder.conv_in.weight": [512, channels, 3, 3], "encoder.conv_out.weight": [2 * channels, 512, 3, 3]}
     if model.kind == "text_encoder":
         return _T5 if "t5" in model.name else _CLIP_L
-    return _ADDED.get((model.kind, model.family)) or _OF_ANY_FAMILY.get(model.kind) or {"weight": [16]}
+    return _BY_KIND_AND_FAMILY.get((model.kind, model.family)) or _BY_KIND.get(model.kind) or {"weight": [16]}
 
 
 def content(model: Model) -> bytes:
-    """Give the file: a safetensors file of zeros, a GGUF header, or (pickle formats) bytes that nothing can load."""
+    """Return the content: a safetensors file of zeros, a GGUF header, or (pickle formats) unloadable bytes."""
     if model.name.endswith(".gguf"):
         key, value = b"general.architecture", b"t5encoder"
         pair = struct.pack("<Q", len(key)) + key + struct.pack("<IQ", 8, len(value)) + value
@@ -105,7 +105,7 @@ def content(model: Model) -> bytes:
 
 
 def overlay(arch: str, models: Iterable[Model]) -> str:
-    """Give manifests/trial/ARCH.yaml: the same models by name, with the small files' size, sha256 and source."""
+    """Return manifests/trial/ARCH.yaml: the same models by name, with the small files' size, sha256 and source."""
     lines = [
         "# yaml-language-server: $schema=../schema.json",
         f"# Made by `invoke generate` from {arch}.yaml: do not edit.",
@@ -123,7 +123,7 @@ def overlay(arch: str, models: Iterable[Model]) -> str:
 
 
 def write_files(models: Iterable[Model], folder: Path) -> None:
-    """Write the models' files below `folder`, by their names."""
+    """Write the models' files below `folder`."""
     for model in models:
         path = folder / model.name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,9 +132,9 @@ def write_files(models: Iterable[Model], folder: Path) -> None:
 
 @contextmanager
 def mirror(project: Project, models: Iterable[Model]) -> Iterator[None]:
-    """Serve the trial's models where their manifest says that they are, for as long as the block lasts.
+    """Serve the trial's models at the URLs of their manifest while the block runs.
 
-    Raises EndedError where that port is taken.
+    Raises ServerExitedError where that port is taken.
     """
     with tempfile.TemporaryDirectory(prefix="gesso-trial-") as folder:
         write_files(models, Path(folder))
@@ -147,5 +147,5 @@ def mirror(project: Project, models: Iterable[Model]) -> Iterator[None]:
             "--port",
             port,
         ]
-        with proc.beside(command):
+        with proc.background_server(command):
             yield

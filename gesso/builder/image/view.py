@@ -1,4 +1,4 @@
-"""A build as a person watches it: a live table on a terminal, one line per step elsewhere. Everything to stderr."""
+"""Show a build: a live table on a terminal, one line per step elsewhere. Everything goes to stderr."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from rich.text import Text
 
 from gesso.builder.image.progress import Event, Finished, Started, Transfer
 from gesso.models import progress
-from gesso.models.view import EVERY, TURNS, turn
+from gesso.models.view import CHANGES, EVERY, change_line
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from gesso.models.events import Event as ModelEvent
 
-_SHORT = 0.15  # seconds: steps that took less are not worth a line
+_SHORT = 0.15  # seconds: shorter steps get no line
 
 
 class BuildView:
-    """Shows events as they come; use as a context manager."""
+    """Shows events as they arrive; use as a context manager."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False)
@@ -33,8 +33,8 @@ class BuildView:
         self._cached = 0
         self._live: Live | None = None
         self._models = progress.Board()
-        self._said = self._started
-        self._guard = threading.Lock()  # rich draws from a thread of its own
+        self._last_report = self._started
+        self._lock = threading.Lock()  # rich draws from its own thread
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -48,14 +48,14 @@ class BuildView:
         if self._live is not None:
             self._live.stop()
         if self._cached:
-            self.say(f"{self._cached} steps from the cache")
+            self.on_progress(f"{self._cached} steps from the cache")
 
-    def say(self, line: str) -> None:
-        """Show a line that stays."""
+    def on_progress(self, line: str) -> None:
+        """Print a permanent line."""
         self._console.print(Text(f"[{time.monotonic() - self._started:6.1f}s] {line}"), soft_wrap=True)
 
     def on_event(self, event: Event) -> None:
-        """Take one event of the build."""
+        """Handle one event of the build."""
         match event:
             case Started(name):
                 self._running[name] = time.monotonic()
@@ -65,25 +65,25 @@ class BuildView:
                 self._running.pop(name, None)
                 self._cached += cached
                 if seconds >= _SHORT:
-                    self.say(f"{name}  {seconds:.1f} s")
+                    self.on_progress(f"{name}  {seconds:.1f} s")
 
     def on_model(self, event: ModelEvent) -> None:
-        """Take one event of a model on its way into the store."""
-        now, said = time.monotonic(), ""
-        with self._guard:
+        """Handle one event of a model being fetched into the store."""
+        now, line = time.monotonic(), ""
+        with self._lock:
             row = self._models.feed(event, now)
-            if event.kind in TURNS:
-                said = turn(row)
-            elif self._live is None and row.active and now - self._said >= EVERY:
-                self._said = now
-                said = progress.line(self._models)
-        if said:
-            self.say(said)
+            if event.kind in CHANGES:
+                line = change_line(row)
+            elif self._live is None and row.active and now - self._last_report >= EVERY:
+                self._last_report = now
+                line = progress.line(self._models)
+        if line:
+            self.on_progress(line)
 
     def _table(self) -> Group:
         now = time.monotonic()
         rows = [Text(f"building, {now - self._started:.0f} s", style="bold")]
-        with self._guard:
+        with self._lock:
             if self._models.active:
                 rows.append(Text(f"  models: {progress.line(self._models)}", no_wrap=True))
         for name, began in list(self._running.items())[-8:]:

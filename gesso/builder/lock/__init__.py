@@ -1,1 +1,1 @@
-"""Locks: from intent to commits, digests, sizes and hashes; made by `invoke lock`, read by every build."""
+"""Resolve the manifest to commits, digests, sizes and hashes. `invoke lock` writes locks, every build reads them."""

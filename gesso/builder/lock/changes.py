@@ -1,4 +1,4 @@
-"""What moved between two locks: for a terminal, a line each; for a pull request, a page of Markdown. All pure."""
+"""The difference between two locks: lines for a terminal, a page of Markdown for a pull request. All pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Part = Literal["base", "source", "python", "model"]
 
 _LIMIT = 60_000  # characters: a pull request's body takes 65,536
-_SHORT = 12  # digits of a commit or a digest, for a person
+_SHORT = 12  # digits of a commit or a digest, for display
 _PARTS: dict[Part, str] = {"base": "Base image", "source": "Sources", "python": "Python", "model": "Models"}
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 _REPOSITORY = re.compile(r"https://(?P<host>github\.com|gitlab\.com)/[\w.-]+(?:/[\w.-]+)+", re.ASCII)
@@ -27,9 +27,9 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that came (`old` is None), went (`new` is None) or moved; `note` says what the two do not show.
+    """One entry that was added (`old` is None), removed (`new` is None) or changed; `note`: what the two do not show.
 
-    `old` and `new` are as a person reads them; `link` leads to where the difference itself can be read.
+    `old` and `new` are for display; `link` is the page that shows the difference.
     """
 
     part: Part
@@ -40,7 +40,7 @@ class Change:
     link: str = ""
 
     def __str__(self) -> str:
-        """Give it as a line."""
+        """Return one line for a terminal."""
         note = f" ({self.note})" if self.note else ""
         if self.old is None or self.new is None:
             return f"{'+' if self.old is None else '-'} {self.name} {self.new or self.old}{note}"
@@ -49,7 +49,7 @@ class Change:
 
 
 def changes(old: Lock, new: Lock) -> tuple[Change, ...]:
-    """Give what moved from one lock to the next, but for Python."""
+    """Return the changes between two locks, except Python."""
     found: list[Change] = []
     if old.base != new.base:
         found.append(Change("base", "base", _base(old.base), _base(new.base)))
@@ -61,13 +61,13 @@ def changes(old: Lock, new: Lock) -> tuple[Change, ...]:
 
 
 def python_changes(old: Sequence[Pin], new: Sequence[Pin]) -> tuple[Change, ...]:
-    """Give what moved between two Python locks; also a version that stayed and whose files did not."""
+    """Return the changes between two Python locks, including a version that stayed while its files changed."""
     was, now = {pin.name: pin for pin in old}, {pin.name: pin for pin in new}
     return tuple(_pin(name, was.get(name), now.get(name)) for name in _moved(was, now))
 
 
 def difference(old: Lock | None, new: Lock, old_pins: tuple[Pin, ...], new_pins: tuple[Pin, ...]) -> list[str]:
-    """Give what changed between two locks, a line each, as a person reads it."""
+    """Return what changed between two locks, one line each."""
     if old is None:
         return [f"+ new lock: {len(new.nodes)} node packs, {len(new_pins)} Python pins, {len(new.models)} models"]
     found = (*changes(old, new), *python_changes(old_pins, new_pins))
@@ -91,7 +91,7 @@ def _source(name: str, old: LockedSource | None, new: LockedSource | None) -> Ch
 
 
 def _compare(old: LockedSource | None, new: LockedSource | None) -> str:
-    """Give the page with all commits in between, or the repository's where there is one side only."""
+    """Return the URL of the page that compares the commits, or of the repository where there is one side only."""
     source = new or old
     if source is None or source.git is None:
         return ""
@@ -110,8 +110,12 @@ def _commits(*sources: LockedSource) -> bool:
 
 def _model(name: str, old: LockedModel | None, new: LockedModel | None) -> Change:
     was, now = (None if m is None else f"{m.sha256[:_SHORT]} {m.size or 'size unknown'}" for m in (old, new))
-    elsewhere = old is not None and new is not None and old.sources != new.sources
-    return Change("model", name, was, now, "its sources moved" if elsewhere else "")
+    notes = []
+    if old is not None and new is not None:
+        notes += ["sources changed"] if old.sources != new.sources else []
+        if old.size_confirmed != new.size_confirmed:
+            notes += ["size confirmed" if new.size_confirmed else "size no longer confirmed"]
+    return Change("model", name, was, now, ", ".join(notes))
 
 
 def _pin(name: str, old: Pin | None, new: Pin | None) -> Change:
@@ -120,20 +124,20 @@ def _pin(name: str, old: Pin | None, new: Pin | None) -> Change:
     if old.version != new.version:
         return Change("python", name, old.version, new.version, _step(old.version, new.version))
     was, now = set(_HASH.findall(old.text)), set(_HASH.findall(new.text))
-    files = f"files: {len(now - was)} came, {len(was - now)} went" if was != now else "asked for otherwise"
+    files = f"files: {len(now - was)} added, {len(was - now)} removed" if was != now else "requirement changed"
     return Change("python", name, old.version, new.version, files)
 
 
 def _step(old: str, new: str) -> str:
-    """Name what a person looks at first: a step back, or a step of the first number."""
+    """Return "downgrade" or "major" for the version steps that need attention, else an empty string."""
     try:
         was, now = Version(old), Version(new)
     except InvalidVersion:
         return ""
     if now < was:
-        return "back"
+        return "downgrade"
     pairs = zip_longest((was.epoch, *was.release), (now.epoch, *now.release), fillvalue=0)
-    first = next((place for place, (a, b) in enumerate(pairs) if a != b), None)
+    first = next((index for index, (a, b) in enumerate(pairs) if a != b), None)
     return "major" if first in (0, 1) else ""
 
 
@@ -142,7 +146,7 @@ def _step(old: str, new: str) -> str:
 
 @dataclass(frozen=True)
 class Moved:
-    """What moved in one lock; `where` names it: an architecture, or a file of Python pins."""
+    """The changes of one lock; `where` is the name of its file."""
 
     where: str
     changes: tuple[Change, ...]
@@ -150,10 +154,10 @@ class Moved:
 
 
 def markdown(moved: Iterable[Moved], *, limit: int = _LIMIT) -> str:
-    """Give all that moved as a page for a person: a table for each part, what moved alike in several locks once.
+    """Return all changes as a Markdown page: a table for each part; a change common to several locks is listed once.
 
-    Never longer than `limit` characters: rows that do not fit are counted. Nothing in it links, mentions or formats but
-    what this function means to: the names come from elsewhere.
+    Never longer than `limit` characters: rows that do not fit are counted. Names are untrusted: they cannot add links,
+    mentions or formatting.
     """
     everything = tuple(moved)
     where: dict[Change, list[str]] = {}
@@ -165,12 +169,12 @@ def markdown(moved: Iterable[Moved], *, limit: int = _LIMIT) -> str:
         rows = [_row(change, locks) for change, locks in where.items() if change.part == part]
         if rows:
             blocks.append((f"### {title}\n\n| what | from | to | | in |\n|---|---|---|---|---|\n", rows))
-    said = {(name, reason): None for lock in everything for name, reason in lock.unconfirmed}
-    if said:
-        rows = [f"| {_code(name)} | {_code(reason)} |" for name, reason in said]
+    reasons = {(name, reason): None for lock in everything for name, reason in lock.unconfirmed}
+    if reasons:
+        rows = [f"| {_code(name)} | {_code(reason)} |" for name, reason in reasons]
         blocks.append(("### Kept, not confirmed\n\n| what | why |\n|---|---|\n", rows))
     if not where:
-        blocks.insert(0, ("Nothing moved.\n", []))
+        blocks.insert(0, ("No changes.\n", []))
     return _within(blocks, limit)
 
 
@@ -186,19 +190,19 @@ def _within(blocks: Sequence[tuple[str, list[str]]], limit: int) -> str:
                 left_out += 1
         text += "\n"
     if left_out:
-        text += f"{left_out} more did not fit here: the difference of the files has them.\n"
+        text += f"{left_out} more rows did not fit: see the diff of the lock files.\n"
     return text.rstrip("\n") + "\n"
 
 
 def _row(change: Change, locks: Sequence[str]) -> str:
     old, new = (_code(side) if side else "" for side in (change.old, change.new))
-    note = change.note or ("new" if change.old is None else "gone" if change.new is None else "")
+    note = change.note or ("new" if change.old is None else "removed" if change.new is None else "")
     if change.link and new:
         new = f"[{new}]({change.link})"
     return f"| {_code(change.name)} | {old} | {new} | {_code(note) if note else ''} | {', '.join(map(_code, locks))} |"
 
 
 def _code(text: str) -> str:
-    """Give a text as code that cannot end early: not at a backtick, a cell's border or a line's end."""
+    """Return inline code that no backtick, cell border or line break in the text can end early."""
     plain = "".join(c if c.isprintable() else " " for c in text).replace("`", "'").replace("|", "¦")
     return f"`{' '.join(plain.split())[:300] or '-'}`"

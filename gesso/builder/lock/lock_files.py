@@ -1,4 +1,4 @@
-"""The lock files: made, compared and written by `invoke lock`; read, and refused when stale, by everything else."""
+"""Lock files: written by `invoke lock`; every other command reads them, and refuses stale ones."""
 
 from __future__ import annotations
 
@@ -22,43 +22,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Locked:
-    """A lock that fits its manifest, and the Python pins that belong to it."""
+    """A lock that matches its manifest, and its Python pins."""
 
     lock: Lock
     pins: tuple[Pin, ...]
 
 
-def fresh(selection: Selection, manifest: Manifest) -> Locked:
-    """Read the lock that belongs to a selection. No network.
+def read_fresh(selection: Selection, manifest: Manifest) -> Locked:
+    """Read the lock of a selection. No network.
 
-    An overlay that changes nothing that is locked needs no lock of its own. Raises LockError that names what is
-    missing, which input changed, or where the lock contradicts the manifest.
+    An overlay that changes no locked input needs no lock of its own. Raises LockError that names the missing file, the
+    changed inputs, or where the lock contradicts the manifest.
     """
     own = selection if selection.lock.is_file() or not selection.overlays else selection.without_overlays
     remedy = f"run `invoke lock {selection.flags}`"
     if not own.lock.is_file():
-        raise LockError(f"{own.lock.name}: there is no such lock", remedy)
+        raise LockError(f"{own.lock.name}: no such lock", remedy)
     lock = read_lock(own.lock)
     if changed := stale_inputs(lock, manifest):
-        raise LockError(f"{own.lock.name} is stale; changed since it was made: {_shown(changed)}", remedy)
+        raise LockError(f"{own.lock.name} is stale; changed since it was made: {_printable(changed)}", remedy)
     if wrong := contradictions(lock, manifest):
-        raise LockError(f"{own.lock.name} was changed by hand: it contradicts the manifest in {_shown(wrong)}", remedy)
+        raise LockError(
+            f"{own.lock.name} was changed by hand: it contradicts the manifest in {_printable(wrong)}", remedy
+        )
     try:
         text = own.python_lock.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise LockError(f"{own.python_lock.name}: {error.strerror}", remedy) from None
     if hashlib.sha256(text.encode()).hexdigest() != lock.python.sha256:
-        raise LockError(f"{own.python_lock.name} is not the one that {own.lock.name} was made with", remedy)
+        raise LockError(f"{own.python_lock.name} does not match {own.lock.name}", remedy)
     return Locked(lock, read_pins(text))
 
 
-def _shown(names: Iterable[str]) -> str:
-    """Give names out of a lock as one line."""
+def _printable(names: Iterable[str]) -> str:
+    """Join names from a lock to one line, without control characters."""
     return "".join(c if c.isprintable() else "?" for c in ", ".join(names))[:600]
 
 
 def write(selection: Selection, lock: Lock, python_lock: str) -> list[Path]:
-    """Write both files, each by rename, and name those that changed."""
+    """Write both files atomically, each by rename, and return those that changed."""
     selection.lock.parent.mkdir(parents=True, exist_ok=True)
     changed = []
     for path, text in ((selection.python_lock, python_lock), (selection.lock, lock.dumps())):
@@ -69,7 +71,7 @@ def write(selection: Selection, lock: Lock, python_lock: str) -> list[Path]:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a text file by rename: a reader sees the old or the new one, never a part."""
+    """Write a text file atomically, by rename: a reader sees the old or the new one, never a part."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     temporary = Path(name)
     try:

@@ -1,4 +1,4 @@
-"""gesso's own Python, locked: what it needs in the image, the tools that build one, and the builder's environment."""
+"""Locks of gesso's own Python: its requirements in the image, the build tools, and the builder's environment."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _HEADER = "# made by `invoke lock` from pyproject.toml; inputs "
 
 
 @dataclass(frozen=True)
-class Own:
-    """One of gesso's own locks: its name, what it asks for, and for which platform it is resolved."""
+class OwnLock:
+    """One of gesso's own locks: its name, requirements, and uv's options for the target platform."""
 
     name: str
     requirements: tuple[str, ...]
@@ -29,12 +29,12 @@ class Own:
 
     @property
     def header(self) -> str:
-        """The first line of the lock, which carries the checksum of what it was made from."""
+        """The first line of the lock, with the checksum of its inputs."""
         return f"{_HEADER}{checksum([self.requirements, self.options])}\n"
 
 
-def wanted(project: Project) -> tuple[Own, ...]:
-    """Read pyproject.toml for what each lock must satisfy."""
+def own_locks(project: Project) -> tuple[OwnLock, ...]:
+    """Read the requirements of each lock from pyproject.toml."""
     data = tomllib.loads((project.root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = data["optional-dependencies"]
     image = ("--python-version", "3.13", "--python-platform", PLATFORM)
@@ -42,40 +42,40 @@ def wanted(project: Project) -> tuple[Own, ...]:
     tools = tuple(line for line in extras["builder"] if line.startswith("uv"))
     everything = (*data["dependencies"], *extras["builder"], *extras["test"])
     return (
-        Own("gesso", (*data["dependencies"], *extras["image"]), image),
-        Own("tools", tools, image),
-        Own("builder", everything, builder),
+        OwnLock("gesso", (*data["dependencies"], *extras["image"]), image),
+        OwnLock("tools", tools, image),
+        OwnLock("builder", everything, builder),
     )
 
 
 def stale(project: Project) -> list[str]:
-    """Name the locks that are missing or were made from other requirements. No network."""
-    return [own.name for own in wanted(project) if not _current(project, own)]
+    """Return the names of missing and outdated locks. No network."""
+    return [own.name for own in own_locks(project) if not _current(project, own)]
 
 
-def _current(project: Project, own: Own) -> bool:
+def _current(project: Project, own: OwnLock) -> bool:
     path = project.locks / f"{own.name}.lock.txt"
     return path.is_file() and path.read_text(encoding="utf-8", errors="replace").startswith(own.header)
 
 
 def make(project: Project, *, upgrade: bool = False) -> dict[Path, str]:
-    """Resolve those that are stale (all, with `upgrade`) and give their new texts by path.
+    """Resolve the stale locks (all, with `upgrade`) and return their new texts by path.
 
     Raises LockError.
     """
-    todo = [own for own in wanted(project) if upgrade or not _current(project, own)]
+    todo = [own for own in own_locks(project) if upgrade or not _current(project, own)]
     return {project.locks / f"{own.name}.lock.txt": _compile(project, own, upgrade=upgrade) for own in todo}
 
 
-def _compile(project: Project, own: Own, *, upgrade: bool) -> str:
+def _compile(project: Project, own: OwnLock, *, upgrade: bool) -> str:
     existing = project.locks / f"{own.name}.lock.txt"
     with tempfile.TemporaryDirectory(prefix="gesso-lock-") as scratch:
         folder = Path(scratch)
         (folder / "requirements.in").write_text("\n".join(own.requirements) + "\n", encoding="utf-8")
         output = folder / "lock.txt"
-        known = existing.read_text(encoding="utf-8", errors="replace") if existing.is_file() else ""
-        if usable_pins(known) and not upgrade:
-            output.write_text(known, encoding="utf-8")
+        existing_text = existing.read_text(encoding="utf-8", errors="replace") if existing.is_file() else ""
+        if usable_pins(existing_text) and not upgrade:
+            output.write_text(existing_text, encoding="utf-8")
         command = [
             *UV_COMPILE, "--no-header", "--no-annotate", *own.options, "--output-file", output.name, "requirements.in",
         ]  # fmt: skip

@@ -1,5 +1,5 @@
-"""The Python lock: made by one `uv pip compile` over everything, read back as pins with hashes. Nothing here decides
-what is in it: that is the manifest's."""
+"""The Python lock: compiled by one `uv pip compile` of all requirements, parsed as pins with hashes. The manifest
+decides what is in it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 from gesso import proc
 from gesso.errors import LockError
+from gesso.redact import redact_urls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,14 +30,14 @@ UV_COMPILE = (
     "--no-python-downloads", "--custom-compile-command", "invoke lock",
 )  # fmt: skip
 _NEVER = "sys_platform == 'never'"
-_OUTSIDE = ("1.4.54", "2.1.0", "2.1.1", "2.2", "3")  # what a range that keeps SQLAlchemy at 2.0 has none of
+_EXCLUDED_VERSIONS = ("1.4.54", "2.1.0", "2.1.1", "2.2", "3")  # a range that keeps SQLAlchemy at 2.0 has none of these
 _PIN = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^\s;\\]+)")
 _OTHER_HOSTS = re.compile(r"^[ \t]*(-[if]|--(index-url|extra-index-url|find-links|trusted-host)\b)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Pin:
-    """One distribution of the lock; `text` is its lines as they stand, hashes included."""
+    """One distribution of the lock; `text`: its lines, unchanged, with hashes."""
 
     name: str
     version: str
@@ -44,9 +45,9 @@ class Pin:
 
 
 def read_pins(text: str) -> tuple[Pin, ...]:
-    """Read a lock made by `uv pip compile --generate-hashes`.
+    """Parse a lock made by `uv pip compile --generate-hashes`.
 
-    Raises LockError for a line without a hash, or one that is no pin.
+    Raises LockError for a line without a hash, or one that is not a pin.
     """
     pins: list[Pin] = []
     block: list[str] = []
@@ -57,19 +58,19 @@ def read_pins(text: str) -> tuple[Pin, ...]:
         if line.rstrip().endswith("\\"):
             continue
         joined, block = "\n".join(block), []
-        if joined.startswith("--"):  # uv repeats the index options that it was given; the image gets them otherwise
+        if joined.startswith("--"):  # index options, which uv repeats; the image gets them from secrets
             continue
         match = _PIN.match(joined)
         if match is None or "--hash=sha256:" not in joined:
-            raise LockError(f"line {number}: `{line.strip()[:60]}` is no pin with a hash", "run `invoke lock`")
+            raise LockError(f"line {number}: `{line.strip()[:60]}` is not a pin with a hash", "run `invoke lock`")
         pins.append(Pin(canonicalize_name(match["name"]), match["version"], joined))
     if block:
-        raise LockError(f"`{block[0].strip()[:60]}`: the lock ends in the middle of it", "run `invoke lock`")
+        raise LockError(f"`{block[0].strip()[:60]}`: the lock ends inside this entry", "run `invoke lock`")
     return tuple(pins)
 
 
 def usable_pins(text: str) -> tuple[Pin, ...]:
-    """Read the pins of a lock that a new one goes on from: none, where it cannot be read as a whole."""
+    """Parse the pins of an existing lock; none where any of it cannot be parsed."""
     try:
         return read_pins(text)
     except LockError:
@@ -77,23 +78,23 @@ def usable_pins(text: str) -> tuple[Pin, ...]:
 
 
 def pin_of(pins: Sequence[Pin], name: str) -> Pin:
-    """Give the pin of one distribution.
+    """Return the pin of one distribution.
 
-    Raises LockError where the lock does not have it.
+    Raises LockError where the lock lacks it.
     """
     for pin in pins:
         if pin.name == canonicalize_name(name):
             return pin
-    raise LockError(f"the Python lock has no {name}", "ask for it in `python.requirements`, then run `invoke lock`")
+    raise LockError(f"the Python lock has no {name}", "add it to `python.requirements`, then run `invoke lock`")
 
 
 def grouped(pins: Sequence[Pin], layers: Sequence[PythonLayer]) -> dict[str, tuple[Pin, ...]]:
-    """Deal the pins out to layers: the first that matches takes a pin, `libraries` takes the rest."""
+    """Group the pins by layer: the first layer that matches takes a pin, `libraries` takes the rest."""
     groups: dict[str, list[Pin]] = {layer.name: [] for layer in layers}
     rest: list[Pin] = []
     for pin in pins:
-        home = next((layer for layer in layers if any(fnmatchcase(pin.name, glob) for glob in layer.match)), None)
-        (groups[home.name] if home else rest).append(pin)
+        match = next((layer for layer in layers if any(fnmatchcase(pin.name, glob) for glob in layer.match)), None)
+        (groups[match.name] if match else rest).append(pin)
     result = {name: tuple(group) for name, group in groups.items() if group}
     return result | ({"libraries": tuple(rest)} if rest else {})
 
@@ -101,10 +102,10 @@ def grouped(pins: Sequence[Pin], layers: Sequence[PythonLayer]) -> dict[str, tup
 def compile_lock(
     python: Python, requirements: Mapping[str, str], *, existing: str | None = None, upgrade: bool = False
 ) -> str:
-    """Resolve the manifest's requirements and every source's file in one go.
+    """Resolve the manifest's requirements and every source's file in one run of uv.
 
-    `requirements` maps a source's name to the text of its requirements file. What `existing` pins stays where it
-    still fits, unless `upgrade`. Raises LockError that names the source and the conflict.
+    `requirements` maps a source's name to the text of its requirements file. Pins of `existing` are kept where they
+    still fit, unless `upgrade`. Raises LockError that names the source and the conflict.
     """
     ours = f"gesso's own {GUARDED} guard"
     _check_guard(python)
@@ -113,8 +114,8 @@ def compile_lock(
             raise LockError(f"{name}: its requirements name another package host", "set `requirements: null` for it")
     with tempfile.TemporaryDirectory(prefix="gesso-lock-") as scratch:
         folder = Path(scratch)
-        known = existing if usable_pins(existing or "") and not upgrade else None
-        result = _compile(folder, python, requirements, existing=known)
+        usable = existing if usable_pins(existing or "") and not upgrade else None
+        result = _compile(folder, python, requirements, existing=usable)
         if result.ok:
             text = (folder / "python.lock.txt").read_text(encoding="utf-8")
             read_pins(text)
@@ -122,22 +123,22 @@ def compile_lock(
         culprits = _culprits(folder, python, requirements)
         if not culprits:
             raise LockError(f"Python requirements cannot be resolved: {_reason(result)}", _next_step(result))
-        said = "; ".join(f"node pack {name}: {reason}" for name, reason in culprits.items())
+        reasons = "; ".join(f"node pack {name}: {reason}" for name, reason in culprits.items())
         raise LockError(
-            f"conflict with {ours if GUARDED in said.lower() else 'the rest'}: {said}",
+            f"conflict with {ours if GUARDED in reasons.lower() else 'the rest'}: {reasons}",
             "leave the pack out, set `requirements: null` for it, or force it with `python.overrides`",
         )
 
 
 def _check_guard(python: Python) -> None:
-    """A manifest must itself keep SQLAlchemy at 2.0: everything else leans on it."""
+    """Raise LockError unless the manifest's own constraints keep SQLAlchemy at 2.0: everything else relies on it."""
     for line in python.constraints:
         try:
             requirement = Requirement(line)
         except InvalidRequirement as error:
-            raise LockError(f"python.constraints: `{line}`: {error}", "write it as pip would take it") from None
+            raise LockError(f"python.constraints: `{line}`: {error}", "write it in pip's syntax") from None
         spec = requirement.specifier
-        holds = spec.contains("2.0.40") and not any(spec.contains(version) for version in _OUTSIDE)
+        holds = spec.contains("2.0.40") and not any(spec.contains(version) for version in _EXCLUDED_VERSIONS)
         if canonicalize_name(requirement.name) == GUARDED and holds and requirement.marker is None:
             return
     raise LockError("python.constraints: nothing keeps SQLAlchemy at 2.0", 'add "sqlalchemy>=2.0,<2.1"')
@@ -165,7 +166,7 @@ def _compile(
 
 
 def _culprits(folder: Path, python: Python, requirements: Mapping[str, str]) -> dict[str, str]:
-    """Find the sources that do not fit with ComfyUI (the first) and gesso's own, by trying them one at a time."""
+    """Find the sources that conflict with ComfyUI (the first) and gesso's own requirements, by adding one at a time."""
     first, *packs = requirements
     base = {first: requirements[first]}
     if not _compile(folder, python, base).ok:
@@ -182,15 +183,15 @@ def _culprits(folder: Path, python: Python, requirements: Mapping[str, str]) -> 
 
 
 def _reason(result: proc.Result) -> str:
-    """Give uv's own explanation in one line, without its drawing characters."""
+    """Return uv's explanation in one line, without its drawing characters."""
     lines = [re.sub(r"^[\s×│├╰─▶]+", "", line).strip() for line in result.output.splitlines()]  # noqa: RUF001
     text = " ".join(line for line in lines if line and not line.startswith(("hint:", "warning:")))
     text = re.sub(r"^(error: )?No solution found when resolving dependencies:?( cause:)? ", "", text)
-    return proc.redact(text)
+    return redact_urls(text)
 
 
 def _next_step(result: proc.Result) -> str:
     offline = any(word in result.output.lower() for word in ("dns", "connect", "timed out", "network"))
     if offline:
-        return "the package index is out of reach: check the network, or set UV_DEFAULT_INDEX to a mirror"
+        return "the package index cannot be reached: check the network, or set UV_DEFAULT_INDEX to a mirror"
     return "correct `python` in the manifest"

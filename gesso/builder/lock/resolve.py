@@ -1,4 +1,4 @@
-"""`invoke lock`: from intent to lock. What a host out of reach cannot confirm stays as it was, and is said."""
+"""`invoke lock`: resolve a manifest to a lock. What an unreachable host cannot confirm is kept and reported."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class Resolver:
-    """Makes one lock; collects what could not be confirmed, and why, as it goes."""
+    """Resolves one lock; `unconfirmed` collects what could not be confirmed, and why."""
 
     selection: Selection
     manifest: Manifest
     sources: SourceCache
     env: Mapping[str, str]
-    say: Callable[[str], None]
+    on_progress: Callable[[str], None]
     upgrade: bool = False
     unconfirmed: dict[str, str] = field(default_factory=dict)
 
     def resolve(self) -> tuple[Lock, str]:
-        """Give the new lock and the text of its Python lock; nothing is written.
+        """Return the new lock and the text of its Python lock; nothing is written.
 
         Raises LockError and FetchError.
         """
@@ -77,15 +77,15 @@ class Resolver:
         return lock, text
 
     def _old_lock(self) -> Lock | None:
-        """Give the lock to go on from: its own, else what it is laid over, else another architecture's (a new one
-        shares all but its models)."""
+        """Return the lock to start from: its own, else that without overlays, else another architecture's (they differ
+        in their models only)."""
         project, trial = self.selection.project, self.selection.trial
         others = [Selection(project, arch, (), trial) for arch in project.archs()]
         for selection in dict.fromkeys((self.selection, self.selection.without_overlays, *others)):
             if lock := usable_lock(selection.lock):
                 return lock
             if selection.lock.is_file():
-                self.say(f"{selection.lock.name} cannot be read: nothing of it is kept")
+                self.on_progress(f"{selection.lock.name} cannot be read; ignored")
         return None
 
     def _base(self, old: Lock | None) -> LockedBase:
@@ -93,9 +93,9 @@ class Resolver:
         if base.image is None:
             return LockedBase(bootstrap=base.bootstrap)
         known = old.base.digest if old and old.base.image == base.image else None
-        self.say(f"base {base.image}")
+        self.on_progress(f"base {base.image}")
         try:
-            return LockedBase(image=base.image, digest=remote_facts.ask_registry(base.image))
+            return LockedBase(image=base.image, digest=remote_facts.query_registry(base.image))
         except remote_facts.OutOfReachError as error:
             if known is None:
                 raise LockError(f"{base.image}: no digest, and none was locked before ({error})", _ONLINE) from None
@@ -105,19 +105,19 @@ class Resolver:
     def _source(
         self, name: str, source: Source | Node, requirements: str | None, old: LockedSource | None
     ) -> tuple[LockedSource, str | None]:
-        wanted = source_of(source)
-        if wanted.path is not None:
-            return wanted, self._file_of_project(name, wanted.path, requirements)
-        self.say(f"source {name} at {(wanted.ref or '')[:12]}")
+        requested = source_of(source)
+        if requested.path is not None:
+            return requested, self._file_of_project(name, requested.path, requirements)
+        self.on_progress(f"source {name} at {(requested.ref or '')[:12]}")
         try:
-            peek = self.sources.peek(wanted, requirements)
+            peek = self.sources.peek(requested, requirements)
         except FetchError as error:
-            same = old is not None and (old.git, old.ref) == (wanted.git, wanted.ref)
+            same = old is not None and (old.git, old.ref) == (requested.git, requested.ref)
             if old is None or not same:
                 raise
             self.unconfirmed[f"nodes {name}" if name in self._packs else "comfyui"] = error.message
             return old, None
-        return wanted.model_copy(update={"commit": peek.commit, "tree": peek.tree}), peek.requirements
+        return requested.model_copy(update={"commit": peek.commit, "tree": peek.tree}), peek.requirements
 
     def _file_of_project(self, name: str, path: str, requirements: str | None) -> str | None:
         folder = self.selection.project.root / path
@@ -127,7 +127,7 @@ class Resolver:
         return file.read_text(encoding="utf-8") if file is not None and file.is_file() else None
 
     def _python(self, texts: Mapping[str, str], old: Lock | None) -> tuple[LockedPython, str]:
-        """Resolve Python anew, or keep what is locked where nothing changed, or a source could not be read."""
+        """Resolve Python, or keep the locked pins where nothing changed or a source could not be read."""
         python = self.manifest.python
         file = self._existing_python_lock()
         intent = checksum([python.model_dump(exclude={"layers"}), sorted(texts.items())])
@@ -139,12 +139,12 @@ class Resolver:
             text = file.read_text(encoding="utf-8", errors="replace")
             if _digest(text) == old.python.sha256:
                 return old.python.model_copy(update={"file": self.selection.python_lock.name}), text
-        if absent:  # without its requirements a resolution would be of something else
+        if absent:  # without its requirements a resolution would be incomplete
             raise LockError(
-                f"the Python lock is not the one that was made, and a source is out of reach: {absent[0]}",
+                f"the Python lock does not match the lock, and a source is out of reach: {absent[0]}",
                 _ONLINE,
             )
-        self.say(f"Python: one resolution of {len(texts)} sources")
+        self.on_progress(f"Python: resolving {len(texts)} sources")
         existing = file.read_text(encoding="utf-8", errors="replace") if file is not None else None
         text = python_pins.compile_lock(python, texts, existing=existing, upgrade=self.upgrade)
         guarded = python_pins.pin_of(python_pins.read_pins(text), python_pins.GUARDED)
@@ -167,9 +167,11 @@ class Resolver:
         return {node.name for node in self.manifest.nodes}
 
     def _models(self, old: Lock | None) -> tuple[LockedModel, ...]:
-        dead: dict[str, str] = {}  # a host that did not answer once is not asked for the next file
+        dead: dict[str, str] = {}  # a host that did not respond is not queried for the next file
         now = inputs_of(self.manifest)
         same = {m.name: m for m in (old.models if old else ()) if old and _same(f"models {m.name}", now, old)}
+        doubted = {name for name in same if old and f"models {name}" in old.unconfirmed}
+        same |= {name: same[name].model_copy(update={"size_confirmed": False}) for name in doubted}
         with requests.Session() as session:
             return tuple(self._model(m, same.get(m.name), session, dead) for m in self.manifest.models)
 
@@ -177,35 +179,47 @@ class Resolver:
         self, model: Model, old: LockedModel | None, session: requests.Session, dead: dict[str, str]
     ) -> LockedModel:
         known = old.sources if old else model.sources
-        size = model.size or (old.size if old else None)
+        reported: list[int] = []  # sizes from hosts
+        proven: list[int] = []  # those that came with the right sha256
         sources, reasons, confirmed = [], [], False
         for url, fallback in zip(model.sources, known, strict=True):
             host = url.split("/")[2]
-            if urlsplit(url).hostname in LOOPBACK_HOSTS:  # the trial's own mirror: made from the manifest, never asked
+            if urlsplit(url).hostname in LOOPBACK_HOSTS:  # the trial's own mirror: made from the manifest, not queried
                 sources.append(url)
                 confirmed = True
+                proven += [model.size] if model.size is not None else []
                 continue
             try:
                 if host in dead:
                     raise remote_facts.OutOfReachError(dead[host], host_is_down=True)
-                said = remote_facts.ask_model_host(url, self.env, session)
+                facts = remote_facts.query_model_host(url, self.env, session)
             except remote_facts.OutOfReachError as error:
                 if error.host_is_down:
                     dead[host] = str(error)
                 reasons.append(str(error))
                 sources.append(fallback)
                 continue
-            _agree(model, said)
-            sources.append(said.url)
-            size = size or said.size
-            confirmed = confirmed or said.sha256 is not None
+            _check_facts(model, facts)
+            sources.append(facts.url)
+            confirmed = confirmed or facts.sha256 is not None
+            if facts.size is not None:
+                reported.append(facts.size)
+                proven += [facts.size] if facts.sha256 is not None else []
         if not confirmed:
-            self.unconfirmed[f"models {model.name}"] = "; ".join(dict.fromkeys(reasons)) or "no host gave a sha256"
-        return LockedModel(name=model.name, sources=tuple(sources), sha256=model.sha256, size=size)
+            self.unconfirmed[f"models {model.name}"] = "; ".join(dict.fromkeys(reasons)) or "no host sent a sha256"
+        size = model.size or next(iter([*proven, *reported]), None) or (old.size if old else None)
+        was_confirmed = old is not None and old.size_confirmed and old.size == size
+        return LockedModel(
+            name=model.name,
+            sources=tuple(sources),
+            sha256=model.sha256,
+            size=size,
+            size_confirmed=len(set(proven)) == 1 if reported or proven else was_confirmed,
+        )
 
 
 def _python_inputs(inputs: Mapping[str, str]) -> dict[str, str]:
-    """Give the inputs that decide what Python is resolved to: its own, and every source's, for their requirements."""
+    """Return the inputs that decide the Python resolution: its own, and every source's, for their requirements."""
     return {k: v for k, v in inputs.items() if k in {"python", "comfyui"} or k.startswith("nodes ")}
 
 
@@ -214,23 +228,25 @@ def _same(name: str, now: Mapping[str, str], old: Lock) -> bool:
 
 
 def _confirmed_before(name: str, manifest: Manifest, old: Lock | None) -> bool:
-    """An earlier run that could ask the host still counts for what has not changed since."""
+    """Check whether an earlier run confirmed an entry that has not changed since."""
     return old is not None and _same(name, inputs_of(manifest), old) and name not in old.unconfirmed
 
 
 _ONLINE = "run `invoke lock` where the host can be reached"
 
 
-def _agree(model: Model, said: remote_facts.Said) -> None:
-    """A host that says something else than the manifest is an error at once: somebody is wrong about the file."""
-    host = said.url.split("/")[2]
-    if said.sha256 is not None and said.sha256 != model.sha256:
-        raise LockError(f"{model.name}: {host} has sha256 {said.sha256}, the manifest says {model.sha256}", _LOOK)
-    if said.size is not None and model.size is not None and said.size != model.size:
-        raise LockError(f"{model.name}: {host} has {said.size:,} bytes, the manifest says {model.size:,}", _LOOK)
+def _check_facts(model: Model, facts: remote_facts.RemoteFacts) -> None:
+    """Raise LockError where a host contradicts the manifest: one of them is wrong about the file."""
+    host = facts.url.split("/")[2]
+    if facts.sha256 is not None and facts.sha256 != model.sha256:
+        raise LockError(f"{model.name}: {host} has sha256 {facts.sha256}, the manifest says {model.sha256}", _CHECK)
+    if facts.size is not None and model.size is not None and facts.size != model.size:
+        step = _CHECK if facts.sha256 is None else _WRITE.format(facts.size)
+        raise LockError(f"{model.name}: {host} has {facts.size:,} bytes, the manifest says {model.size:,}", step)
 
 
-_LOOK = "look at the file's page, then correct the manifest; do not accept a file that you did not choose"
+_WRITE = "its sha256 matches, so the manifest's size is wrong: set `size: {}`"
+_CHECK = "check the file's page, then correct the manifest; do not accept a file that you did not choose"
 
 
 def _digest(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Source code by commit, through plain git into a content-addressed cache: git's own mirrors and credentials work."""
+"""Fetch source code by commit into a content-addressed cache, with git: its mirrors and credentials work."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from gesso.manifest.lock import LockedSource
 
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
-_QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_ADVICE": "0", "LC_ALL": "C"}
-_AS_COMMITTED = "* -text -eol -crlf -ident -filter -working-tree-encoding\n"
-_ANSWER_WITHIN = 8.0  # seconds for a host to show that it is there at all
+_GIT_ENV = {"GIT_TERMINAL_PROMPT": "0", "GIT_ADVICE": "0", "LC_ALL": "C"}
+_NO_CONVERSION = "* -text -eol -crlf -ident -filter -working-tree-encoding\n"
+_LS_REMOTE_TIMEOUT = 8.0  # seconds
 
 
 @dataclass(frozen=True)
 class Peek:
-    """What a lock needs to know of a source: its commit, the tree of that commit, one file of it."""
+    """What a lock records of a source: its commit, the tree of that commit, one file of it."""
 
     commit: str
     tree: str
@@ -37,19 +37,19 @@ class Peek:
 
 
 class SourceCache:
-    """Checked-out trees by commit under `root`/sources, and the bare repositories that they came from."""
+    """Checked-out trees by commit under `root`/sources, and their bare repositories under `root`/git."""
 
     def __init__(self, root: Path) -> None:
         self._trees = root / "sources"
         self._repositories = root / "git"
 
     def peek(self, source: LockedSource, requirements: str | None) -> Peek:
-        """Resolve a ref and read one file at it, fetching no more than that where the server can.
+        """Resolve a ref and read one file at it; fetch no more than that where the server supports it.
 
         Raises FetchError.
         """
         url, ref = _address(source)
-        commit = source.commit or self._commit_of(url, ref)
+        commit = source.commit or self._resolve_ref(url, ref)
         self._repositories.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._repositories, prefix="peek-") as scratch:
             repository = Path(scratch)
@@ -65,10 +65,10 @@ class SourceCache:
         return Peek(commit, tree, text)
 
     def tree(self, source: LockedSource, *, name: str) -> Path:
-        """Give the folder that holds the source exactly as committed.
+        """Return the folder that holds the source exactly as committed.
 
-        The first call fetches; later ones need no network. Raises FetchError, or VerifyError where what came is not
-        the locked tree.
+        The first call fetches; later ones need no network. Raises FetchError, or VerifyError for another tree than
+        the locked one.
         """
         if source.commit is None:
             raise FetchError(f"{name}: not locked to a commit", "run `invoke lock`")
@@ -89,7 +89,7 @@ class SourceCache:
         with FileLock(repository.with_suffix(".lock")):  # two commits of one repository at once
             if not (repository / "HEAD").is_file():
                 _git(repository, "init", "--quiet", "--bare")
-            if not _has(repository, commit):
+            if not _has_commit(repository, commit):
                 _fetch(repository, url, commit, ref)
         tree = _git(repository, "rev-parse", f"{commit}^{{tree}}").stdout.strip()
         if source.tree is not None and tree != source.tree:
@@ -97,20 +97,20 @@ class SourceCache:
                 f"{name}: commit {commit[:12]} holds tree {tree[:12]}, the lock says {source.tree[:12]}",
                 "do not build from it; find out who changed the lock",
             )
-        # Neither the repository's own attributes nor a person's settings may change a byte: no line ends, no filters.
+        # Neither the repository's attributes nor the user's settings may change a byte: no line endings, no filters.
         (repository / "info").mkdir(exist_ok=True)
-        (repository / "info" / "attributes").write_text(_AS_COMMITTED, encoding="utf-8")
+        (repository / "info" / "attributes").write_text(_NO_CONVERSION, encoding="utf-8")
         index = {"GIT_INDEX_FILE": str(target.with_suffix(".index"))}
         target.mkdir()
         _git(repository, "read-tree", commit, env=index)
         index["GIT_WORK_TREE"] = str(target)
         _git(repository, "-c", "core.autocrlf=false", "checkout-index", "--all", "--force", env=index)
 
-    def _commit_of(self, url: str, ref: str) -> str:
+    def _resolve_ref(self, url: str, ref: str) -> str:
         if _COMMIT.match(ref):
             return ref
         names = (f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}", f"refs/heads/{ref}")
-        result = _ask(url, *names)
+        result = _ls_remote(url, *names)
         pairs = (line.split("\t", 1) for line in result.stdout.splitlines() if "\t" in line)
         found = {name: commit for commit, name in pairs}
         for name in names:
@@ -121,40 +121,38 @@ class SourceCache:
 
 def _address(source: LockedSource) -> tuple[str, str]:
     if source.git is None or source.ref is None:
-        raise FetchError(f"{source.path}: is a folder of this project, not a repository", "nothing is to be fetched")
+        raise FetchError(f"{source.path}: is a folder of this project, not a repository", "nothing to fetch")
     return source.git, source.ref
 
 
-def _git(repository: Path, *words: str, env: dict[str, str] | None = None) -> proc.Result:
-    """Run git in a bare repository; what fails here is our cache or a broken repository, not the network."""
-    result = proc.run(["git", f"--git-dir={repository}", *words], env={**_QUIET, **(env or {})})
+def _git(repository: Path, *args: str, env: dict[str, str] | None = None) -> proc.Result:
+    """Run git in a bare repository. A failure means a broken cache or repository, not the network."""
+    result = proc.run(["git", f"--git-dir={repository}", *args], env={**_GIT_ENV, **(env or {})})
     if not result.ok:
-        raise FetchError(
-            f"git {' '.join(words)[:80]} failed: {result.tail()}", f"remove {repository} and run this again"
-        )
+        raise FetchError(f"git {' '.join(args)[:80]} failed: {result.tail()}", f"remove {repository}, then retry")
     return result
 
 
-def _has(repository: Path, commit: str) -> bool:
-    """Tell whether the commit and all that it holds is here (a fetch that was cut off leaves neither)."""
-    words = ["git", f"--git-dir={repository}", "rev-list", "--objects", "--quiet", "-1", commit]
-    return proc.run(words, env=_QUIET).ok
+def _has_commit(repository: Path, commit: str) -> bool:
+    """Check whether the commit and all its objects exist (an interrupted fetch leaves neither)."""
+    args = ["git", f"--git-dir={repository}", "rev-list", "--objects", "--quiet", "-1", commit]
+    return proc.run(args, env=_GIT_ENV).ok
 
 
-def _ask(url: str, *patterns: str) -> proc.Result:
-    """Ask the host whether it is there, and for refs; a host that does not answer is reported within seconds."""
+def _ls_remote(url: str, *patterns: str) -> proc.Result:
+    """List refs of the remote; a host that does not respond is reported within seconds."""
     try:
-        result = proc.run(["git", "ls-remote", url, *(patterns or ("HEAD",))], env=_QUIET, timeout=_ANSWER_WITHIN)
+        result = proc.run(["git", "ls-remote", url, *(patterns or ("HEAD",))], env=_GIT_ENV, timeout=_LS_REMOTE_TIMEOUT)
     except proc.TimedOutError:
-        raise FetchError(f"{url}: no answer in {_ANSWER_WITHIN:g} s", _mirror_hint(url)) from None
+        raise FetchError(f"{url}: no response within {_LS_REMOTE_TIMEOUT:g} s", _mirror_hint(url)) from None
     if not result.ok:
         raise FetchError(f"{url}: {result.tail(2)}", _mirror_hint(url))
     return result
 
 
 def _fetch(repository: Path, url: str, commit: str, ref: str, *options: str) -> None:
-    """Fetch one commit without its history; hosts that do not give commits by id are asked for the ref."""
-    _ask(url)
+    """Fetch one commit without its history, by its ref where the host does not serve commits by id."""
+    _ls_remote(url)
     address = "origin" if options else url
     command = [
         "git",
@@ -166,16 +164,16 @@ def _fetch(repository: Path, url: str, commit: str, ref: str, *options: str) -> 
         *options,
         address,
     ]
-    result = proc.run([*command, commit], env=_QUIET)
+    result = proc.run([*command, commit], env=_GIT_ENV)
     if not result.ok and ref != commit:
-        result = proc.run([*command, ref], env=_QUIET)
+        result = proc.run([*command, ref], env=_GIT_ENV)
     if not result.ok:
-        raise FetchError(f"{url}: commit {commit[:12]} cannot be had: {result.tail(2)}", _mirror_hint(url))
+        raise FetchError(f"{url}: commit {commit[:12]} cannot be fetched: {result.tail(2)}", _mirror_hint(url))
 
 
 def _mirror_hint(url: str) -> str:
     return (
-        "check the network, or name a mirror with `git config --global url.<mirror>.insteadOf "
+        "check the network, or set a mirror with `git config --global url.<mirror>.insteadOf "
         f"{url}`; without GitHub, `--trial` builds"
     )
 

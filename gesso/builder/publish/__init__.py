@@ -1,1 +1,1 @@
-"""`invoke publish`: a checked image goes to a registry and is read back."""
+"""`invoke publish`: push a tested image to a registry and read it back."""

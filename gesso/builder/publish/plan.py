@@ -1,4 +1,4 @@
-"""What a publish would do, before it does anything: which layers are there, which tags are, what is missing. Pure."""
+"""The plan of a publish: which layers and tags the registry has, which preconditions are not met. Pure."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """A layer of the image, and the registry's copy of it where one of its images is known to have it."""
+    """A layer of the image, and the registry's copy of it where one of the images read has it."""
 
     layer: LocalLayer
-    there: RemoteLayer | None
+    existing: RemoteLayer | None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One publish: of what, to where, what is there; `missing` keeps it from happening."""
+    """The plan of one publish. `existing`: the registry's image by tag; `missing`: unmet preconditions."""
 
     image: LocalImage
     repository: Reference
     tags: Tags
-    there: Mapping[str, RemoteImage | None]
+    existing: Mapping[str, RemoteImage | None]
     rows: tuple[Row, ...]
     missing: tuple[str, ...]
     counts: Mapping[str, int]
@@ -39,20 +39,21 @@ class Plan:
 
     @property
     def published(self) -> RemoteImage | None:
-        """The image in the registry, where one of its tags leads to it already."""
-        return next((found for found in self.there.values() if found and is_same(self.image, found)), None)
+        """The image in the registry, where one of its tags points to it already."""
+        return next((found for found in self.existing.values() if found and is_same(self.image, found)), None)
 
     def as_json(self) -> dict[str, Any]:
-        """Give what `--dry-run --json` prints."""
+        """Return what `--dry-run --json` prints."""
         return {
             "image": self.image.image_id,
             "repository": self.repository.repository,
             "tags": {
-                tag: {"moves": tag == self.tags.moving, "there": _digest(self.there.get(tag))} for tag in self.tags.all
+                tag: {"moves": tag == self.tags.moving, "there": _digest(self.existing.get(tag))}
+                for tag in self.tags.all
             },
             "layers": [
                 {"diff_id": row.layer.diff_id, "size": row.layer.size, "made_by": row.layer.made_by,
-                 "there": row.there.digest if row.there else None}
+                 "there": row.existing.digest if row.existing else None}
                 for row in self.rows
             ],
             "missing": list(self.missing),
@@ -61,15 +62,15 @@ class Plan:
         }  # fmt: skip
 
     def lines(self) -> list[str]:
-        """Say it to a person."""
-        to_push = [row for row in self.rows if row.there is None]
+        """Return the lines for a terminal."""
+        to_push = [row for row in self.rows if row.existing is None]
         size = sum(row.layer.size or 0 for row in to_push)
         return [
             f"image    {self.image.reference}  {self.image.image_id}",
             f"to       {self.repository.repository}",
             *(f"tag      {_tag(tag, self)}" for tag in self.tags.all),
             f"layers   {len(to_push)} of {len(self.rows)} to push, {size / 1e6:,.1f} MB unpacked; the rest is there",
-            *(f"  {'push ' if row.there is None else 'there'} {_megabytes(row)}  {row.layer.made_by[:80]}"
+            *(f"  {'push ' if row.existing is None else 'there'} {_megabytes(row)}  {row.layer.made_by[:80]}"
               for row in self.rows),
             f"sbom     {', '.join(f'{count} {kind}' for kind, count in self.counts.items())}",
             f"signed   {self.signed}",
@@ -78,9 +79,9 @@ class Plan:
 
 
 def rows(image: LocalImage, known: Iterable[RemoteImage]) -> tuple[Row, ...]:
-    """Find each layer of an image among those of the registry's images."""
-    there = {layer.diff_id: layer for each in known for layer in each.layers}
-    return tuple(Row(layer, there.get(layer.diff_id)) for layer in image.layers)
+    """Match each layer of an image with those of the registry's images."""
+    existing = {layer.diff_id: layer for each in known for layer in each.layers}
+    return tuple(Row(layer, existing.get(layer.diff_id)) for layer in image.layers)
 
 
 def _digest(found: RemoteImage | None) -> str | None:
@@ -88,16 +89,16 @@ def _digest(found: RemoteImage | None) -> str | None:
 
 
 def _tag(tag: str, plan: Plan) -> str:
-    found = plan.there.get(tag)
+    found = plan.existing.get(tag)
     if found is None:
-        said = "new"
+        change = "new"
     elif is_same(plan.image, found):
-        said = f"is {found.digest} already"
+        change = f"is {found.digest} already"
     else:
-        said = f"moves from {found.digest}" if tag == plan.tags.moving else f"is {found.digest}: NEVER MOVED"
-    return f"{tag}  {said}{'' if tag == plan.tags.moving else ', for ever'}"
+        change = f"moves from {found.digest}" if tag == plan.tags.moving else f"is {found.digest}: CONFLICT"
+    return f"{tag}  {change}{'' if tag == plan.tags.moving else ', never moved'}"
 
 
 def _megabytes(row: Row) -> str:
     size = "        ?" if row.layer.size is None else f"{row.layer.size / 1e6:9,.1f}"
-    return f"{size} MB" + (f" (as {row.there.size / 1e6:,.1f} MB)" if row.there else "")
+    return f"{size} MB" + (f" (as {row.existing.size / 1e6:,.1f} MB)" if row.existing else "")

@@ -1,4 +1,4 @@
-"""An image that lies in a registry: what the push read back, and what a template needs of it."""
+"""An image in a registry: what the push read back, and what a template needs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Published:
     """One image in a registry.
 
-    `repository` is host/name without a tag; `digest` its manifest's sha256:…; `tags` those that lead to it;
-    `compressed` what a host pulls and `unpacked` what it keeps, in bytes.
+    `repository` is host/name without a tag; `digest` its manifest's sha256:…; `tags` those that point to it;
+    `compressed` what a host pulls and `unpacked` what it stores, in bytes.
     """
 
     repository: str
@@ -21,5 +21,5 @@ class Published:
 
     @property
     def reference(self) -> str:
-        """The image by digest: what a template names."""
+        """The image by digest, as a template names it."""
         return f"{self.repository}@{self.digest}"

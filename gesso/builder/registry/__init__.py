@@ -1,1 +1,1 @@
-"""Images in registries and engines: read, pushed, tagged and read back."""
+"""Images in registries and engines: read, push, tag and read back."""

@@ -1,4 +1,4 @@
-"""Who we are to a registry, and whom we trust: as Docker keeps it, in its store and its folder of certificates."""
+"""Credentials and CA certificates for a registry, from Docker's credential store and certificate folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CERTIFICATES = Path("/etc/docker/certs.d")
 
 @dataclass(frozen=True)
 class Login:
-    """A name and a password, or a token that stands for both (`identity`)."""
+    """A user name and a password, or an identity token (`identity`)."""
 
     user: str = ""
     password: str = field(default="", repr=False)
@@ -33,40 +33,40 @@ class Login:
 
 
 def find(host: str, env: Mapping[str, str]) -> Login:
-    """Give what `docker login` left for a registry; an empty one where there is nothing.
+    """Return the login that `docker login` stored for a registry; an empty one where there is none.
 
     Raises PublishError where the store cannot be read.
     """
     folder = env.get("DOCKER_CONFIG")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a helper that is not there is warned of, and then an error
+            warnings.simplefilter("ignore")  # a missing helper raises an error after the warning
             config = docker.auth.load_config(str(Path(folder) / "config.json") if folder else None)
             found: dict[str, Any] = docker.auth.resolve_authconfig(config, registry=host) or {}
     except (DockerException, OSError, ValueError) as error:
         raise PublishError(
-            f"Docker's store of credentials cannot be read: {error}", f"`docker login {host}` shows what is wrong"
+            f"Docker's credential store cannot be read: {error}", f"`docker login {host}` shows what is wrong"
         ) from None
-    known = {str(key).lower(): str(value) for key, value in found.items() if value}
-    return Login(known.get("username", ""), known.get("password", ""), known.get("identitytoken", ""))
+    values = {str(key).lower(): str(value) for key, value in found.items() if value}
+    return Login(values.get("username", ""), values.get("password", ""), values.get("identitytoken", ""))
 
 
-def certificate(host: str, folder: Path = CERTIFICATES) -> Path | None:
-    """Give the CA that Docker trusts for a registry beside the system's own, if there is one."""
+def ca_file(host: str, folder: Path = CERTIFICATES) -> Path | None:
+    """Return the CA certificate that Docker trusts for a registry in addition to the system's, if any."""
     found = sorted((folder / host).glob("*.crt")) if host != HUB else []
     return found[0] if found else None
 
 
-def trust(host: str, folder: Path = CERTIFICATES) -> ssl.SSLContext:
-    """Give what a registry's certificate is held against: the system's CAs (or SSL_CERT_FILE) and Docker's for it.
+def ssl_context(host: str, folder: Path = CERTIFICATES) -> ssl.SSLContext:
+    """Return the SSL context for a registry: the system's CAs (or SSL_CERT_FILE) and Docker's CA for it.
 
     Raises PublishError where that CA cannot be read.
     """
     context = ssl.create_default_context()
-    own = certificate(host, folder)
+    own = ca_file(host, folder)
     if own is not None:
         try:
             context.load_verify_locations(own)
         except (OSError, ssl.SSLError) as error:
-            raise PublishError(f"{own}: no certificate can be read from it ({error})", "put it right") from None
+            raise PublishError(f"{own}: not a readable certificate ({error})", "fix or remove the file") from None
     return context

@@ -1,6 +1,6 @@
-"""How a registry is asked: over TLS, again where it failed for the moment, and with a login where it wants one.
+"""HTTP client for registries: TLS, retries of transient failures, and authentication where required.
 
-It knows both ways in: Basic, and the Bearer token that a service of its own gives.
+Supports Basic authentication and Bearer tokens of a token service.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from requests.adapters import HTTPAdapter
 from gesso.builder.registry import credentials
 from gesso.builder.registry.reference import HUB, Reference
 from gesso.errors import PublishError
-from gesso.proc import redact
-from gesso.retry import TRIES, Clock, waits
+from gesso.redact import redact_urls
+from gesso.retry import TRIES, Clock, backoff
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
-TIMEOUT = (10, 60)  # seconds to connect, between two bytes of an answer
-CHECK = "check the registry's name, its TLS certificate and this machine's network and proxy"
-LATER = "wait a moment, then run this again: it goes on where it was"
+TIMEOUT = (10, 60)  # seconds to connect, to read
+CHECK_NETWORK = "check the registry's name, its TLS certificate and this machine's network and proxy"
+RETRY_LATER = "wait a moment, then retry: it continues where it stopped"
 _PARAMETER = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
-class _Trusting(HTTPAdapter):
-    """Connections that are held against a given set of CAs."""
+class _CaAdapter(HTTPAdapter):
+    """Verifies certificates against a given SSL context."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -41,8 +41,8 @@ class _Trusting(HTTPAdapter):
 
 
 @dataclass
-class Wire:
-    """The way to one registry. Everything raises PublishError, with the next step."""
+class HttpClient:
+    """The connection to one registry. Everything raises PublishError, with the next step."""
 
     host: str
     base: str
@@ -50,17 +50,17 @@ class Wire:
     session: requests.Session = field(repr=False)
     clock: Clock = field(default_factory=Clock)
     tries: int = TRIES
-    writes: bool = False  # ask for the right to push from the start: Docker Hub lets nobody else read a new repository
+    writes: bool = False  # request push access from the start: on Docker Hub only that can read a new repository
     _tokens: dict[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def to(
+    def for_registry(
         cls, reference: Reference, env: Mapping[str, str], clock: Clock | None = None, *, writes: bool = False
-    ) -> Wire:
-        """Find the way to a reference's registry: https, or on this machine what answers there."""
+    ) -> HttpClient:
+        """Create a client for a reference's registry: https, or on loopback http where there is no TLS."""
         session = requests.Session()
-        session.mount("https://", _Trusting(credentials.trust(reference.host)))
-        session.auth = nobody
+        session.mount("https://", _CaAdapter(credentials.ssl_context(reference.host)))
+        session.auth = no_auth
         host = f"registry-1.{HUB}" if reference.host == HUB else reference.host
         login = credentials.find(reference.host, env)
         found = cls(reference.host, f"https://{host}", login, session, clock or Clock(), writes=writes)
@@ -73,60 +73,60 @@ class Wire:
         """True where there is no TLS."""
         return self.base.startswith("http:")
 
-    def ask(self, method: str, path: str, *, missing: bool = False, **options: Any) -> requests.Response | None:
-        """Send a request and give the answer; None for a 404 where something may be `missing`."""
-        answer = self._send(method, path, options)
-        if answer.status_code == 401:
-            self._enter(answer, path)
-            answer = self._send(method, path, options)
-        if answer.status_code == 404 and missing:
+    def request(self, method: str, path: str, *, missing: bool = False, **options: Any) -> requests.Response | None:
+        """Send a request and return the response; None for a 404 with `missing`."""
+        response = self._send(method, path, options)
+        if response.status_code == 401:
+            self._authenticate(response, path)
+            response = self._send(method, path, options)
+        if response.status_code == 404 and missing:
             return None
-        if not answer.ok:
-            raise self._refused(answer, path)
-        return answer
+        if not response.ok:
+            raise self._error(response, path)
+        return response
 
     def _speaks_tls(self) -> bool:
         try:
             self.session.get(f"{self.base}/v2/", timeout=TIMEOUT, allow_redirects=False)
         except requests.exceptions.SSLError as error:
-            return "CERTIFICATE_VERIFY_FAILED" in str(error)  # it does, and its certificate is the trouble
+            return "CERTIFICATE_VERIFY_FAILED" in str(error)  # it does, with an untrusted certificate
         except requests.RequestException:
             return False
         return True
 
     def _send(self, method: str, path: str, options: Mapping[str, Any]) -> requests.Response:
-        """Send once, and again where the network or the registry failed for the moment."""
+        """Send a request; retry transient failures of the network or the registry."""
         token = self._tokens.get(self._scope(path, method)) or self._tokens.get("")
         headers = {**options.get("headers", {}), **({"Authorization": token} if token else {})}
-        words = {"timeout": TIMEOUT, **options, "headers": headers}
-        for wait in waits(self.tries):
+        arguments = {"timeout": TIMEOUT, **options, "headers": headers}
+        for wait in backoff(self.tries):
             try:
-                answer = self.session.request(method, self.base + path, **words)
+                response = self.session.request(method, self.base + path, **arguments)
             except requests.RequestException as error:
-                if not _passes(error):
+                if not _is_transient(error):
                     break
                 self.clock.sleep(wait)
             else:
-                if answer.status_code < 500 and answer.status_code != 429:
-                    return answer
-                self.clock.sleep(max(wait, _asked_to_wait(answer)))
+                if response.status_code < 500 and response.status_code != 429:
+                    return response
+                self.clock.sleep(max(wait, _retry_after(response)))
         try:
-            return self.session.request(method, self.base + path, **words)
+            return self.session.request(method, self.base + path, **arguments)
         except requests.RequestException as error:
-            raise PublishError(f"registry {self.host} is out of reach: {why(error)}", CHECK) from None
+            raise PublishError(f"registry {self.host} cannot be reached: {reason_of(error)}", CHECK_NETWORK) from None
 
-    def _enter(self, answer: requests.Response, path: str) -> None:
-        """Answer a challenge: with name and password, or with a token that a service gives for them."""
-        challenge = answer.headers.get("WWW-Authenticate", "")
+    def _authenticate(self, response: requests.Response, path: str) -> None:
+        """Answer a challenge: with user name and password, or with a token from the token service."""
+        challenge = response.headers.get("WWW-Authenticate", "")
         kind, parameters = challenge.partition(" ")[0].lower(), dict(_PARAMETER.findall(challenge))
         if kind == "basic" and self.login.user:
             request = requests.Request("GET", self.base, auth=(self.login.user, self.login.password)).prepare()
             self._tokens[""] = request.headers["Authorization"]
         elif kind == "bearer":
-            scope = self._scope(path, str(answer.request.method))
+            scope = self._scope(path, str(response.request.method))
             self._tokens[scope] = f"Bearer {self._token({**parameters, 'scope': scope}, path)}"
         else:
-            raise self._refused(answer, path)
+            raise self._error(response, path)
 
     def _scope(self, path: str, method: str) -> str:
         actions = "pull,push" if self.writes or method == "PUT" else "pull"
@@ -135,59 +135,67 @@ class Wire:
     def _token(self, parameters: Mapping[str, str], path: str) -> str:
         realm = parameters.get("realm", "")
         if urlsplit(realm).scheme != "https" and not self.is_plain:
-            raise PublishError(f"registry {self.host} sends logins to {redact(realm)[:80]!r}", "do not trust it")
-        asked = {key: parameters[key] for key in ("service", "scope") if key in parameters}
+            raise PublishError(
+                f"registry {self.host} requests the login without TLS, at {redact_urls(realm)[:80]!r}",
+                "do not trust it",
+            )
+        query = {key: parameters[key] for key in ("service", "scope") if key in parameters}
         try:
             if self.login.identity:
                 token = {"grant_type": "refresh_token", "refresh_token": self.login.identity, "client_id": "gesso"}
-                answer = self.session.post(realm, data={**asked, **token}, timeout=TIMEOUT)
+                response = self.session.post(realm, data={**query, **token}, timeout=TIMEOUT)
             else:
-                user = (self.login.user, self.login.password) if self.login else nobody
-                answer = self.session.get(realm, params=asked, auth=user, timeout=TIMEOUT)
+                user = (self.login.user, self.login.password) if self.login else no_auth
+                response = self.session.get(realm, params=query, auth=user, timeout=TIMEOUT)
         except requests.RequestException as error:
-            raise PublishError(f"the login service of {self.host} is out of reach: {why(error)}", CHECK) from None
-        if not answer.ok:
-            raise self._refused(answer, path)
-        said = json_of(answer)
-        return str(said.get("token") or said.get("access_token") or "")
+            raise PublishError(
+                f"the token service of {self.host} cannot be reached: {reason_of(error)}", CHECK_NETWORK
+            ) from None
+        if not response.ok:
+            raise self._error(response, path)
+        data = json_of(response)
+        return str(data.get("token") or data.get("access_token") or "")
 
-    def _refused(self, answer: requests.Response, path: str) -> PublishError:
+    def _error(self, response: requests.Response, path: str) -> PublishError:
         where = f"{self.host}/{_repository(path)}"
-        if answer.status_code not in (401, 403):
-            return PublishError(f"{where}: the registry answers {answer.status_code}: {_said(answer)}", LATER)
+        if response.status_code not in (401, 403):
+            return PublishError(
+                f"{where}: the registry responded with HTTP {response.status_code}: {_error_text(response)}",
+                RETRY_LATER,
+            )
         if not self.login:
-            what = f"{where}: the registry wants a login, and Docker has none for it: {_said(answer)}"
-            return PublishError(what, f"`docker login {self.host}`, then run this again")
-        what = f"{where}: the registry refuses {self.login.user or 'the token'}: {_said(answer)}"
-        return PublishError(what, f"`docker login {self.host}` with an account or token that may use it")
+            what = f"{where}: the registry requires a login, and Docker has none for it: {_error_text(response)}"
+            return PublishError(what, f"`docker login {self.host}`, then retry")
+        what = f"{where}: the registry refuses {self.login.user or 'the token'}: {_error_text(response)}"
+        return PublishError(what, f"`docker login {self.host}` with an account or token that has access")
 
 
-def json_of(answer: requests.Response) -> dict[str, Any]:
-    """Give the mapping that an answer is.
+def json_of(response: requests.Response) -> dict[str, Any]:
+    """Return the JSON object of a response.
 
-    Raises PublishError where it is none.
+    Raises PublishError where it is not one.
     """
     try:
-        found = answer.json()
+        found = response.json()
     except requests.exceptions.JSONDecodeError:
         found = None
     if not isinstance(found, dict):
-        raise PublishError(f"{redact(answer.url)}: no answer of a registry", CHECK)
+        raise PublishError(f"{redact_urls(response.url)}: not a registry's response", CHECK_NETWORK)
     return found
 
 
-def why(error: requests.RequestException) -> str:
-    """Give the reason that lies at the bottom of a chain of errors, in few words."""
-    text = redact(str(error.args[0] if error.args else error))
+def reason_of(error: requests.RequestException) -> str:
+    """Return the root cause of a chain of errors, in a few words."""
+    text = redact_urls(str(error.args[0] if error.args else error))
     known = {
         "NameResolution": "no such host", "CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted",
-        "refused": "connection refused", "timed out": "no answer",
+        "refused": "connection refused", "timed out": "timed out",
     }  # fmt: skip
-    return next((said for word, said in known.items() if word in text), f"{type(error).__name__}: {text[-120:]}")
+    return next((reason for word, reason in known.items() if word in text), f"{type(error).__name__}: {text[-120:]}")
 
 
-def nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Send a request with no login at all: requests would look for one in .netrc."""
+def no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Send a request without a login: requests would read one from .netrc."""
     return request
 
 
@@ -195,22 +203,22 @@ def _repository(path: str) -> str:
     return re.split(r"/(?:manifests|blobs|tags)/", path.removeprefix("/v2/"))[0]
 
 
-def _said(answer: requests.Response) -> str:
-    """Give what a registry says of its refusal, in its own words."""
+def _error_text(response: requests.Response) -> str:
+    """Return the registry's own error message."""
     try:
-        errors = answer.json().get("errors") or [answer.json()]
-        said = "; ".join(str(e.get("message") or e.get("details") or e.get("code") or "") for e in errors)
+        errors = response.json().get("errors") or [response.json()]
+        text = "; ".join(str(e.get("message") or e.get("details") or e.get("code") or "") for e in errors)
     except (ValueError, AttributeError, TypeError):
-        said = ""
-    return redact(said or answer.reason or f"status {answer.status_code}")[:200]
+        text = ""
+    return redact_urls(text or response.reason or f"status {response.status_code}")[:200]
 
 
-def _passes(error: requests.RequestException) -> bool:
-    """Tell whether it may go better in a moment: a name that does not exist and a wrong certificate stay so."""
-    lasting = ("NameResolutionError", "CERTIFICATE_VERIFY", "Invalid URL")
-    return not any(word in str(error) for word in lasting)
+def _is_transient(error: requests.RequestException) -> bool:
+    """Check whether a retry may help; it does not for an unknown host or a bad certificate."""
+    permanent = ("NameResolutionError", "CERTIFICATE_VERIFY", "Invalid URL")
+    return not any(word in str(error) for word in permanent)
 
 
-def _asked_to_wait(answer: requests.Response) -> float:
-    said = answer.headers.get("Retry-After", "")
-    return min(float(said), 60.0) if said.isdigit() else 0.0
+def _retry_after(response: requests.Response) -> float:
+    value = response.headers.get("Retry-After", "")
+    return min(float(value), 60.0) if value.isdigit() else 0.0

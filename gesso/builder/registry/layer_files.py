@@ -1,4 +1,4 @@
-"""A small file out of an image in a registry: only the layers that may hold it are read, and only small ones."""
+"""Read a small file from an image in a registry, by downloading its small layers only."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 RECORD = "/opt/gesso/build.json"
 PINS = "/opt/gesso/requirements.txt"
-_LARGEST = 4 << 20  # bytes of a layer as it travels: those that gesso writes for its own files are some hundred kB
-_UNPACKED = 64 << 20  # bytes
+_MAX_LAYER = 4 << 20  # bytes of a compressed layer: those of gesso's own files have a few hundred kB
+_MAX_UNPACKED = 64 << 20  # bytes
 
 
 def read(registry: Registry, image: RemoteImage, path: str) -> bytes:
-    """Give a file as the topmost layer that has it does.
+    """Return a file's content from the topmost layer that has it.
 
     Raises VerifyError where no small layer has it, and PublishError.
     """
     name = path.lstrip("/")
     for layer in reversed(image.layers):
-        if layer.size <= _LARGEST:
-            found = find(registry.blob(image.reference, layer.digest, _LARGEST), name)
+        if layer.size <= _MAX_LAYER:
+            found = find(registry.blob(image.reference, layer.digest, _MAX_LAYER), name)
             if found is not None:
                 return found
-    raise VerifyError(f"{image.reference}: has no {path}", "name an image that gesso made")
+    raise VerifyError(f"{image.reference}: has no {path}", "use an image made by gesso")
 
 
 def record(registry: Registry, image: RemoteImage) -> dict[str, Any]:
-    """Give an image's own record of what it is made of.
+    """Return an image's build.json.
 
     Raises VerifyError where it has none.
     """
@@ -44,12 +44,12 @@ def record(registry: Registry, image: RemoteImage) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise VerifyError(f"{image.reference}: {RECORD} is no record", "name an image that gesso made")
+        raise VerifyError(f"{image.reference}: {RECORD} is not a gesso record", "use an image made by gesso")
     return found
 
 
 def find(layer: bytes, name: str) -> bytes | None:
-    """Give a regular file out of a layer, gzipped or not; None where it has none of that name. Pure."""
+    """Return a regular file's content from a layer, gzipped or not; None where it has no such file. Pure."""
     with tarfile.open(fileobj=io.BytesIO(_unpacked(layer))) as archive:
         for member in archive:
             if member.name.lstrip("./") == name and member.isfile():
@@ -59,14 +59,14 @@ def find(layer: bytes, name: str) -> bytes | None:
 
 
 def _unpacked(layer: bytes) -> bytes:
-    """Unpack no more than a bounded amount: whoever made the image may have meant ill."""
+    """Unpack up to a limit: the image may be malicious."""
     if layer[:2] != b"\x1f\x8b":
         return layer
     unpacking = zlib.decompressobj(wbits=31)
     try:
-        found = unpacking.decompress(layer, _UNPACKED)
+        found = unpacking.decompress(layer, _MAX_UNPACKED)
     except zlib.error as error:
         raise VerifyError(f"a layer is damaged: {error}", "push the image again") from None
     if unpacking.unconsumed_tail:
-        raise VerifyError(f"a layer unpacks to more than {_UNPACKED} bytes", "do not trust this image")
+        raise VerifyError(f"a layer unpacks to more than {_MAX_UNPACKED} bytes", "do not trust this image")
     return found

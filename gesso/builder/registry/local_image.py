@@ -1,4 +1,4 @@
-"""An image as the engine has it: its id, labels and layers, and files out of it without starting it."""
+"""Read an image in the engine: its id, labels and layers, and files from it without starting it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from gesso import proc
 from gesso.builder.image.engine import HOW_TO_START
 from gesso.builder.registry.remote_image import instruction
-from gesso.builder.registry.tar_stream import Chunks
+from gesso.builder.registry.tar_stream import TarStream
 from gesso.errors import BuildError
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 _NO_LAYER = re.compile(
     r"(?:/bin/sh -c #\(nop\)\s+)?(?:ENV|LABEL|EXPOSE|HEALTHCHECK|ENTRYPOINT|CMD|ARG|USER|SHELL|VOLUME|STOPSIGNAL)\b"
 )
-_PATIENCE = 900  # seconds between two words of the engine: it is silent while it reads a large layer
+_READ_TIMEOUT = 900  # seconds: the engine sends nothing while it reads a large layer
 
 
 @dataclass(frozen=True)
 class LocalLayer:
-    """A layer unpacked: the digest of its tar, its size in bytes (None: not known), the instruction that made it."""
+    """An unpacked layer: digest of its tar, size in bytes (None: unknown), the instruction that made it."""
 
     diff_id: str
     size: int | None
@@ -52,17 +52,17 @@ class LocalImage:
 
 @contextmanager
 def engine(env: Mapping[str, str]) -> Iterator[docker.DockerClient]:
-    """Give a client of the engine that the docker command talks to: DOCKER_HOST, else the current context's.
+    """Yield a client of the engine that the docker command uses: DOCKER_HOST, else the current context's.
 
-    Raises BuildError where none answers.
+    Raises BuildError where none responds.
     """
     try:
         if env.get("DOCKER_HOST"):
-            client = docker.from_env(timeout=_PATIENCE)
+            client = docker.from_env(timeout=_READ_TIMEOUT)
         else:
-            asked = proc.run(["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"], timeout=10)
-            host = asked.stdout.strip() if asked.ok else ""
-            client = docker.DockerClient(base_url=host or None, timeout=_PATIENCE, use_ssh_client=True)
+            result = proc.run(["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"], timeout=10)
+            host = result.stdout.strip() if result.ok else ""
+            client = docker.DockerClient(base_url=host or None, timeout=_READ_TIMEOUT, use_ssh_client=True)
     except DockerException as error:
         raise BuildError(f"no Docker engine answers: {str(error)[:200]}", HOW_TO_START) from None
     with closing(client):
@@ -70,18 +70,18 @@ def engine(env: Mapping[str, str]) -> Iterator[docker.DockerClient]:
 
 
 def read(client: docker.DockerClient, reference: str) -> LocalImage:
-    """Ask the engine for an image.
+    """Inspect an image in the engine.
 
-    Raises BuildError where it does not have it.
+    Raises BuildError where it does not exist.
     """
     try:
-        found: Any = client.api
-        facts: dict[str, Any] = found.inspect_image(reference)
-        history: list[dict[str, Any]] = found.history(reference)
+        api: Any = client.api
+        facts: dict[str, Any] = api.inspect_image(reference)
+        history: list[dict[str, Any]] = api.history(reference)
     except ImageNotFound:
         raise BuildError(f"the engine has no image {reference}", "build it with `invoke build`") from None
     except (DockerException, requests.RequestException) as error:
-        raise BuildError(f"the engine does not say what {reference} is: {str(error)[:200]}", HOW_TO_START) from None
+        raise BuildError(f"the engine cannot inspect {reference}: {str(error)[:200]}", HOW_TO_START) from None
     return LocalImage(
         reference,
         str(facts["Id"]),
@@ -93,9 +93,9 @@ def read(client: docker.DockerClient, reference: str) -> LocalImage:
 
 
 def pair(diff_ids: Sequence[str], history: Sequence[Mapping[str, Any]]) -> tuple[LocalLayer, ...]:
-    """Put layers and the engine's history (newest first) side by side. Pure.
+    """Match layers with the engine's history (newest first). Pure.
 
-    Where they do not fit, as with an image of another builder, the layers stay nameless.
+    Where their numbers differ, as with an image of another builder, `made_by` is empty.
     """
     rows = [row for row in reversed(history) if row.get("Size") or not _NO_LAYER.match(str(row.get("CreatedBy")))]
     if len(rows) != len(diff_ids):
@@ -107,28 +107,30 @@ def pair(diff_ids: Sequence[str], history: Sequence[Mapping[str, Any]]) -> tuple
 
 
 def files(client: docker.DockerClient, image_id: str, paths: Sequence[str]) -> dict[str, bytes]:
-    """Read files, or the names under folders (with a slash at the end, and no content), out of an image.
+    """Read files, or the names in folders (paths with a trailing slash; no content), from an image.
 
-    A container is made for it and never started. Raises BuildError for a path that is not there.
+    Creates a container and never starts it. Raises BuildError for a missing path.
     """
     try:
-        made = client.api.create_container(image_id, entrypoint=["none"], labels={"dev.gesso.reads": "1"})
+        container = client.api.create_container(image_id, entrypoint=["none"], labels={"dev.gesso.reads": "1"})
     except (DockerException, requests.RequestException) as error:
         raise BuildError(f"the engine cannot read the image: {str(error)[:200]}", HOW_TO_START) from None
     try:
-        return dict(row for path in paths for row in _archived(client, made["Id"], path))
+        return dict(row for path in paths for row in _archived(client, container["Id"], path))
     except NotFound as error:
-        raise BuildError(f"the image lacks a file that gesso puts there: {error.explanation}", "build it") from None
+        raise BuildError(
+            f"the image lacks one of gesso's files: {error.explanation}", "build it with `invoke build`"
+        ) from None
     except (APIError, requests.RequestException, tarfile.TarError) as error:
         raise BuildError(f"the engine cannot read the image: {str(error)[:200]}", HOW_TO_START) from None
     finally:
         with suppress(DockerException, requests.RequestException):
-            client.api.remove_container(made["Id"], force=True, v=True)
+            client.api.remove_container(container["Id"], force=True, v=True)
 
 
 def _archived(client: docker.DockerClient, container: str, path: str) -> Iterator[tuple[str, bytes]]:
     stream, _ = client.api.get_archive(container, path.removesuffix("/"))
-    with tarfile.open(fileobj=Chunks(stream), mode="r|") as archive:
+    with tarfile.open(fileobj=TarStream(stream), mode="r|") as archive:
         for member in archive:
             if path.endswith("/"):
                 yield f"{path.rsplit('/', 2)[0]}/{member.name}", b""
@@ -137,9 +139,9 @@ def _archived(client: docker.DockerClient, container: str, path: str) -> Iterato
 
 
 def record(files_of_image: Mapping[str, bytes], path: str = "/opt/gesso/build.json") -> dict[str, Any]:
-    """Read an image's own record of what it is made of.
+    """Parse an image's build.json.
 
-    Raises BuildError where it is none.
+    Raises BuildError where it is not one.
     """
     try:
         found = json.loads(files_of_image[path])

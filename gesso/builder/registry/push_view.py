@@ -1,4 +1,4 @@
-"""A push as a person watches it: a live table on a terminal, a line for each layer elsewhere. Everything to stderr."""
+"""Show a push: a live table on a terminal, lines for each layer elsewhere. Everything goes to stderr."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from gesso.builder.registry.local_image import LocalImage
     from gesso.builder.registry.push import Step
 
-_EVERY = 10.0  # seconds between two lines about a layer on its way, where nobody sees a table
+_EVERY = 10.0  # seconds between two progress lines of a layer, without a terminal
 
 
 class PushView:
-    """Shows steps as they come; use as a context manager."""
+    """Shows steps as they arrive; use as a context manager."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False)
         self._made_by: dict[str, str] = {}
         self._steps: dict[str, Step] = {}
-        self._said: dict[str, float] = {}
+        self._last_report: dict[str, float] = {}
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -41,36 +41,40 @@ class PushView:
             self._live.stop()
 
     def watch(self, image: LocalImage) -> None:
-        """Learn which instruction made which layer."""
+        """Set the image, for the instructions that made its layers."""
         self._made_by = {layer.diff_id.removeprefix("sha256:")[:12]: layer.made_by for layer in image.layers}
 
-    def say(self, line: str) -> None:
-        """Show a line that stays."""
+    def on_progress(self, line: str) -> None:
+        """Print a permanent line."""
         self._console.print(Text(line), soft_wrap=True)
 
     def on_step(self, step: Step) -> None:
-        """Take news of one layer."""
+        """Handle the progress of one layer."""
         before = self._steps.get(step.layer)
         self._steps[step.layer] = step
         now = time.monotonic()
-        if step.state in ("pushed", "retries") and (before is None or before.state != step.state):
-            self.say(f"  {self._line(before if before and before.total else step, step.state)}")
-        elif step.state == "moves" and self._live is None and now - self._said.setdefault(step.layer, now) >= _EVERY:
-            self._said[step.layer] = now
-            self.say(f"  {self._line(step, 'on its way')}")
+        if step.state in ("pushed", "retrying") and (before is None or before.state != step.state):
+            self.on_progress(f"  {self._line(before if before and before.total else step, step.state)}")
+        elif (
+            step.state == "pushing"
+            and self._live is None
+            and now - self._last_report.setdefault(step.layer, now) >= _EVERY
+        ):
+            self._last_report[step.layer] = now
+            self.on_progress(f"  {self._line(step, 'pushing')}")
 
     def end(self) -> None:
-        """Say how many layers were there already, and begin anew."""
-        there = sum(step.state in ("there", "mounted") for step in self._steps.values())
-        if there:
-            self.say(f"  {there} of {len(self._steps)} layers were there already")
+        """Print how many layers existed already, and reset."""
+        existing = sum(step.state in ("exists", "mounted") for step in self._steps.values())
+        if existing:
+            self.on_progress(f"  {existing} of {len(self._steps)} layers existed already")
         self._steps.clear()
 
-    def _line(self, step: Step, said: str) -> str:
+    def _line(self, step: Step, state: str) -> str:
         total = max(step.total, step.done)
         size = f"{step.done / 1e6:9,.1f} of {total / 1e6:9,.1f} MB" if total else ""
-        return f"{said:<10} {step.layer}  {size}  {self._made_by.get(step.layer, '')[:60]}".rstrip()
+        return f"{state:<10} {step.layer}  {size}  {self._made_by.get(step.layer, '')[:60]}".rstrip()
 
     def _table(self) -> Group:
-        moving = [step for step in self._steps.values() if step.state == "moves"]
-        return Group(*(Text(f"  {self._line(step, 'pushing')}", no_wrap=True) for step in moving[:10]))
+        pushing = [step for step in self._steps.values() if step.state == "pushing"]
+        return Group(*(Text(f"  {self._line(step, 'pushing')}", no_wrap=True) for step in pushing[:10]))

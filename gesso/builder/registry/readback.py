@@ -1,4 +1,4 @@
-"""After the push: what the registry has, beside what the engine had. Nothing is taken for done before this agrees."""
+"""Read an image back after the push and compare it with the engine's. A push succeeds only where they match."""
 
 from __future__ import annotations
 
@@ -16,33 +16,35 @@ if TYPE_CHECKING:
 
 
 def differences(local: LocalImage, remote: RemoteImage, sizes: dict[str, int | None]) -> list[str]:
-    """Name every difference between the engine's image and the registry's; `sizes` are the blobs'. Pure."""
+    """Return every difference between the engine's image and the registry's; `sizes` are the blobs'. Pure."""
     found = []
     if not is_same(local, remote):
-        found.append(f"it is another image: {remote.config_digest}, not {local.image_id}")
+        found.append(f"another image: {remote.config_digest}, not {local.image_id}")
     if [layer.diff_id for layer in local.layers] != [layer.diff_id for layer in remote.layers]:
-        found.append(f"its layers are others ({len(remote.layers)}, not {len(local.layers)})")
+        found.append(f"its layers differ ({len(remote.layers)}, not {len(local.layers)})")
     changed = {name for name in local.labels.keys() | remote.labels.keys()
                if local.labels.get(name) != remote.labels.get(name)}  # fmt: skip
     if changed:
-        found.append(f"its labels are others: {', '.join(sorted(changed))}")
+        found.append(f"its labels differ: {', '.join(sorted(changed))}")
     wrong = {layer: sizes.get(layer.digest) for layer in remote.layers if sizes.get(layer.digest) != layer.size}
     found += [
-        f"layer {layer.digest[:19]} is not there" if size is None else f"layer {layer.digest[:19]} has {size} bytes"
+        f"layer {layer.digest[:19]} is missing" if size is None else f"layer {layer.digest[:19]} has {size} bytes"
         for layer, size in wrong.items()
     ]
     return found
 
 
 def read_back(registry: Registry, reference: Reference, local: LocalImage) -> RemoteImage:
-    """Read an image by digest and compare it, each layer's presence and size included.
+    """Read an image by digest and compare it, including each layer's existence and size.
 
-    Raises PublishError that names what differs.
+    Raises PublishError that lists the differences.
     """
     remote = remote_image.read(registry, reference)
     if remote is None:
-        raise PublishError(f"{reference}: pushed, and not there", "push again; if it stays so, ask those who run it")
+        raise PublishError(
+            f"{reference}: pushed, but not found", "push again; if this persists, contact the registry's operator"
+        )
     sizes = {layer.digest: registry.blob_size(reference, layer.digest) for layer in remote.layers}
     if found := differences(local, remote, sizes):
-        raise PublishError(f"{reference}: what the registry gives back differs: {'; '.join(found)}", "push again")
+        raise PublishError(f"{reference}: the registry's copy differs: {'; '.join(found)}", "push again")
     return remote

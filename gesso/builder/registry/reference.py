@@ -1,4 +1,4 @@
-"""The name of an image in a registry, taken apart: host, path, tag, digest. Pure."""
+"""Parse image references: host, path, tag, digest. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 @dataclass(frozen=True)
 class Reference:
-    """One repository in a registry, and where given a tag or a digest in it."""
+    """A repository in a registry, optionally with a tag or a digest."""
 
     host: str
     path: str
@@ -27,17 +27,17 @@ class Reference:
 
     @property
     def repository(self) -> str:
-        """Host and path: what stands before tag and digest."""
+        """Host and path, without tag and digest."""
         return f"{self.host}/{self.path}"
 
     @property
     def version(self) -> str:
-        """What a manifest is asked for by."""
+        """The tag or digest in a manifest's URL."""
         return self.digest or self.tag or "latest"
 
     @property
     def is_loopback(self) -> bool:
-        """True for a registry on this machine: Docker speaks plain HTTP to those, and nobody else sees them."""
+        """True for a registry on this machine: Docker uses plain HTTP for those, and others cannot reach them."""
         name = re.sub(r":\d+\Z", "", self.host).strip("[]")
         try:
             return ip_address(name).is_loopback
@@ -45,11 +45,11 @@ class Reference:
             return name.lower() == "localhost"
 
     def tagged(self, tag: str) -> Reference:
-        """The same repository at a tag."""
+        """Return the same repository with a tag."""
         return replace(self, tag=tag, digest="")
 
     def at(self, digest: str) -> Reference:
-        """The same repository at a digest."""
+        """Return the same repository with a digest."""
         return replace(self, tag="", digest=digest)
 
     def __str__(self) -> str:
@@ -57,16 +57,16 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """Read HOST/PATH[:TAG][@DIGEST] as Docker does: without a host it is Docker Hub's.
+    """Parse HOST/PATH[:TAG][@DIGEST] as Docker does: the default host is Docker Hub.
 
-    Raises ManifestError that says what is wrong.
+    Raises ManifestError with the reason.
     """
     rest, _, digest = text.partition("@")
     if digest and not DIGEST.match(digest):
-        raise _wrong(text, f"{digest[:80]!r} is no sha256 digest")
+        raise _wrong(text, f"{digest[:80]!r} is not a sha256 digest")
     rest, tag = _without_tag(rest)
     if tag and not _TAG.match(tag):
-        raise _wrong(text, f"{tag[:80]!r} is no tag")
+        raise _wrong(text, f"{tag[:80]!r} is not a tag")
     first, slash, path = rest.partition("/")
     if not slash or not ("." in first or ":" in first or first == "localhost"):
         first, path = HUB, rest
@@ -79,7 +79,7 @@ def parse(text: str) -> Reference:
 
 
 def repository(text: str) -> Reference:
-    """Read what `--registry` names: HOST/PATH, or a host alone, to which gesso's own name is added.
+    """Parse the value of `--registry`: HOST/PATH, or a host alone, to which `gesso` is added.
 
     Raises ManifestError.
     """
@@ -88,12 +88,12 @@ def repository(text: str) -> Reference:
         bare = f"{bare}/{DEFAULT_NAME}"
     found = parse(bare)
     if found.tag or found.digest:
-        raise _wrong(text, "the tags are gesso's own")
+        raise _wrong(text, "gesso sets the tags itself")
     return found
 
 
 def is_remote(text: str) -> bool:
-    """Tell whether a name leads to a registry; one without a host is the engine's own."""
+    """Check whether a name is in a registry; one without a host is in the engine."""
     first, slash, _ = text.partition("/")
     return bool(slash) and ("." in first or ":" in first or first == "localhost")
 
@@ -104,4 +104,4 @@ def _without_tag(text: str) -> tuple[str, str]:
 
 
 def _wrong(text: str, why: str) -> ManifestError:
-    return ManifestError(f"{text[:120]!r}: {why}", "name it like ghcr.io/OWNER/gesso or localhost:5000/gesso")
+    return ManifestError(f"{text[:120]!r}: {why}", "use a name like ghcr.io/OWNER/gesso or localhost:5000/gesso")

@@ -1,4 +1,4 @@
-"""An image as a registry describes it: its manifest, its config, its layers. Reading is one or two small requests."""
+"""Read an image in a registry: its manifest, config and layers, with two or three small requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gesso.errors import PublishError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gesso.builder.registry.client import Answer, Registry
+    from gesso.builder.registry.client import RawManifest, Registry
     from gesso.builder.registry.reference import Reference
 
 PLATFORM = ("linux", "amd64")
@@ -20,7 +20,7 @@ PLATFORM = ("linux", "amd64")
 
 @dataclass(frozen=True)
 class RemoteLayer:
-    """A layer: its digest and size in bytes as it travels, the digest of what it unpacks to, who made it."""
+    """A layer: digest and size in bytes, compressed; digest of its unpacked tar; the instruction that made it."""
 
     digest: str
     size: int
@@ -33,7 +33,7 @@ class RemoteImage:
     """One image in a registry; `reference` names it by digest."""
 
     reference: Reference
-    manifest: Answer
+    manifest: RawManifest
     config_digest: str
     config_size: int
     config: Mapping[str, Any]
@@ -51,31 +51,31 @@ class RemoteImage:
 
     @property
     def created(self) -> str:
-        """When it was made, as its config says: RFC 3339."""
+        """The creation time in its config: RFC 3339."""
         return str(self.config.get("created", ""))
 
     @property
     def compressed(self) -> int:
-        """What a host without any of it pulls, in bytes."""
+        """The bytes that a host without any of its layers pulls."""
         return sum(layer.size for layer in self.layers) + self.config_size + len(self.manifest.content)
 
 
 def read(registry: Registry, reference: Reference) -> RemoteImage | None:
-    """Read an image by tag or digest, each blob by its digest; None where there is none.
+    """Read an image by tag or digest, verified; None where it does not exist.
 
     Raises PublishError.
     """
-    answer = registry.manifest(reference)
-    if answer is None:
+    found = registry.manifest(reference)
+    if found is None:
         return None
-    manifest = _loads(reference, answer.content)
-    if answer.media_type in INDEXES or "manifests" in manifest:
+    manifest = _loads(reference, found.content)
+    if found.media_type in INDEXES or "manifests" in manifest:
         chosen = _choose(reference, manifest)
-        answer = registry.manifest(reference.at(chosen))
-        if answer is None:
-            raise PublishError(f"{reference.at(chosen)}: named by its index, and not there", "publish it again")
-        manifest = _loads(reference, answer.content)
-    return _image(registry, reference.at(answer.digest), answer, manifest)
+        found = registry.manifest(reference.at(chosen))
+        if found is None:
+            raise PublishError(f"{reference.at(chosen)}: listed in its index, but missing", "publish it again")
+        manifest = _loads(reference, found.content)
+    return _image(registry, reference.at(found.digest), found, manifest)
 
 
 def _choose(reference: Reference, index: Mapping[str, Any]) -> str:
@@ -83,33 +83,33 @@ def _choose(reference: Reference, index: Mapping[str, Any]) -> str:
         platform = entry.get("platform") or {}
         if (platform.get("os"), platform.get("architecture")) == PLATFORM:
             return str(entry["digest"])
-    raise PublishError(f"{reference}: has no image for {'/'.join(PLATFORM)}", "name another image")
+    raise PublishError(f"{reference}: has no image for {'/'.join(PLATFORM)}", "use another image")
 
 
-def _image(registry: Registry, reference: Reference, answer: Answer, manifest: Mapping[str, Any]) -> RemoteImage:
+def _image(registry: Registry, reference: Reference, raw: RawManifest, manifest: Mapping[str, Any]) -> RemoteImage:
     try:
         described = manifest["config"]
         config = _loads(reference, registry.blob(reference, described["digest"]))
         rows = manifest["layers"]
         diff_ids = config["rootfs"]["diff_ids"]
-        made = [row.get("created_by", "") for row in config.get("history") or () if not row.get("empty_layer")]
+        instructions = [row.get("created_by", "") for row in config.get("history") or () if not row.get("empty_layer")]
         if len(rows) != len(diff_ids):
             raise KeyError("layers")
         layers = tuple(
             RemoteLayer(str(row["digest"]), int(row["size"]), str(diff_id), instruction(by))
-            for row, diff_id, by in zip(rows, diff_ids, _padded(made, len(rows)), strict=True)
+            for row, diff_id, by in zip(rows, diff_ids, _padded(instructions, len(rows)), strict=True)
         )
-        return RemoteImage(reference, answer, str(described["digest"]), int(described["size"]), config, layers)
+        return RemoteImage(reference, raw, str(described["digest"]), int(described["size"]), config, layers)
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise PublishError(f"{reference}: is no container image", "name an image") from None
+        raise PublishError(f"{reference}: is not a container image", "use an image's reference") from None
 
 
-def _padded(made: Sequence[str], count: int) -> list[str]:
-    return list(made) if len(made) == count else [""] * count
+def _padded(instructions: Sequence[str], count: int) -> list[str]:
+    return list(instructions) if len(instructions) == count else [""] * count
 
 
 def instruction(text: str) -> str:
-    """Give an instruction as it stands in a Dockerfile, short."""
+    """Return an instruction as in a Dockerfile, shortened."""
     words = text.removeprefix("RUN /bin/sh -c ").removesuffix("# buildkit").split()
     return " ".join(word for word in words if not word.startswith("--mount=")) or "base"
 
@@ -120,5 +120,5 @@ def _loads(reference: Reference, content: bytes) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise PublishError(f"{reference}: the registry's answer is no manifest", "check the registry's name")
+        raise PublishError(f"{reference}: the registry's response is not a manifest", "check the registry's name")
     return found

@@ -1,4 +1,4 @@
-"""Under which names an image lies in a registry, and which of them may never lead elsewhere. Pure."""
+"""Tags of an image in a registry: which are fixed, and which one moves. Pure."""
 
 from __future__ import annotations
 
@@ -17,42 +17,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tags:
-    """`moving` leads to the newest; `fixed`, the most exact one first, lead to one image for ever."""
+    """`moving` points to the newest image; `fixed`, the most specific first, never move."""
 
     moving: str
     fixed: tuple[str, ...]
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Every tag, in the order in which they are made: whoever follows the moving one gets a finished image."""
+        """Every tag, in the order of creation: the moving one last, when the image is complete."""
         return (*self.fixed, self.moving)
 
 
 def tags_of(arch: str, version: str, cuda: str, *, trial: bool) -> Tags:
-    """Give an image's tags: `sdxl-0.1.0-cu130` and `sdxl-0.1.0` are fixed, `sdxl` moves."""
+    """Return an image's tags: `sdxl-0.1.0-cu130` and `sdxl-0.1.0` are fixed, `sdxl` moves."""
     name = f"{arch}-trial" if trial else arch
     fixed = f"{name}-{version.replace('+', '_')}"
     return Tags(name, (f"{fixed}-cu{cuda.replace('.', '')}", fixed))
 
 
 def is_same(local: LocalImage, remote: RemoteImage) -> bool:
-    """Tell whether an image in a registry is the engine's.
+    """Check whether an image in a registry is the engine's.
 
-    An engine names an image by its config or, in newer stores, by its manifest: either settles it.
+    An image id is the digest of its config or, in newer stores, of its manifest: either matches.
     """
     return local.image_id in (remote.config_digest, remote.digest)
 
 
-def check_fixed(repository: Reference, local: LocalImage, there: Mapping[str, RemoteImage | None], tags: Tags) -> None:
-    """Refuse to move what must not move; `there` has what each fixed tag leads to.
-
-    Raises PublishError that names both images.
-    """
+def check_fixed(
+    repository: Reference, local: LocalImage, existing: Mapping[str, RemoteImage | None], tags: Tags
+) -> None:
+    """Raise PublishError, with both images, where a fixed tag would move; `existing`: the image of each tag."""
     for tag in tags.fixed:
-        found = there.get(tag)
+        found = existing.get(tag)
         if found is not None and not is_same(local, found):
             raise PublishError(
                 f"{repository.tagged(tag)} is {found.digest} (image {found.config_digest}) and is never moved; "
                 f"this one is image {local.image_id}",
-                "raise gesso's version and build again, or publish the image that is there",
+                "increase gesso's version and build again, or publish the existing image",
             )

@@ -1,4 +1,4 @@
-"""What an engine sends in pieces, as a file that tarfile reads once from its start to its end."""
+"""A byte stream in chunks, as a file that tarfile reads once, sequentially."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class Chunks(io.RawIOBase):
-    """Pieces of bytes as a file; nothing of it is kept but the rest of one piece."""
+class TarStream(io.RawIOBase):
+    """Chunks of bytes as a file; buffers the rest of one chunk only."""
 
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = iter(pieces)
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
         self._rest = b""
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return True."""
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Give `size` bytes, fewer at the end only; all of it where `size` is negative."""
-        got, have = [self._rest], len(self._rest)
-        while size < 0 or have < size:
-            piece = next(self._pieces, b"")
-            if not piece:
+        """Return `size` bytes, fewer at the end only; everything where `size` is negative."""
+        chunks, length = [self._rest], len(self._rest)
+        while size < 0 or length < size:
+            chunk = next(self._chunks, b"")
+            if not chunk:
                 break
-            got.append(piece)
-            have += len(piece)
-        whole = b"".join(got)
-        cut = len(whole) if size < 0 else size
-        self._rest = whole[cut:]
-        return whole[:cut]
+            chunks.append(chunk)
+            length += len(chunk)
+        data = b"".join(chunks)
+        end = len(data) if size < 0 else size
+        self._rest = data[end:]
+        return data[:end]

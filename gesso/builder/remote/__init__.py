@@ -1,1 +1,1 @@
-"""Instances elsewhere: healed over SSH, with a bundle where gesso is not installed."""
+"""Heal instances over SSH, with a bundle where gesso is not installed."""

@@ -1,4 +1,4 @@
-"""SSH by the system's own `ssh`: a person's configuration, agent and known hosts count. Host keys are checked."""
+"""Run commands over the system's `ssh`, with the user's configuration, agent and known hosts. Host keys are checked."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from gesso import proc
 from gesso.errors import ManifestError, PublishError
+from gesso.redact import redact_urls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-FAILED = 255  # ssh's own failures
+FAILED = 255  # exit code of ssh's own failures
 _TARGET = re.compile(
     r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9._-]*)@)?"
     r"(?:\[(?P<six>[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9_.-]+)?)\]"
@@ -23,12 +24,12 @@ _TARGET = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?\Z",
     re.ASCII,
 )
-_HOW = "give USER@HOST:PORT, such as root@203.0.113.9:40022, or root@[2001:db8::9]:22"
+_FORMAT = "pass USER@HOST:PORT, such as root@203.0.113.9:40022, or root@[2001:db8::9]:22"
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where to go. Without `user` or `port`, ssh's own configuration decides; `host` may be a name from it."""
+    """An SSH address. Without `user` or `port`, ssh's own configuration decides; `host` may be a name from it."""
 
     host: str
     user: str = ""
@@ -40,30 +41,30 @@ class Target:
 
     @property
     def known_as(self) -> str:
-        """How known_hosts calls it."""
+        """Its name in known_hosts."""
         return f"[{self.host}]:{self.port}" if self.port not in {0, 22} else self.host
 
 
 def parse(text: str) -> Target:
-    """Read USER@HOST:PORT.
+    """Parse USER@HOST:PORT.
 
-    Raises ManifestError (usage) for anything else; nothing that ssh could take for an option gets through.
+    Raises ManifestError (usage) for anything else, also for what ssh could read as an option.
     """
     match = _TARGET.match(text)
     port = int((match and match["port"]) or 0)
     if match is None or port >= 1 << 16 or (match["port"] and not port):
         shown = text if text.isprintable() and len(text) < 100 else repr(text[:100])
-        raise ManifestError(f"--ssh {shown}: is no address", _HOW)
+        raise ManifestError(f"--ssh {shown}: not an SSH address", _FORMAT)
     return Target(match["six"] or match["host"], match["user"] or "", port)
 
 
-def words(target: Target, command: str, *, accept_new: bool) -> list[str]:
-    """Give ssh's command line for one remote command. Pure.
+def ssh_argv(target: Target, command: str, *, accept_new: bool) -> list[str]:
+    """Return ssh's command line for one remote command. Pure.
 
-    Nothing of ours is forwarded to a machine that somebody else owns.
+    Nothing (agent, X11, ports) is forwarded to a machine that is not trusted.
     """
     options = {
-        "BatchMode": "yes",  # it never asks; the agent and keys without a passphrase answer
+        "BatchMode": "yes",  # never prompts: only the agent and keys without a passphrase are used
         "StrictHostKeyChecking": "accept-new" if accept_new else "yes",
         "ConnectTimeout": "15",
         "ServerAliveInterval": "15",
@@ -73,22 +74,22 @@ def words(target: Target, command: str, *, accept_new: bool) -> list[str]:
         "ClearAllForwardings": "yes",
         "RequestTTY": "no",
         "RemoteCommand": "none",
-        "ControlMaster": "no",  # a master of ours would outlive the command, and keep its pipes
+        "ControlMaster": "no",  # a master would outlive the command, and keep its pipes open
         "LogLevel": "ERROR" if accept_new else "INFO",
     }
     where = [*(("-p", str(target.port)) if target.port else ()), *(("-l", target.user) if target.user else ())]
     return ["ssh", "-T", *(f"-o{key}={value}" for key, value in options.items()), *where, "--", target.host, command]
 
 
-def python(interpreter: str, source: str, arguments: Sequence[str] = ()) -> str:
-    """Give a remote command that runs `source` with a Python there, whatever shell reads it. Pure."""
+def python_command(interpreter: str, source: str, arguments: Sequence[str] = ()) -> str:
+    """Return a remote command that runs `source` with a Python there, in any shell. Pure."""
     packed = base64.b64encode(source.encode()).decode()
     return shlex.join([interpreter, "-I", "-c", f"import base64;exec(base64.b64decode('{packed}'))", *arguments])
 
 
 @dataclass(frozen=True)
-class Door:
-    """A way into one instance. What ssh itself cannot do is a PublishError with the next step."""
+class Connection:
+    """An SSH connection to one instance. A failure of ssh itself is a PublishError with the next step."""
 
     target: Target
     accept_new: bool = False
@@ -98,60 +99,67 @@ class Door:
         command: str,
         *,
         stdin: bytes | Path = b"",
-        goodbye: bytes | None = None,
+        interrupt_input: bytes | None = None,
         on_line: Callable[[str], None] = lambda _: None,
         on_error: Callable[[str], None] = lambda _: None,
     ) -> proc.Result:
-        """Run a command there to its end; its exit code is the caller's to judge (`proc.converse` has the rest)."""
-        line = words(self.target, command, accept_new=self.accept_new)
+        """Run a command there to its end; its exit code is the caller's to judge (see `proc.run_interactive`)."""
+        line = ssh_argv(self.target, command, accept_new=self.accept_new)
         try:
-            result = proc.converse(line, on_line, stdin=stdin, goodbye=goodbye, on_error=on_error)
+            result = proc.run_interactive(
+                line, on_line, stdin=stdin, interrupt_input=interrupt_input, on_error=on_error
+            )
         except proc.MissingProgramError:
             raise PublishError(
-                "there is no ssh on this machine", "install OpenSSH's client (Debian: openssh-client), then again"
+                "ssh is not installed on this machine",
+                "install the OpenSSH client (Debian: openssh-client), then run this again",
             ) from None
         if result.code == FAILED:
-            raise refused(self.target, result.output)
+            raise connection_error(self.target, result.output)
         return result
 
 
-def refused(target: Target, output: str) -> PublishError:
-    """Say why ssh could not, from what it printed. Pure."""
+def connection_error(target: Target, output: str) -> PublishError:
+    """Return the error for a failure of ssh, from its output. Pure."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    last = proc.redact(lines[-1][:200]) if lines else "it does not say why"
+    last = redact_urls(lines[-1][:200]) if lines else "without a message"
     for pattern, why, step in _REASONS:
         if re.search(pattern, output, re.IGNORECASE):
             return PublishError(f"{target}: {why.format(last=last)}", step.format(known=target.known_as, target=target))
-    return PublishError(f"{target}: ssh failed: {last}", "see whether `ssh` alone gets there, then run this again")
+    return PublishError(f"{target}: ssh failed: {last}", "check whether plain `ssh` connects, then run this again")
 
 
-_CHECK_ADDRESS = "check address and port (Vast.ai shows them under the instance's Connect button), and that it runs"
-_CHANGED = "addresses are used again where machines are rented; if that is it: `ssh-keygen -R '{known}'`, then again"
-_UNKNOWN = "compare it with the provider's (`ssh {target}` shows it), or trust it now with --accept-new-host-key"
+_CHECK_ADDRESS = "check address and port (Vast.ai: the instance's Connect button), and that the instance is running"
+_CHANGED = "rented machines reuse addresses; if that is the reason: `ssh-keygen -R '{known}'`, then run this again"
+_UNKNOWN = "compare it with the provider's (`ssh {target}` shows it), or accept it with --accept-new-host-key"
 _KEYS = "add your public key to the instance (Vast.ai: Keys, then the instance's SSH button); `ssh-add -l` shows yours"
-_LOST = "what was begun there goes on by itself; run this again, which waits for it"
-# What ssh prints (it is never translated), what it means, and what to do. The first that fits counts.
+_LOST = "the heal continues there by itself; run this again, which waits for it"
+# A pattern of ssh's output (never translated), its meaning, and the next step. The first match counts.
 _REASONS = (
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "its host key is not the one that is known for this address: another machine, or somebody in between",
+        "its host key has changed: another machine, or a man in the middle",
         _CHANGED,
     ),
-    (r"Host key verification failed|No \S+ host key is known", "its host key is not known", _UNKNOWN),
+    (r"Host key verification failed|No \S+ host key is known", "its host key is unknown", _UNKNOWN),
     (
         r"Permission denied|Too many authentication fail|supported authentication",
-        "it does not let us in: {last}",
+        "access denied: {last}",
         _KEYS,
     ),
-    (r"Connection refused", "nothing listens there: connection refused", _CHECK_ADDRESS),
+    (r"Connection refused", "connection refused: no SSH server listens there", _CHECK_ADDRESS),
     (r"Could not resolve hostname", "no such host: {last}", "check the name"),
-    (r"No route to host|Network is unreachable", "there is no way to it: {last}", _CHECK_ADDRESS),
-    (r"kex_exchange|Connection closed by", "what listens there is no sshd, or hung up: {last}", _CHECK_ADDRESS),
+    (r"No route to host|Network is unreachable", "unreachable: {last}", _CHECK_ADDRESS),
+    (r"kex_exchange|Connection closed by", "not an SSH server, or it closed the connection: {last}", _CHECK_ADDRESS),
     (
         r"Timeout, server .* not responding|Broken pipe|client_loop|closed by remote|Connection reset",
         "the connection was lost: {last}",
         _LOST,
     ),
-    (r"timed? ?out", "it does not answer: {last}", _CHECK_ADDRESS),
-    (r"Bad owner or permissions|Bad configuration option|terminating", "ssh's own configuration: {last}", "correct it"),
+    (r"timed? ?out", "no response: {last}", _CHECK_ADDRESS),
+    (
+        r"Bad owner or permissions|Bad configuration option|terminating",
+        "error in ssh's configuration: {last}",
+        "correct it",
+    ),
 )

@@ -1,6 +1,6 @@
-"""The way to Vast.ai's API: one request, again where it was refused for its rate, and no answer believed blindly.
+"""HTTP client for Vast.ai's API: one request at a time, retried after a rate limit, every response checked.
 
-Vast.ai's own client ends with 0 where the service refused; this one never takes for done what was not answered so.
+Vast.ai's own client exits with 0 where the service refused; this one reports success only where the response does.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from gesso.errors import PublishError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-LATER = "try again later; status.vast.ai tells whether it is them"
-TIMEOUT = (10, 30)  # seconds to connect, to answer
-_TRIES = 8  # of one request that was refused for its rate: four minutes in all
-_TRIES_OF_GET = 3  # where the network or the server failed: only what changes nothing is asked again
-_FIRST, _LAST = 2.0, 60.0  # seconds of waiting: it doubles
+RETRY_LATER = "try again later; status.vast.ai shows outages"
+TIMEOUT = (10, 30)  # seconds to connect, to read
+_ATTEMPTS = 8  # of one rate-limited request: four minutes in all
+_READ_ATTEMPTS = 3  # after a network or server failure: only requests that change nothing are retried
+_FIRST_BACKOFF, _MAX_BACKOFF = 2.0, 60.0  # seconds; doubles in between
 _THRESHOLD = re.compile(r"threshold\s*=\s*(\d+(?:\.\d+)?)")
 
 
-class UnansweredError(PublishError):
-    """A change was asked for and nothing that can be read came back: it may have been made, or not."""
+class UnconfirmedError(PublishError):
+    """A change was requested without a readable response: it may have been made, or not."""
 
     exit_code = 7
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Time, in seconds; tests give a fast one."""
+    """Time, in seconds; tests inject a fast one."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -43,106 +43,108 @@ class Clock:
 
 @dataclass
 class Api:
-    """The way there. Everything raises PublishError, with the next step."""
+    """The client. Everything raises PublishError, with the next step."""
 
-    base: str
+    base_url: str
     key: api_key.Key = field(repr=False)
-    say: Callable[[str], None] = lambda _: None
+    on_progress: Callable[[str], None] = lambda _: None
     clock: Clock = field(default_factory=Clock)
-    _answered: dict[str, float] = field(default_factory=dict, repr=False)
+    _last_response: dict[str, float] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, env: Mapping[str, str], say: Callable[[str], None]) -> Self:
-        """Make one as the environment says."""
-        return cls(api_key.base(env), api_key.find(env), say)
+    def of(cls, env: Mapping[str, str], on_progress: Callable[[str], None]) -> Self:
+        """Create a client from the environment."""
+        return cls(api_key.base_url(env), api_key.find(env), on_progress)
 
     @contextmanager
-    def paced(self, endpoint: str, apart: float) -> Iterator[None]:
-        """Ask an endpoint within this: it begins when `apart` seconds have gone since the last answer."""
-        if (last := self._answered.get(endpoint)) is not None:
-            self.clock.sleep(max(0.0, last + apart - self.clock.now()))
+    def rate_limited(self, endpoint: str, spacing: float) -> Iterator[None]:
+        """Hold a request back until `spacing` seconds after the endpoint's last response."""
+        if (last := self._last_response.get(endpoint)) is not None:
+            self.clock.sleep(max(0.0, last + spacing - self.clock.now()))
         try:
             yield
         finally:
-            self._answered[endpoint] = self.clock.now()
+            self._last_response[endpoint] = self.clock.now()
 
     def change(self, path: str, body: Mapping[str, Any], what: str, method: str = "PUT") -> dict[str, Any]:
-        """Ask for a change, and refuse every answer that does not say that it was made."""
-        answer = self.ask(method, path, body, what=what)
-        if answer.get("success") is not True:
-            raise self.refused(answer, what)
-        return answer
+        """Request a change; raise for every response that does not confirm it."""
+        response = self.request(method, path, body, what=what)
+        if response.get("success") is not True:
+            raise self.refusal_error(response, what)
+        return response
 
-    def refused(self, answer: Mapping[str, Any], what: str) -> PublishError:
-        """Give the error for an answer that does not say that it was done."""
-        said = str(answer.get("msg") or answer.get("error") or "it does not say that it was done")
-        return PublishError(f"{what}: Vast.ai did not do it: {self.key.hidden(said)[:200]}", "see Vast.ai's console")
+    def refusal_error(self, response: Mapping[str, Any], what: str) -> PublishError:
+        """Return the error for a response that does not confirm success."""
+        reason = str(response.get("msg") or response.get("error") or "its response does not report success")
+        return PublishError(
+            f"{what}: Vast.ai did not confirm it: {self.key.redact(reason)[:200]}", "see Vast.ai's console"
+        )
 
-    def ask(
+    def request(
         self, method: str, path: str, body: Any = None, *, what: str, query: Mapping[str, str] | None = None,
         reads: bool = False,
     ) -> dict[str, Any]:  # fmt: skip
-        """Send one request, again where it was refused for its rate; give the JSON object that answers it.
+        """Send one request, retried after a rate limit; return the JSON object of the response.
 
-        `reads`: it changes nothing, whatever its method is. Raises UnansweredError where a change may have been made.
+        `reads`: it changes nothing, whatever its method is. Raises UnconfirmedError where a change may have been made.
         """
         reads = reads or method == "GET"
         failures = 0
-        for attempt in range(_TRIES):
-            pause = min(_FIRST * 2**attempt, _LAST)
+        for attempt in range(_ATTEMPTS):
+            pause = min(_FIRST_BACKOFF * 2**attempt, _MAX_BACKOFF)
             try:
-                answer = requests.request(
-                    method, f"{self.base}{path}", json=body, params=query, auth=self.key, timeout=TIMEOUT,
+                response = requests.request(
+                    method, f"{self.base_url}{path}", json=body, params=query, auth=self.key, timeout=TIMEOUT,
                     allow_redirects=False, headers={"Accept": "application/json"},
                 )  # fmt: skip
             except requests.RequestException as error:
                 failure = f"{what}: Vast.ai cannot be reached: {type(error).__name__}"
             else:
-                if answer.status_code == requests.codes.too_many_requests:
-                    pause = max(pause, wait_of(answer.text))
-                    self.say(f"vast: too many requests; going on in {pause:g} s")
+                if response.status_code == requests.codes.too_many_requests:
+                    pause = max(pause, retry_after(response.text))
+                    self.on_progress(f"vast: too many requests; retrying in {pause:g} s")
                     self.clock.sleep(pause)
                     continue
-                if answer.status_code < requests.codes.server_error:
-                    return self._read(answer, what, reads=reads)
-                failure = f"{what}: Vast.ai answers {answer.status_code}"
+                if response.status_code < requests.codes.server_error:
+                    return self._read(response, what, reads=reads)
+                failure = f"{what}: Vast.ai responded with HTTP {response.status_code}"
             failures += 1
             if not reads:
-                raise UnansweredError(f"{failure}; whether it was done is not known", LATER)
-            if failures == _TRIES_OF_GET:
-                raise PublishError(failure, LATER)
-            self.say(f"vast: {failure}; again in {pause:g} s")
+                raise UnconfirmedError(f"{failure}; it is unknown whether the change was made", RETRY_LATER)
+            if failures == _READ_ATTEMPTS:
+                raise PublishError(failure, RETRY_LATER)
+            self.on_progress(f"vast: {failure}; retrying in {pause:g} s")
             self.clock.sleep(pause)
         raise PublishError(
-            f"{what}: Vast.ai refused {_TRIES} times, each time for too many requests",
-            "see what else uses this key, wait a minute, then run this again",
+            f"{what}: Vast.ai refused {_ATTEMPTS} times: too many requests",
+            "check what else uses this key, wait a minute, then run this again",
         )
 
-    def _read(self, answer: requests.Response, what: str, *, reads: bool) -> dict[str, Any]:
+    def _read(self, response: requests.Response, what: str, *, reads: bool) -> dict[str, Any]:
         try:
-            found: Any = answer.json()
+            found: Any = response.json()
         except ValueError:
             found = None
-        said = found if isinstance(found, dict) else {}
-        words = self.key.hidden(str(said.get("msg") or said.get("error") or "").strip())[:200]
-        because = f": {words}" if words else ""
-        status = answer.status_code
+        body = found if isinstance(found, dict) else {}
+        message = self.key.redact(str(body.get("msg") or body.get("error") or "").strip())[:200]
+        reason = f": {message}" if message else ""
+        status = response.status_code
         if status in {requests.codes.unauthorized, requests.codes.forbidden}:
             raise PublishError(
-                f"{what}: Vast.ai does not accept the key ({status}{because})",
-                "make one at console.vast.ai (Keys) that may do this, and set VAST_API_KEY",
+                f"{what}: Vast.ai does not accept the key ({status}{reason})",
+                "create one with this permission at console.vast.ai (Keys), and set VAST_API_KEY",
             )
         if status == requests.codes.not_found:
-            raise PublishError(f"{what}: Vast.ai does not know it{because}", "see Vast.ai's console")
+            raise PublishError(f"{what}: not found at Vast.ai{reason}", "see Vast.ai's console")
         if status != requests.codes.ok:
-            raise PublishError(f"{what}: Vast.ai refuses ({status}{because})", "correct what it says, then again")
+            raise PublishError(f"{what}: Vast.ai refused the request ({status}{reason})", "correct this, then retry")
         if not isinstance(found, dict):
-            kind = PublishError if reads else UnansweredError
-            raise kind(f"{what}: Vast.ai answers with no JSON object, so nothing is known of it", LATER)
+            kind = PublishError if reads else UnconfirmedError
+            raise kind(f"{what}: Vast.ai's response is not a JSON object", RETRY_LATER)
         return found
 
 
-def wait_of(text: str) -> float:
-    """Give the seconds that a refusal asks for: at least three, for it is mostly plain text and has no Retry-After."""
+def retry_after(text: str) -> float:
+    """Return the seconds to wait after a 429: at least three. It is mostly plain text without a Retry-After header."""
     match = _THRESHOLD.search(text)
-    return min(max(3.0, float(match[1]) if match else 3.0), _LAST)
+    return min(max(3.0, float(match[1]) if match else 3.0), _MAX_BACKOFF)

@@ -1,4 +1,4 @@
-"""Who we are to Vast.ai, and where it is: read from the environment, never shown again."""
+"""Vast.ai's API key and base URL: read from the environment, never printed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from requests import PreparedRequest
 
-HOME = "https://console.vast.ai"
-_KEY = re.compile(r"[!-~]{8,512}\Z")  # printable, without blanks: it becomes a header
-NONE = "there is no key for Vast.ai: VAST_API_KEY is not set"
-_HOW = "make a key at console.vast.ai (Keys), then set VAST_API_KEY (or keep it in .env, see .env.example)"
+DEFAULT_URL = "https://console.vast.ai"
+_KEY = re.compile(r"[!-~]{8,512}\Z")  # printable, no spaces: it becomes a header
+NO_KEY = "there is no key for Vast.ai: VAST_API_KEY is not set"
+_NEXT_STEP = "create a key at console.vast.ai (Keys), then set VAST_API_KEY (or keep it in .env, see .env.example)"
 
 
 class Key(AuthBase):
-    """Vast.ai's key as a header. Set like this, no ~/.netrc takes its place."""
+    """Vast.ai's key as a header. As `auth`, no ~/.netrc overrides it."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
@@ -37,15 +37,15 @@ class Key(AuthBase):
         request.headers["Authorization"] = f"Bearer {self._secret}"
         return request
 
-    def hidden(self, text: str) -> str:
-        """Give a text without the key: a server may repeat it."""
+    def redact(self, text: str) -> str:
+        """Return a text without the key: a server may repeat it."""
         return text.replace(self._secret, "***")
 
 
 def find(env: Mapping[str, str]) -> Key:
-    """Find the key: VAST_API_KEY, else what Vast.ai's own client keeps.
+    """Return the key: VAST_API_KEY, else the one that Vast.ai's own client stores.
 
-    Raises PublishError where there is none, or where it cannot be one.
+    Raises PublishError where there is none, or it is malformed.
     """
     if given := env.get("VAST_API_KEY", "").strip():
         return _checked(given, "VAST_API_KEY")
@@ -53,35 +53,35 @@ def find(env: Mapping[str, str]) -> Key:
     config = Path(env.get("XDG_CONFIG_HOME") or home / ".config")
     for path in (config / "vastai" / "vast_api_key", home / ".vast_api_key"):
         try:
-            kept = path.read_text(encoding="utf-8").strip()
+            stored = path.read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
-            raise PublishError(f"{path}: {getattr(error, 'strerror', None) or 'is no text'}", _HOW) from None
-        if kept:
-            return _checked(kept, str(path))
-    raise PublishError(NONE, _HOW)
+            raise PublishError(f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}", _NEXT_STEP) from None
+        if stored:
+            return _checked(stored, str(path))
+    raise PublishError(NO_KEY, _NEXT_STEP)
 
 
 def _checked(secret: str, where: str) -> Key:
     if not _KEY.match(secret):
-        raise PublishError(f"{where}: holds no key of Vast.ai (it is not shown here)", _HOW)
+        raise PublishError(f"{where}: not a Vast.ai key (its value is not shown)", _NEXT_STEP)
     return Key(secret)
 
 
-def base(env: Mapping[str, str]) -> str:
-    """Give the address of the API: VAST_URL, else Vast.ai's own.
+def base_url(env: Mapping[str, str]) -> str:
+    """Return the API's base URL: VAST_URL, else Vast.ai's own.
 
-    Raises PublishError for one that would carry the key in the clear, or that is none.
+    Raises PublishError for one that is malformed or would send the key unencrypted.
     """
-    url = (env.get("VAST_URL") or HOME).rstrip("/")
-    if not is_safe(url, loopback=True) or urlsplit(url).query or urlsplit(url).fragment:
-        raise PublishError(f"VAST_URL: is no https address ({HOME} is the default)", "correct it, or leave it out")
+    url = (env.get("VAST_URL") or DEFAULT_URL).rstrip("/")
+    if not is_secure(url, loopback=True) or urlsplit(url).query or urlsplit(url).fragment:
+        raise PublishError(f"VAST_URL: must be an https URL (default: {DEFAULT_URL})", "correct or unset it")
     return url
 
 
-def is_safe(url: str, *, loopback: bool) -> bool:
-    """Tell whether nobody on the way can read or change it: https; plain http only on this machine (`loopback`)."""
+def is_secure(url: str, *, loopback: bool) -> bool:
+    """Return whether a URL is https, or with `loopback` plain http to this machine."""
     try:
         parts = urlsplit(url)
         _ = parts.port

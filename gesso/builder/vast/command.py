@@ -1,4 +1,4 @@
-"""`invoke vast`: offers that fit an image, or the template of one that was pushed already."""
+"""`invoke vast`: offers that fit an image, or the template of a pushed image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gesso.builder.registry.reference import parse
 from gesso.builder.vast import offers
 from gesso.builder.vast.api import Api
 from gesso.builder.vast.template import command, records
-from gesso.builder.vast.template.render import GUESS, filters, needs_of
+from gesso.builder.vast.template.render import ESTIMATE, filters, needs_of
 from gesso.dotenv import with_tokens
 from gesso.errors import CheckError, GessoError, PublishError
 from gesso.settings import select
@@ -22,88 +22,90 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gesso.builder.lock.lock_files import Locked
-    from gesso.builder.vast.request import Wish
+    from gesso.builder.vast.request import VastRequest
     from gesso.builder.vast.template.records import Record
     from gesso.manifest.schema import Manifest
     from gesso.settings import Project
 
-_LIMIT = 20
-_UNPACKED = 2.0  # times the compressed size, where nobody says how large an image is on disk
+_DEFAULT_LIMIT = 20
+_UNPACKED_RATIO = 2.0  # of the compressed size, where the size on disk is unknown
 
 
-def run(project: Project, wish: Wish, env: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Do what was asked for.
+def run(project: Project, request: VastRequest, env: Mapping[str, str], on_progress: Callable[[str], None]) -> None:
+    """Run the requested action.
 
-    Raises every kind of GessoError that it can end with.
+    Raises GessoError of every kind.
     """
-    wish.checked()
-    selection = select(project, wish.arch, wish.overlays)
+    request.validated()
+    selection = select(project, request.arch, request.overlays)
     tokens = with_tokens(project.root, env)
     manifest, locked = build.prepare(selection)
-    known = records.read(records.path_of(selection))
-    image = pushed(wish.image, manifest, locked, env, known) if wish.image else None
-    if wish.what == "template":
+    path = records.path_of(selection)
+    record = records.read(path)
+    image = published_image(request.image, manifest, locked, env, record) if request.image else None
+    if request.what == "template":
         assert image is not None
-        record = records.path_of(selection)
-        outcome = command.make((manifest, locked), image, tokens, say, record, dry_run=wish.dry_run)
-        report.result_json(outcome.as_json()) if wish.as_json else report.result(command.describe(outcome))
+        outcome = command.publish((manifest, locked), image, tokens, on_progress, path, dry_run=request.dry_run)
+        report.result_json(outcome.as_json()) if request.as_json else report.result(outcome.as_text())
         return
-    _offers((manifest, locked), image, known, wish, Api.of(tokens, say))
+    _offers((manifest, locked), image, record, request, Api.of(tokens, on_progress))
 
 
-def pushed(
-    reference: str, manifest: Manifest, locked: Locked, env: Mapping[str, str], known: Record | None = None
+def published_image(
+    name: str, manifest: Manifest, locked: Locked, env: Mapping[str, str], record: Record | None = None
 ) -> Published:
-    """Ask the registry for an image; see that it is this architecture's, of this lock, and no trial.
+    """Read an image from its registry; check that it is this architecture's, of this lock, and no trial.
 
-    What it takes on disk no registry says: `known`, the record of the publish, does where it is of the same image.
+    No registry knows the size on disk: it is the record's, where that is of the same image.
 
-    Raises ManifestError for a name that is none, CheckError for another image, PublishError.
+    Raises ManifestError for a malformed name, CheckError for another image, PublishError.
     """
-    asked = parse(reference)
-    found = remote_image.read(Registry.of(asked, env), asked)
+    reference = parse(name)
+    found = remote_image.read(Registry.of(reference, env), reference)
     if found is None:
-        raise PublishError(f"{asked}: the registry has no such image", "push it first: `invoke publish`")
-    wanted = {"dev.gesso.arch": manifest.arch, "dev.gesso.lock": locked.lock.sha256, "dev.gesso.trial": "false"}
-    if wrong := [f"{name} is {found.labels.get(name) or 'not there'}, not {value}"
-                 for name, value in wanted.items() if found.labels.get(name) != value]:  # fmt: skip
+        raise PublishError(f"{reference}: the registry has no such image", "push it first: `invoke publish`")
+    expected = {"dev.gesso.arch": manifest.arch, "dev.gesso.lock": locked.lock.sha256, "dev.gesso.trial": "false"}
+    if wrong := [f"{label} is {found.labels.get(label) or 'missing'}, not {value}"
+                 for label, value in expected.items() if found.labels.get(label) != value]:  # fmt: skip
         raise CheckError(
             f"{found.reference}: is not the image of this manifest and lock: {'; '.join(wrong)}",
-            "build, test and publish it anew, or check out what it was made from",
+            "build, test and publish it again, or check out the commit that it was built from",
         )
-    tags = (asked.tag,) if asked.tag else ()
-    reference = str(found.reference)
-    size = known.unpacked if known and known.image == reference else unpacked(reference, found.compressed)
-    return Published(asked.repository, found.digest, tags, found.compressed, size)
+    tags = (reference.tag,) if reference.tag else ()
+    exact = str(found.reference)
+    size = record.unpacked if record and record.image == exact else unpacked_size(exact, found.compressed)
+    return Published(reference.repository, found.digest, tags, found.compressed, size)
 
 
-def unpacked(reference: str, compressed: int) -> int:
-    """Give an image's bytes on disk: the engine's word where it has the image, else a guess from what is pulled."""
+def unpacked_size(reference: str, compressed: int) -> int:
+    """Return an image's bytes on disk: the engine's value where it has the image, else an estimate."""
     try:
         return buildx.inspect(reference, None).size
     except GessoError:
-        return round(compressed * _UNPACKED)
+        return round(compressed * _UNPACKED_RATIO)
 
 
 def _offers(
-    prepared: tuple[Manifest, Locked], image: Published | None, known: Record | None, wish: Wish, api: Api
+    prepared: tuple[Manifest, Locked], image: Published | None, record: Record | None, request: VastRequest, api: Api
 ) -> None:
     manifest, locked = prepared
-    exact = image is not None or known is not None
+    exact = image is not None or record is not None
     if image is None:
-        image = GUESS if known is None else Published(known.image.partition("@")[0], known.image.partition("@")[2], (),
-                                                       known.compressed, known.unpacked)  # fmt: skip
+        image = ESTIMATE
+        if record is not None:
+            repository, _, digest = record.image.partition("@")
+            image = Published(repository, digest, (), record.compressed, record.unpacked)
     needs = needs_of(manifest, locked, image)
     load = offers.Load(image.compressed, image.unpacked, needs.required, exact)
-    asked = offers.query(filters(manifest, needs), needs.disk_gb, int(wish.limit or _LIMIT))
-    found, unreadable = offers.search(api, asked, load)
+    search = offers.query(filters(manifest, needs), needs.disk_gb, int(request.limit or _DEFAULT_LIMIT))
+    found, unreadable = offers.search(api, search, load)
     if unreadable:
-        api.say(f"vast: {unreadable} offers without a price or a speed are left out")
-    if wish.as_json:
-        report.result_json({"arch": manifest.arch, "asked": asked, "assumed": offers.assumed(load),
+        api.on_progress(f"vast: left out {unreadable} offers without a price or a bandwidth")
+    if request.as_json:
+        report.result_json({"arch": manifest.arch, "asked": search, "assumed": offers.assumptions(load),
                             "offers": [offer.as_json() for offer in found]})  # fmt: skip
     elif found:
         report.result(offers.table(found, load))
     else:
-        wants = ", ".join(f"{name} {condition}" for name, condition in needs.filters().items())
-        report.result(f"no offer fits now; asked for: {wants}, and what `vast.filters` says")
+        conditions = ", ".join(f"{name} {condition}" for name, condition in needs.filters().items())
+        report.result(f"no offer fits now; required: {conditions}, and the conditions in `vast.filters`")

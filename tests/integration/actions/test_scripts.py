@@ -1,4 +1,4 @@
-"""The scripts in the workflows and beside them: shellcheck finds nothing in them, and they do what they say."""
+"""The scripts in the workflows and beside them: clean for shellcheck, and their behaviour."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from tests.unit.actions import rules
 from tests.unit.actions.places import GITHUB, ROOT, SCRIPTS, WORKFLOWS
 
-BIN = Path(sys.executable).parent  # where shellcheck is installed, too
+BIN = Path(sys.executable).parent  # shellcheck is installed there, too
 
 
 def _shellcheck(script: str) -> str:
-    words = [str(BIN / "shellcheck"), "--shell=bash", "-"]
-    return subprocess.run(words, input=script, capture_output=True, text=True, check=False).stdout
+    argv = [str(BIN / "shellcheck"), "--shell=bash", "-"]
+    return subprocess.run(argv, input=script, capture_output=True, text=True, check=False).stdout
 
 
 def _runs() -> list[tuple[str, str]]:
@@ -40,7 +40,7 @@ def test_a_script_is_clean(path: Path) -> None:
     assert os.access(path, os.X_OK)
 
 
-def test_shellcheck_would_say_so() -> None:
+def test_shellcheck_detects_errors() -> None:
     assert "SC2086" in _shellcheck("a='x y'\necho $a\n")
     assert "error" in _shellcheck("if true; then\n")
 
@@ -50,7 +50,7 @@ def test_every_script_is_called() -> None:
     assert [path.name for path in SCRIPTS if f".github/{path.name}" not in called] == []
 
 
-# --- propose-locks.sh, with a real git and a gh that writes down what it is told
+# --- propose-locks.sh, with a real git and a fake gh that records its calls
 
 GH = r"""#!/usr/bin/env bash
 printf '%s\n' "$*" >>"$GH_LOG"
@@ -58,8 +58,8 @@ if [[ "$1 $2" == "pr list" ]]; then echo "$GH_OPEN"; fi
 """
 
 
-class Desk:
-    """A repository with a remote, a checkout of it, and new locks in a folder."""
+class LockCheckout:
+    """A remote repository, a checkout of it, and new locks in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.work, self.remote, self.new = (
@@ -85,101 +85,99 @@ class Desk:
         (self.new / "locks/a.lock.json").write_text("new\n")
         (self.new / "summary.md").write_text("### Sources\n")
 
-    def git(self, *words: str, at: Path | None = None) -> str:
+    def git(self, *arguments: str, at: Path | None = None) -> str:
         done = subprocess.run(
-            ["git", *words], cwd=at or self.work, env=self.env, capture_output=True, text=True, check=True
+            ["git", *arguments], cwd=at or self.work, env=self.env, capture_output=True, text=True, check=True
         )
         return done.stdout
 
     def propose(self, **env: str) -> subprocess.CompletedProcess[str]:
-        words = ["bash", str(GITHUB / "propose-locks.sh"), "out"]
-        return subprocess.run(
-            words, cwd=self.work, env={**self.env, **env}, capture_output=True, text=True, check=False
-        )
+        argv = ["bash", str(GITHUB / "propose-locks.sh"), "out"]
+        return subprocess.run(argv, cwd=self.work, env={**self.env, **env}, capture_output=True, text=True, check=False)
 
     @property
-    def asked(self) -> list[str]:
+    def calls(self) -> list[str]:
         log = self.folder / "gh"
         return log.read_text().splitlines() if log.exists() else []
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def checkout(tmp_path: Path) -> LockCheckout:
+    return LockCheckout(tmp_path)
 
 
-def test_new_locks_become_a_pull_request(desk: Desk) -> None:
-    done = desk.propose()
+def test_new_locks_become_a_pull_request(checkout: LockCheckout) -> None:
+    done = checkout.propose()
     assert done.returncode == 0, done.stderr
-    assert desk.git("diff", "--name-only", "main", "locks", at=desk.remote) == "manifests/locks/a.lock.json\n"
-    assert desk.git("show", "locks:manifests/locks/a.lock.json", at=desk.remote) == "new\n"
-    assert desk.asked[0] == "auth setup-git"
-    assert desk.asked[2] == (
+    assert checkout.git("diff", "--name-only", "main", "locks", at=checkout.remote) == "manifests/locks/a.lock.json\n"
+    assert checkout.git("show", "locks:manifests/locks/a.lock.json", at=checkout.remote) == "new\n"
+    assert checkout.calls[0] == "auth setup-git"
+    assert checkout.calls[2] == (
         "pr create --head locks --base main --title Locks: the newest that fit --body-file out/summary.md"
     )
-    assert desk.asked[3:] == ["workflow run check.yml --ref locks --raw-field real=true"]
+    assert checkout.calls[3:] == ["workflow run check.yml --ref locks --raw-field real=true"]
 
 
-def test_an_open_pull_request_is_moved_on(desk: Desk) -> None:
-    """Also where its branch has something else on it: last week's locks."""
-    desk.git("push", "--quiet", "origin", "HEAD:locks")
-    (desk.work / "manifests/locks/a.lock.json").write_text("last week\n")
-    desk.git("-c", "user.name=me", "-c", "user.email=me@localhost", "commit", "--quiet", "-am", "last week")
-    desk.git("push", "--quiet", "origin", "HEAD:locks")
-    desk.git("reset", "--quiet", "--hard", "origin/main")
-    done = desk.propose(GH_OPEN="7")
+def test_an_open_pull_request_is_updated(checkout: LockCheckout) -> None:
+    """Also where its branch has other commits: last week's locks."""
+    checkout.git("push", "--quiet", "origin", "HEAD:locks")
+    (checkout.work / "manifests/locks/a.lock.json").write_text("last week\n")
+    checkout.git("-c", "user.name=me", "-c", "user.email=me@localhost", "commit", "--quiet", "-am", "last week")
+    checkout.git("push", "--quiet", "origin", "HEAD:locks")
+    checkout.git("reset", "--quiet", "--hard", "origin/main")
+    done = checkout.propose(GH_OPEN="7")
     assert done.returncode == 0, done.stderr
-    assert desk.git("rev-list", "--count", "main..locks", at=desk.remote) == "1\n"
-    assert [line for line in desk.asked if line.startswith("pr ")][1:] == [
+    assert checkout.git("rev-list", "--count", "main..locks", at=checkout.remote) == "1\n"
+    assert [line for line in checkout.calls if line.startswith("pr ")][1:] == [
         "pr edit 7 --title Locks: the newest that fit --body-file out/summary.md"
     ]
 
 
 @pytest.mark.parametrize("kind", ["name", "folder", "link"])
-def test_what_is_no_lock_is_not_taken(desk: Desk, kind: str) -> None:
-    place = desk.new / "locks"
+def test_other_files_are_refused(checkout: LockCheckout, kind: str) -> None:
+    folder = checkout.new / "locks"
     if kind == "name":
-        (place / "run.sh").write_text("touch /\n")
+        (folder / "run.sh").write_text("touch /\n")
     elif kind == "folder":
-        (place / "x.lock.txt").mkdir()
+        (folder / "x.lock.txt").mkdir()
     else:
-        (place / "x.lock.txt").symlink_to("/etc/passwd")
-    done = desk.propose()
+        (folder / "x.lock.txt").symlink_to("/etc/passwd")
+    done = checkout.propose()
     assert done.returncode == 1
     assert "not a lock" in done.stderr
-    assert desk.asked == []
-    assert desk.git("branch", "--list", "locks", at=desk.remote) == ""
+    assert checkout.calls == []
+    assert checkout.git("branch", "--list", "locks", at=checkout.remote) == ""
 
 
-def test_a_push_that_fails_opens_nothing(desk: Desk) -> None:
-    shutil.rmtree(desk.remote)
-    assert desk.propose().returncode != 0
-    assert not [line for line in desk.asked if line.startswith(("pr create", "workflow"))]
+def test_a_push_that_fails_opens_nothing(checkout: LockCheckout) -> None:
+    shutil.rmtree(checkout.remote)
+    assert checkout.propose().returncode != 0
+    assert not [line for line in checkout.calls if line.startswith(("pr create", "workflow"))]
 
 
 # --- make-room.sh
 
 
-def test_no_machine_but_a_hosted_runner_is_emptied(tmp_path: Path) -> None:
+def test_make_room_runs_only_on_a_hosted_runner(tmp_path: Path) -> None:
     (tmp_path / "sudo").write_text('#!/bin/sh\ntouch "$0.ran"\n')
     (tmp_path / "sudo").chmod(0o755)
     env = {**{k: v for k, v in os.environ.items() if k != "GITHUB_ACTIONS"}, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    words = ["bash", str(GITHUB / "make-room.sh"), "1"]
-    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    argv = ["bash", str(GITHUB / "make-room.sh"), "1"]
+    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert "only a hosted runner" in done.stderr
     assert not (tmp_path / "sudo.ran").exists()
 
 
 @pytest.mark.parametrize(("free", "code"), [("29", 1), ("30", 0), ("31", 0)])
-def test_too_little_room_is_said(tmp_path: Path, free: str, code: int) -> None:
-    """With programs in place of those that would empty this machine."""
+def test_too_little_space_is_an_error(tmp_path: Path, free: str, code: int) -> None:
+    """With fakes of the programs that would delete files on this machine."""
     for name, script in {"sudo": "exit 0", "docker": "exit 0", "df": f"echo Avail; echo '  {free}'"}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "GITHUB_ACTIONS": "true"}
-    words = ["bash", str(GITHUB / "make-room.sh"), "30"]
-    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    argv = ["bash", str(GITHUB / "make-room.sh"), "30"]
+    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert f"{free} GB free" in done.stdout
     assert ("::error::" in done.stderr) == bool(code)

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gesso.builder.vast.api_key import Key
-from gesso.builder.vast.instances import Vast
-from gesso.builder.vast.template.service import Templates
-from tests.integration.builder.fake_registry import RegistryLike, full
-from tests.integration.builder.fake_vast import KEY, VastLike
+from gesso.builder.vast.instances import InstanceClient
+from gesso.builder.vast.template.service import TemplateClient
+from tests.integration.builder.fake_registry import FakeRegistry, full
+from tests.integration.builder.fake_vast import KEY, FakeVast
 from tests.unit.builder.conftest import (  # noqa: F401 - fixtures
     git,
     git_config,
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def service() -> Iterator[VastLike]:
-    with VastLike().running() as found:
+def service() -> Iterator[FakeVast]:
+    with FakeVast().running() as found:
         yield found
 
 
 @pytest.fixture
-def said() -> list[str]:
+def progress() -> list[str]:
     return []
 
 
 @pytest.fixture
-def templates(service: VastLike, said: list[str]) -> Templates:
-    return Templates(service.url, Key(KEY), said.append, service.clock)
+def templates(service: FakeVast, progress: list[str]) -> TemplateClient:
+    return TemplateClient(service.url, Key(KEY), progress.append, service.clock)
 
 
 @pytest.fixture
-def vast(service: VastLike, said: list[str]) -> Vast:
-    return Vast(service.url, Key(KEY), said.append, service.clock)
+def vast(service: FakeVast, progress: list[str]) -> InstanceClient:
+    return InstanceClient(service.url, Key(KEY), progress.append, service.clock)
 
 
 @pytest.fixture
-def registry() -> Iterator[RegistryLike]:
+def registry() -> Iterator[FakeRegistry]:
     with full().running() as found:
         yield found

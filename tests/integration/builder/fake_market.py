@@ -1,6 +1,6 @@
-"""Templates and offers as Vast.ai's API has them: hashes of content, create-or-existing, two kinds of PUT.
+"""Templates and offers as in Vast.ai's API: hashes of content, create-or-existing, two kinds of PUT.
 
-From Vast.ai's API documents and the source of its client; `creator_id`s, masks and texts are as they come from there.
+From Vast.ai's API documentation and the source of its client; `creator_id`s, masks and texts are real ones.
 """
 
 from __future__ import annotations
@@ -21,45 +21,45 @@ FIELDS = (
     "jup_direct", "use_jupyter_lab", "jupyter_dir", "docker_login_repo", "docker_login_user", "docker_login_pass",
     "extra_filters", "recommended_disk_space", "readme", "readme_visible", "desc", "private",
 )  # fmt: skip
-NEEDED = ("docker_login_repo", "docker_login_user", "docker_login_pass")  # "" where there is none
+REQUIRED = ("docker_login_repo", "docker_login_user", "docker_login_pass")  # "" where there is none
 _OPS: dict[str, Callable[[Any, Any], bool]] = {
     "eq": lambda a, b: a == b, "neq": lambda a, b: a != b, "lt": lambda a, b: a < b, "lte": lambda a, b: a <= b,
     "gt": lambda a, b: a > b, "gte": lambda a, b: a >= b, "in": lambda a, b: a in b, "notin": lambda a, b: a not in b,
 }  # fmt: skip
 
-Answer = tuple[int, str]
+Response = tuple[int, str]
 
 
-class HungUpError(Exception):
-    """The connection goes away without an answer."""
+class DisconnectError(Exception):
+    """The connection is closed without a response."""
 
 
 class Market:
-    """What is there, and how it behaves."""
+    """Templates and offers, and how the service behaves."""
 
     def __init__(self) -> None:
         self.templates: dict[int, dict[str, Any]] = {}
         self.next = 754853
         self.offers: list[Any] = []
-        self.in_use: set[int] = set()  # others have a relationship with these
-        self.alter: Callable[[dict[str, Any]], dict[str, Any]] = lambda row: row  # what is kept of what was sent
-        self.loses = False  # says that it was made, and keeps nothing
+        self.in_use: set[int] = set()  # by other accounts
+        self.alter: Callable[[dict[str, Any]], dict[str, Any]] = lambda row: row  # changes what is stored
+        self.loses_created = False  # reports success, and stores nothing
         self.existing_is_success = False
-        self.hang: dict[str, str] = {}  # by method: `before` it is done, or `after`
+        self.disconnect: dict[str, str] = {}  # by method: `before` or `after` the change
 
-    def knows(self, path: str) -> bool:
+    def handles(self, path: str) -> bool:
         return path in {PATH, V1, USER, OFFERS}
 
-    def answer(self, method: str, target: str, body: Any) -> Answer:
+    def respond(self, method: str, target: str, body: Any) -> Response:
         parts = urlsplit(target)
-        if self.hang.get(method) == "before":
-            raise HungUpError
-        found = self._answer(method, parts.path, {k: v[0] for k, v in parse_qs(parts.query).items()}, body)
-        if self.hang.get(method) == "after":
-            raise HungUpError
+        if self.disconnect.get(method) == "before":
+            raise DisconnectError
+        found = self._respond(method, parts.path, {k: v[0] for k, v in parse_qs(parts.query).items()}, body)
+        if self.disconnect.get(method) == "after":
+            raise DisconnectError
         return found
 
-    def _answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Answer:  # noqa: PLR0911
+    def _respond(self, method: str, path: str, query: dict[str, str], body: Any) -> Response:  # noqa: PLR0911
         if (method, path) == ("GET", USER):
             return 200, json.dumps({"id": ME, "email": "someone@example.org", "api_key": "not-to-be-seen"})
         if (method, path) == ("POST", OFFERS):
@@ -76,15 +76,17 @@ class Market:
             return self._replace(body)
         return 405, "method not allowed"
 
-    def _search(self, query: dict[str, str]) -> Answer:
+    def _search(self, query: dict[str, str]) -> Response:
         try:
             filters = json.loads(query.get("select_filters", "{}"))
             json.loads(query.get("select_cols", '["*"]'))
-            conditions = [(name, _OPS[op], value) for name, said in filters.items() for op, value in said.items()]
+            conditions = [
+                (name, _OPS[op], value) for name, condition in filters.items() for op, value in condition.items()
+            ]
         except (ValueError, KeyError, AttributeError):
             return refusal(400, "invalid_args", "malformed filters")
         rows = [
-            masked(row)
+            as_listed(row)
             for row in self.templates.values()
             if (not row["private"] or row["creator_id"] == ME) and all(op(row.get(n), v) for n, op, v in conditions)
         ]
@@ -92,27 +94,29 @@ class Market:
             return 200, json.dumps({"success": False, "msg": "No templates found"})
         return 200, json.dumps({"success": True, "templates_found": len(rows), "templates": rows})
 
-    def _create(self, body: Any) -> Answer:
+    def _create(self, body: Any) -> Response:
         if not isinstance(body, dict) or not body.get("name") or not body.get("image"):
             return refusal(400, "invalid_args", "Missing or invalid template name")
-        if any(name not in body for name in NEEDED):
+        if any(name not in body for name in REQUIRED):
             return refusal(400, "invalid_args", "invalid docker credentials")
-        if long := [name for name, most in LIMITS.items() if len(body.get(name) or "") > most]:
+        if long := [name for name, limit in LIMITS.items() if len(body.get(name) or "") > limit]:
             return refusal(400, "invalid_args", f"{long[0]} exceeds max length")
         if unknown := body.keys() - set(FIELDS):
             return refusal(400, "invalid_args", f"invalid column names: {sorted(unknown)}")
         row = self.alter({name: body.get(name) for name in FIELDS})
-        if same := [have for have in self.templates.values() if have["hash_id"] == content_hash(row)]:
-            said = f"Existing Template Found: {same[0]['id']}. User relationship added."
-            return 200, json.dumps({"success": self.existing_is_success, "msg": said, "template": masked(same[0])})
-        made = {**row, "id": self.next, "hash_id": content_hash(row), "creator_id": ME, "count_created": 0}
+        if same := [each for each in self.templates.values() if each["hash_id"] == content_hash(row)]:
+            message = f"Existing Template Found: {same[0]['id']}. User relationship added."
+            return 200, json.dumps(
+                {"success": self.existing_is_success, "msg": message, "template": as_listed(same[0])}
+            )
+        created = {**row, "id": self.next, "hash_id": content_hash(row), "creator_id": ME, "count_created": 0}
         self.next += 1
-        if not self.loses:
-            self.templates[made["id"]] = made
-        said = f"Template Created Successfully! New Template ID: {made['id']}"
-        return 200, json.dumps({"success": True, "msg": said, "template": masked(made)})
+        if not self.loses_created:
+            self.templates[created["id"]] = created
+        message = f"Template Created Successfully! New Template ID: {created['id']}"
+        return 200, json.dumps({"success": True, "msg": message, "template": as_listed(created)})
 
-    def _delete(self, body: Any) -> Answer:
+    def _delete(self, body: Any) -> Response:
         number = body.get("template_id") if isinstance(body, dict) else None
         row = self.templates.get(number) if isinstance(number, int) else None
         if row is None:
@@ -124,26 +128,26 @@ class Market:
         del self.templates[row["id"]]
         return 200, json.dumps({"success": True, "msg": f"Template {number} Deleted Successfully"})
 
-    def _change(self, body: Any) -> Answer:
-        """As the documents have it: `hash_id` and the changed fields; the hash is another one then."""
+    def _change(self, body: Any) -> Response:
+        """As documented: `hash_id` and the changed fields; the hash changes."""
         row = next((r for r in self.templates.values() if r["hash_id"] == (body or {}).get("hash_id")), None)
         if row is None or row["creator_id"] != ME:
             return refusal(400, "invalid_args", "no such template of yours")
         row.update({name: value for name, value in body.items() if name in FIELDS})
         row["hash_id"] = content_hash(row)
-        return 200, json.dumps({"success": True, "template": masked(row)})
+        return 200, json.dumps({"success": True, "template": as_listed(row)})
 
-    def _replace(self, body: Any) -> Answer:
-        """As its client has it: the full object with numeric `id` and `hash_id`; what is left out is gone."""
+    def _replace(self, body: Any) -> Response:
+        """As the client sends it: the full object with numeric `id` and `hash_id`; omitted fields are cleared."""
         row = self.templates.get((body or {}).get("id", -1))
         if row is None or row["hash_id"] != body.get("hash_id"):
             return refusal(400, "invalid_args", "id and hash_id must be those of one template")
         row.update({name: body.get(name) for name in FIELDS})
         row["hash_id"] = content_hash(row)
-        return 200, json.dumps({"success": True, "template": masked(row)})
+        return 200, json.dumps({"success": True, "template": as_listed(row)})
 
-    def have(self, body: dict[str, Any], creator: int = ME, **changed: Any) -> int:
-        """Put a template there, as if it had been made before; give its number."""
+    def add_template(self, body: dict[str, Any], creator: int = ME, **changed: Any) -> int:
+        """Add an existing template; return its number."""
         row = {**{name: body.get(name) for name in FIELDS}, **changed}
         number, self.next = self.next, self.next + 1
         self.templates[number] = {**row, "id": number, "hash_id": content_hash(row), "creator_id": creator}
@@ -151,24 +155,24 @@ class Market:
 
 
 def content_hash(row: dict[str, Any]) -> str:
-    """A template's hash is of its content alone: two accounts can have the same."""
+    """Return a template's hash. It is of the content alone: two accounts can have the same."""
     text = json.dumps([row.get(name) for name in FIELDS], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def masked(row: dict[str, Any]) -> dict[str, Any]:
-    """As it is shown: conditions are text, a password is stars."""
+def as_listed(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row as the API lists it: conditions are text, a password is masked."""
     filters = row["extra_filters"]
     shown = json.dumps(filters) if isinstance(filters, dict) else filters
     return {**row, "extra_filters": shown, "docker_login_pass": "********" if row["docker_login_pass"] else None}
 
 
-def refusal(status: int, error: str, msg: str) -> Answer:
+def refusal(status: int, error: str, msg: str) -> Response:
     return status, json.dumps({"success": False, "error": error, "msg": msg})
 
 
 def offer(number: int, **changed: Any) -> dict[str, Any]:
-    """An offer as the search gives it (the keys that matter)."""
+    """Return an offer as the search lists it (the keys that matter)."""
     return {
         "id": number, "gpu_name": "RTX 4090", "gpu_ram": 24564, "cuda_max_good": 13.0, "geolocation": "Norway, NO",
         "inet_down": 800.0, "inet_down_cost": 0.002, "reliability2": 0.9987, "dph_total": 0.4, "disk_space": 200.0,

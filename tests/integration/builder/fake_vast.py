@@ -1,6 +1,6 @@
-"""A server that behaves as Vast.ai's API does: rates with plain-text 429s, ls/rm/du only, results that come later.
+"""A simulated Vast.ai API: rate limits with plain-text 429s, ls/rm/du only, results that are ready later.
 
-Time is its own: whoever waits on `clock` waits for nothing.
+Its `clock` is simulated: sleeping takes no real time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from gesso.builder.vast.api import Clock
-from tests.integration.builder.fake_market import HungUpError, Market
+from tests.integration.builder.fake_market import DisconnectError, Market
 from tests.local_server import answering
 
 if TYPE_CHECKING:
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 KEY = "vast-key-0123456789abcdef"
 DISK = "/var/lib/docker/overlay2/0123abcd/merged"
 THRESHOLD = 3.0  # seconds between two requests to one endpoint
-COMMANDS_APART = 1.5
+COMMAND_SPACING = 1.5
 RECORD = "/opt/gesso/build.json"
 
 
-class VastLike:
-    """The service: instances by number, what lies in them, and everything that it was asked."""
+class FakeVast:
+    """The service: instances by number, their files, and all requests received."""
 
     def __init__(self) -> None:
         self.time = 1000.0
-        self.waited: list[float] = []
-        self.asked: list[str] = []
+        self.sleeps: list[float] = []
+        self.requests: list[str] = []
         self.authorizations: list[str | None] = []
         self.url = ""
         self.instances: dict[int, dict[str, Any]] = {7: instance()}
         self.files: dict[str, int] = {RECORD: 9000}
         self.folders: set[str] = set()
-        self.later = 2  # how often a result is not there yet
-        self.instead: list[tuple[int, str]] = []  # answers that come before its own
+        self.polls_until_ready = 2  # of a command's result
+        self.responses: list[tuple[int, str]] = []  # returned before its own
         self.ignores_rm = False
-        self.strict = True  # refuse what comes sooner than the threshold
+        self.strict = True  # enforce the rate limit
         self.market = Market()
         self._results: dict[str, tuple[int, str]] = {}
         self._last: dict[str, float] = {}
@@ -50,38 +50,38 @@ class VastLike:
     @property
     def clock(self) -> Clock:
         def sleep(seconds: float) -> None:
-            self.waited.append(round(seconds, 3))
+            self.sleeps.append(round(seconds, 3))
             self.time += seconds
 
         return Clock(lambda: self.time, sleep)
 
-    def answer(self, method: str, target: str, body: Any, authorization: str | None) -> tuple[int, str]:
+    def respond(self, method: str, target: str, body: Any, authorization: str | None) -> tuple[int, str]:
         path = urlsplit(target).path
         if path.startswith("/results/"):
-            assert authorization is None, "the key went to the host of the results"
+            assert authorization is None, "the key was sent to the host of the results"
             return self._result(path)
         self.authorizations.append(authorization)
-        self.asked.append(f"{method} {target}{f' {json.dumps(body)}' if body is not None else ''}")
-        if self.instead:
-            return self.instead.pop(0)
+        self.requests.append(f"{method} {target}{f' {json.dumps(body)}' if body is not None else ''}")
+        if self.responses:
+            return self.responses.pop(0)
         if authorization != f"Bearer {KEY}":
             return 401, _refusal("auth_error", "Invalid user key")
-        if self.market.knows(path):
-            return self._too_often(path, THRESHOLD) or self.market.answer(method, target, body)
+        if self.market.handles(path):
+            return self._rate_limit(path, THRESHOLD) or self.market.respond(method, target, body)
         match = re.fullmatch(r"/api/v0/instances/(?:(command|reboot)/)?(\d+)/", path)
         if match is None:
             return 404, "no such endpoint"
         what, number = match[1] or "show", int(match[2])
-        apart = COMMANDS_APART if what == "command" else THRESHOLD
-        return self._too_often(what, apart) or self._own(what, number, body)
+        spacing = COMMAND_SPACING if what == "command" else THRESHOLD
+        return self._rate_limit(what, spacing) or self._instance(what, number, body)
 
-    def _too_often(self, endpoint: str, apart: float) -> tuple[int, str] | None:
-        if self.strict and self.time - self._last.get(endpoint, -THRESHOLD) < apart:
-            return 429, f"API requests too frequent: endpoint threshold={apart}"
+    def _rate_limit(self, endpoint: str, spacing: float) -> tuple[int, str] | None:
+        if self.strict and self.time - self._last.get(endpoint, -THRESHOLD) < spacing:
+            return 429, f"API requests too frequent: endpoint threshold={spacing}"
         self._last[endpoint] = self.time
         return None
 
-    def _own(self, what: str, number: int, body: Any) -> tuple[int, str]:
+    def _instance(self, what: str, number: int, body: Any) -> tuple[int, str]:
         row = self.instances.get(number)
         if what == "show":
             return 200, json.dumps({"instances": row})
@@ -93,13 +93,13 @@ class VastLike:
             return 400, _refusal("invalid_args", "the instance is not running")
         if what == "reboot":
             return 200, json.dumps({"success": True})
-        words = shlex.split(body["command"])
-        if len(body["command"]) > 512 or words[0] not in {"ls", "rm", "du"}:
+        argv = shlex.split(body["command"])
+        if len(body["command"]) > 512 or argv[0] not in {"ls", "rm", "du"}:
             return 400, json.dumps(
                 {"success": False, "error": "invalid_args", "msg": "only ls, rm, du; 512 characters"}
             )
         key = f"/results/{len(self._results)}"
-        self._results[key] = (self.later, self._run(words))
+        self._results[key] = (self.polls_until_ready, self._run(argv))
         return 200, json.dumps({"success": True, "result_url": f"{self.url}{key}", "writeable_path": DISK})
 
     def _result(self, path: str) -> tuple[int, str]:
@@ -107,15 +107,15 @@ class VastLike:
         self._results[path] = (left - 1, text)
         return (404, "<Error><Code>NoSuchKey</Code></Error>") if left else (200, text)
 
-    def _run(self, words: list[str]) -> str:
-        paths = [word for word in words[1:] if not word.startswith("-")]
+    def _run(self, argv: list[str]) -> str:
+        paths = [argument for argument in argv[1:] if not argument.startswith("-")]
         lines = []
         for path in paths:
             if path in self.folders:
                 lines.append(f"drwxr-xr-x 2 0 0 4096 Nov 25 04:45 {DISK}{path}")
             elif path not in self.files:
-                lines.append(f"{words[0]}: cannot access '{DISK}{path}': No such file or directory")
-            elif words[0] == "rm":
+                lines.append(f"{argv[0]}: cannot access '{DISK}{path}': No such file or directory")
+            elif argv[0] == "rm":
                 if not self.ignores_rm:
                     del self.files[path]
             else:
@@ -123,7 +123,7 @@ class VastLike:
         return "\n".join(lines) + "\n"
 
     @contextmanager
-    def running(self) -> Iterator[VastLike]:
+    def running(self) -> Iterator[FakeVast]:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -131,8 +131,8 @@ class VastLike:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else None
                 try:
-                    status, text = outer.answer(self.command, self.path, body, self.headers.get("Authorization"))
-                except HungUpError:
+                    status, text = outer.respond(self.command, self.path, body, self.headers.get("Authorization"))
+                except DisconnectError:
                     self.close_connection = True
                     return
                 data = text.encode()
@@ -158,7 +158,7 @@ def _refusal(error: str, msg: str) -> str:
 
 
 def instance(**changed: Any) -> dict[str, Any]:
-    """An instance as Vast.ai describes it (the keys that matter)."""
+    """Return an instance as Vast.ai describes it (the keys that matter)."""
     return {
         "id": 7, "actual_status": "running", "intended_status": "running", "image_uuid": "ghcr.io/someone/gesso:sdxl",
         "label": None, "public_ipaddr": "203.0.113.9\n", "ssh_host": "ssh4.vast.ai", "ssh_port": 10022,

@@ -1,4 +1,4 @@
-"""Where the workflows are, and the trial of a changed one."""
+"""Paths of the workflows, and changed copies of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def text_of(name: str) -> str:
 
 
 def changed(name: str, old: str, new: str) -> str:
-    """Give a workflow with a piece of it replaced, wherever it stands."""
+    """Return a workflow with every occurrence of a text replaced."""
     text = text_of(name)
-    assert old in text, f"{name}.yml has no {old!r} any more: choose another place for this mutant"
+    assert old in text, f"{name}.yml does not contain {old!r} any more: choose another text for this mutant"
     return text.replace(old, new)

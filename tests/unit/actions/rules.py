@@ -1,4 +1,4 @@
-"""Our own rules for the workflows in .github: what linters do not know. Each gives a line for all that is wrong."""
+"""The project's own rules for the workflows in .github. Each returns one line per problem."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Workflow = dict[str, Any]
 
 TRIGGERS = {"push", "pull_request", "schedule", "workflow_dispatch"}
-# Who may write what, and nobody else: a new right is a decision, to be made here, too.
+# Write permissions by workflow and job, and no others: a new one is a decision, to be recorded here.
 WRITES = {
     ("check", "cache"): {"packages"},
     ("locks", "propose"): {"contents", "pull-requests", "actions"},
@@ -27,12 +27,12 @@ WRITES = {
 }
 _PINNED = re.compile(r"[\w.-]+/[\w./-]+@(?P<commit>[0-9a-f]{40})\s+# (?P<version>v\d+\.\d+\.\d+)\Z")
 _TASKS = Collection.from_module(tasks)
-_CALL = re.compile(r"(?:python3 build\.py|\binvoke)(?P<words>[^\n;|&)]*)")
+_CALL = re.compile(r"(?:python3 build\.py|\binvoke)(?P<arguments>[^\n;|&)]*)")
 
 
 def parse(text: str) -> Workflow:
-    """Read a workflow with every scalar as text: `on` stays a word."""
-    loaded: Workflow = yaml.load(text, Loader=yaml.BaseLoader)  # makes nothing but text
+    """Parse a workflow with every scalar as text: `on` is not a boolean."""
+    loaded: Workflow = yaml.load(text, Loader=yaml.BaseLoader)  # creates only strings
     return loaded
 
 
@@ -43,12 +43,12 @@ def steps(workflow: Workflow) -> Iterator[tuple[str, Workflow]]:
 
 
 def scripts(workflow: Workflow) -> Iterator[tuple[str, str]]:
-    """Give the job and the text of every `run:`."""
+    """Return the job and the script of every `run:`."""
     return ((job, step["run"]) for job, step in steps(workflow) if "run" in step)
 
 
 def pins(text: str) -> list[str]:
-    """Every action is pinned by a commit, and says which version that is."""
+    """Every action is pinned by a commit, with its version as a comment."""
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         if match := re.match(r"\s*(?:- )?uses:\s*(?P<what>.*)", line):
@@ -59,7 +59,7 @@ def pins(text: str) -> list[str]:
 
 
 def pinned(text: str) -> set[tuple[str, str, str]]:
-    """Give each action, its commit and the version that it is said to be."""
+    """Return each action, its commit and its version comment."""
     return {
         (line.split("@")[0].split()[-1], match["commit"], match["version"])
         for line in text.splitlines()
@@ -67,32 +67,32 @@ def pinned(text: str) -> set[tuple[str, str, str]]:
     }
 
 
-def rights(text: str) -> list[str]:
-    """Nothing may be done that is not asked for by a job, and none asks for more than the table above says."""
+def permissions(text: str) -> list[str]:
+    """Workflows grant nothing by default; each job requests its permissions, and only those in the table above."""
     workflow = parse(text)
     found = []
     if workflow.get("permissions") not in ({}, {"contents": "read"}):
-        found.append("the workflow gives its jobs more than nothing, or does not say")
+        found.append("the workflow grants permissions by default, or does not set any")
     for name, job in workflow["jobs"].items():
-        asked = job.get("permissions")
-        if not isinstance(asked, dict):
-            found.append(f"{name}: says no permissions of its own")
+        requested = job.get("permissions")
+        if not isinstance(requested, dict):
+            found.append(f"{name}: has no permissions of its own")
             continue
-        writes = {right for right, level in asked.items() if level == "write"}
+        writes = {right for right, level in requested.items() if level == "write"}
         if more := writes - WRITES.get((workflow["name"], name), set()):
             found.append(f"{name}: may write {', '.join(sorted(more))}")
     return found
 
 
 def triggers(text: str) -> list[str]:
-    """No event that runs a stranger's code with this repository's rights."""
+    """No event that runs untrusted code with this repository's permissions."""
     on = parse(text)["on"]
     names = {on} if isinstance(on, str) else set(on)
     return [f"trigger {name}" for name in sorted(names - TRIGGERS)]
 
 
 def interpolation(text: str) -> list[str]:
-    """No `${{ }}` in a script: what stands there would be code. And no secret but in one step's env or with."""
+    """No `${{ }}` in a script, where it would become code. Secrets only in a step's env or with."""
     workflow = parse(text)
     found = [f"{job}: ${{{{ in run" for job, script in scripts(workflow) if "${{" in script]
     outside = yaml.safe_dump({**workflow, "jobs": {n: {**j, "steps": []} for n, j in workflow["jobs"].items()}})
@@ -106,7 +106,7 @@ def interpolation(text: str) -> list[str]:
 
 
 def hygiene(text: str) -> list[str]:
-    """A checkout keeps no token; jobs end; scripts stop at the first failure, in a pipe too; runners do not change."""
+    """Checkouts keep no token; jobs time out; scripts stop at the first failure, also in a pipe; runners are pinned."""
     workflow = parse(text)
     found = []
     for job, step in steps(workflow):
@@ -126,12 +126,12 @@ def hygiene(text: str) -> list[str]:
 
 
 def architectures(text: str, archs: list[str]) -> list[str]:
-    """Which architectures there are stands in manifests/, and nowhere twice."""
+    """The list of architectures is manifests/ alone: no workflow names one."""
     return [f"names {arch}" for arch in archs if re.search(rf"\b{re.escape(arch)}\b", text)]
 
 
 def commands(text: str) -> list[str]:
-    """Every call of a task in a script is one that invoke takes."""
+    """Every call of a task in a script is valid for invoke."""
     found = []
     for job, script in scripts(parse(text)):
         found += [f"{job}: {problem}" for call in calls(script) if (problem := refused(call))]
@@ -139,24 +139,24 @@ def commands(text: str) -> list[str]:
 
 
 def calls(script: str) -> list[list[str]]:
-    """Give the words of each call of build.py or invoke; flags that depend on a variable are taken as given."""
+    """Return the arguments of each call of build.py or invoke; conditional flags count as set."""
     joined = script.replace("\\\n", " ")
     plain = re.sub(r"\$\{\w+:\+(--[\w-]+)\}", r"\1", joined)
-    return [shlex.split(match["words"].split(">")[0]) for match in _CALL.finditer(plain)]
+    return [shlex.split(match["arguments"].split(">")[0]) for match in _CALL.finditer(plain)]
 
 
-def refused(words: list[str]) -> str:
-    """Say why invoke would not take these words, as build.py hands them on; nothing where it would."""
-    words = ["build", *words] if not words or words[0].startswith("-") else words
-    if words[0] not in _TASKS.task_names:
-        return f"no task {words[0]}"
+def refused(arguments: list[str]) -> str:
+    """Return why invoke would refuse these arguments as build.py passes them on; empty where it would not."""
+    arguments = ["build", *arguments] if not arguments or arguments[0].startswith("-") else arguments
+    if arguments[0] not in _TASKS.task_names:
+        return f"no task {arguments[0]}"
     try:
-        given = Parser(contexts=_TASKS.to_contexts()).parse_argv(words)
+        given = Parser(contexts=_TASKS.to_contexts()).parse_argv(arguments)
     except ParseError as error:
-        return f"{' '.join(words)}: {error}"
-    return "" if len(given) == 1 else f"{' '.join(words)}: {len(given)} tasks at once"
+        return f"{' '.join(arguments)}: {error}"
+    return "" if len(given) == 1 else f"{' '.join(arguments)}: {len(given)} tasks at once"
 
 
 def settings(text: str) -> set[str]:
-    """Name the secrets and variables that a repository must have for a workflow."""
+    """Return the names of the secrets and variables that a workflow needs."""
     return set(re.findall(r"\b(?:secrets|vars)\.(\w+)", text))

@@ -1,4 +1,4 @@
-"""The workflows for users keep our rules; and each rule catches what it is for."""
+"""The workflows follow the project's rules; and each rule detects its mutants."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ARCHS = Project(ROOT).archs()
 RULES: dict[str, Callable[[str], list[str]]] = {
     "pins": rules.pins,
-    "rights": rules.rights,
+    "permissions": rules.permissions,
     "triggers": rules.triggers,
     "interpolation": rules.interpolation,
     "hygiene": rules.hygiene,
@@ -29,7 +29,7 @@ RULES: dict[str, Callable[[str], list[str]]] = {
 CHECKOUT = "3d3c42e5aac5ba805825da76410c181273ba90b1"
 
 
-def test_there_is_something_to_check() -> None:
+def test_all_workflows_and_calls_are_found() -> None:
     assert [path.stem for path in WORKFLOWS] == ["check", "locks", "publish"]
     found = {name: [call for _, script in rules.scripts(rules.parse(text_of(name))) for call in rules.calls(script)]
              for name in ("check", "locks", "publish")}  # fmt: skip
@@ -38,26 +38,27 @@ def test_there_is_something_to_check() -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_workflow_keeps_a_rule(path: Path, rule: str) -> None:
+def test_a_workflow_follows_a_rule(path: Path, rule: str) -> None:
     assert RULES[rule](path.read_text(encoding="utf-8")) == []
 
 
-# (rule, workflow, what stands there, what the mutant has instead, what must be said of it)
+# (rule, workflow, original text, mutant's text, expected problem)
 MUTANTS = [
     ("pins", "check", f"@{CHECKOUT} # v7.0.1", "@v7", "not pinned by commit"),
     ("pins", "check", f"@{CHECKOUT} # v7.0.1", "@main # v7.0.1", "not pinned by commit"),
     ("pins", "check", f"@{CHECKOUT} # v7.0.1", f"@{CHECKOUT[:12]} # v7.0.1", "not pinned by commit"),
     ("pins", "check", f"@{CHECKOUT} # v7.0.1", f"@{CHECKOUT}", "not pinned by commit"),
     ("pins", "check", f"actions/checkout@{CHECKOUT}", "docker://alpine:3", "not pinned by commit"),
-    ("rights", "check", "permissions: {}", "permissions: write-all", "more than nothing"),
-    ("rights", "check", "permissions: {}\n", "", "more than nothing"),
-    ("rights", "check", "permissions: {}", "permissions: {contents: read, packages: read}", "more than nothing"),
-    ("rights", "check", "packages: read", "packages: write", "images: may write packages"),
-    ("rights", "locks", "contents: read", "contents: write", "resolve: may write contents"),
-    ("rights", "publish", "packages: write", "contents: write\n      packages: write", "image: may write contents"),
-    ("rights", "publish", "    permissions:\n      contents: read\n    outputs", "    outputs", "archs: says no"),
-    ("rights", "publish", "    permissions:\n      contents: read\n    outputs",
-     "    permissions: write-all\n    outputs", "archs: says no"),
+    ("permissions", "check", "permissions: {}", "permissions: write-all", "by default"),
+    ("permissions", "check", "permissions: {}\n", "", "by default"),
+    ("permissions", "check", "permissions: {}", "permissions: {contents: read, packages: read}", "by default"),
+    ("permissions", "check", "packages: read", "packages: write", "images: may write packages"),
+    ("permissions", "locks", "contents: read", "contents: write", "resolve: may write contents"),
+    ("permissions", "publish", "packages: write", "contents: write\n      packages: write",
+     "image: may write contents"),
+    ("permissions", "publish", "    permissions:\n      contents: read\n    outputs", "    outputs", "archs: has no"),
+    ("permissions", "publish", "    permissions:\n      contents: read\n    outputs",
+     "    permissions: write-all\n    outputs", "archs: has no"),
     ("triggers", "check", "  pull_request:", "  pull_request_target:", "trigger pull_request_target"),
     ("triggers", "check", "  pull_request:", "  workflow_run:", "trigger workflow_run"),
     ("triggers", "locks", "  workflow_dispatch:", "  issue_comment:", "trigger issue_comment"),
@@ -87,11 +88,11 @@ MUTANTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("rule", "name", "old", "new", "said"), MUTANTS)
-def test_a_rule_catches(rule: str, name: str, old: str, new: str, said: str) -> None:
+@pytest.mark.parametrize(("rule", "name", "old", "new", "problem"), MUTANTS)
+def test_a_rule_detects(rule: str, name: str, old: str, new: str, problem: str) -> None:
     found = RULES[rule](changed(name, old, new))
     assert found
-    assert said in " ".join(found)
+    assert problem in " ".join(found)
 
 
 def test_every_rule_has_a_mutant() -> None:
@@ -104,36 +105,36 @@ def test_an_action_is_pinned_to_one_commit_everywhere() -> None:
     assert len(found) == len({commit for _, commit, _ in found})
 
 
-def test_no_right_is_given_that_nobody_asks_for() -> None:
-    """A line of the table that no job needs any more would let one come back unseen."""
-    asked = {
-        (path.stem, name): {right for right, level in job["permissions"].items() if level == "write"}
+def test_no_permission_is_listed_that_no_job_requests() -> None:
+    """An unused entry of the table would let a permission come back unnoticed."""
+    requested = {
+        (path.stem, name): {permission for permission, level in job["permissions"].items() if level == "write"}
         for path in WORKFLOWS
         for name, job in rules.parse(path.read_text(encoding="utf-8"))["jobs"].items()
     }
-    assert {key: writes for key, writes in asked.items() if writes} == rules.WRITES
+    assert {key: writes for key, writes in requested.items() if writes} == rules.WRITES
 
 
-def test_what_a_script_starts_is_there() -> None:
-    """The locks' pull request starts check.yml by name, with an input of it."""
+def test_the_workflow_that_a_script_starts_exists() -> None:
+    """propose-locks.sh starts check.yml by name, with one of its inputs."""
     assert "gh workflow run check.yml --ref" in (GITHUB / "propose-locks.sh").read_text(encoding="utf-8")
     assert "--raw-field real=true" in (GITHUB / "propose-locks.sh").read_text(encoding="utf-8")
     assert "real" in rules.parse(text_of("check"))["on"]["workflow_dispatch"]["inputs"]
 
 
-def test_dependabot_moves_the_actions_and_nothing_else() -> None:
-    """Python is moved by `invoke lock`: two movers would fight."""
+def test_dependabot_updates_only_actions() -> None:
+    """Python packages are updated by `invoke lock`: two updaters would conflict."""
     data = yaml.safe_load((GITHUB / "dependabot.yml").read_text(encoding="utf-8"))
     assert [(each["package-ecosystem"], each["directory"]) for each in data["updates"]] == [("github-actions", "/")]
 
 
-def test_the_docs_name_every_workflow_and_all_that_it_needs() -> None:
-    told = (ROOT / "docs/maintainer.md").read_text(encoding="utf-8")
+def test_the_docs_list_every_workflow_and_its_settings() -> None:
+    text = (ROOT / "docs/maintainer.md").read_text(encoding="utf-8")
     for path in WORKFLOWS:
-        assert f"`{path.name}`" in told
+        assert f"`{path.name}`" in text
         for name in rules.settings(path.read_text(encoding="utf-8")):
-            assert f"`{name}`" in told, f"{path.name} needs {name}, and docs/maintainer.md does not say so"
+            assert f"`{name}`" in text, f"{path.name} needs {name}, and docs/maintainer.md does not list it"
 
 
-def test_what_a_workflow_needs_is_found() -> None:
+def test_settings_of_a_workflow_are_found() -> None:
     assert rules.settings("a: ${{ secrets.KEY }}\nb: ${{ vars.WHERE && secrets.OTHER }}\n") == {"KEY", "WHERE", "OTHER"}

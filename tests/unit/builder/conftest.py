@@ -1,4 +1,4 @@
-"""What the builder wing's tests share: git with no person's settings, local repositories, programs that pretend."""
+"""Fixtures of the builder's tests: git without the user's settings, local repositories, fake programs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(autouse=True)
 def git_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a global git configuration of the test's own, empty, and no settings from anywhere else."""
+    """Set an empty global git configuration for the test, and no other settings."""
     path = tmp_path / "gitconfig"
     path.touch()
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(path))
@@ -38,15 +38,15 @@ def git_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def project() -> Project:
-    """This very checkout: its real manifests and locks."""
+    """This checkout: its real manifests and locks."""
     return Project(ROOT)
 
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
-    """Put a shell script on PATH, before the real program of that name; `$LOG` is a folder that it may write to.
+    """Put a shell script on PATH, before the real program of that name; it may write to the folder `$LOG`.
 
-    Gives that folder.
+    Returns that folder.
     """
     folder, log = tmp_path / "programs", tmp_path / "log"
     folder.mkdir()
@@ -65,13 +65,15 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
 
 @pytest.fixture(scope="session")
 def git() -> Callable[..., str]:
-    """Run git in a folder and give what it says."""
-    who = {f"GIT_{role}_{what}": "a@b" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    when = {f"GIT_{role}_DATE": "2026-01-01T00:00:00Z" for role in ("AUTHOR", "COMMITTER")}
+    """Run git in a folder and return its output."""
+    authors = {f"GIT_{role}_{what}": "a@b" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    dates = {f"GIT_{role}_DATE": "2026-01-01T00:00:00Z" for role in ("AUTHOR", "COMMITTER")}
 
-    def run(folder: Path, *words: str) -> str:
-        command = ["git", "-C", str(folder), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **who, **when})
+    def run(folder: Path, *args: str) -> str:
+        command = ["git", "-C", str(folder), *args]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, env={**os.environ, **authors, **dates}
+        )
         return done.stdout.strip()
 
     return run
@@ -81,7 +83,7 @@ def git() -> Callable[..., str]:
 def template(
     tmp_path_factory: pytest.TempPathFactory, git: Callable[..., str]
 ) -> Callable[[tuple[tuple[str, bytes], ...]], Path]:
-    """Make a repository with one commit on `main`, once for all tests that want the same."""
+    """Make a repository with one commit on `main`, once for all tests that need the same."""
 
     @functools.cache
     def make(files: tuple[tuple[str, bytes], ...]) -> Path:
@@ -107,7 +109,7 @@ def template(
 def repository(
     tmp_path: Path, template: Callable[[tuple[tuple[str, bytes], ...]], Path]
 ) -> Callable[[str, dict[str, bytes]], Path]:
-    """Give a repository with one commit on `main`; files named *.sh are executable, `x -> y` is a link."""
+    """Return a repository with one commit on `main`; files named *.sh are executable, `x -> y` is a link."""
 
     def make(name: str, files: dict[str, bytes]) -> Path:
         folder = tmp_path / "upstream" / name

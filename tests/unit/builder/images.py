@@ -1,4 +1,4 @@
-"""Images to try things on: one in an engine, the same in a registry, and what is in it."""
+"""Sample data: an image in an engine, the same image in a registry, and its contents."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from gesso.builder.evidence.contents import Contents, Distribution
 from gesso.builder.evidence.dpkg import Package
-from gesso.builder.registry.client import Answer, digest_of
+from gesso.builder.registry.client import RawManifest, digest_of
 from gesso.builder.registry.local_image import LocalImage, LocalLayer
 from gesso.builder.registry.reference import Reference
 from gesso.builder.registry.remote_image import RemoteImage, RemoteLayer
@@ -68,26 +68,26 @@ def diff_id(number: int) -> str:
 
 
 def config(labels: dict[str, str] | None = None, layers: int = 3) -> dict[str, Any]:
-    made = [f"COPY part{n} /{n} # buildkit" for n in range(layers)]
+    instructions = [f"COPY part{n} /{n} # buildkit" for n in range(layers)]
     return {
         "architecture": "amd64",
         "os": "linux",
         "created": CREATED,
         "config": {"Labels": dict(LABELS if labels is None else labels)},
         "rootfs": {"type": "layers", "diff_ids": [diff_id(n) for n in range(layers)]},
-        "history": [{"created_by": "ENV A=1", "empty_layer": True}, *({"created_by": by} for by in made)],
+        "history": [{"created_by": "ENV A=1", "empty_layer": True}, *({"created_by": by} for by in instructions)],
     }
 
 
 def local(labels: dict[str, str] | None = None, layers: int = 3) -> LocalImage:
-    """Give the engine's image; its id is that of its config, as engines have it."""
+    """Return the engine's image; its id is its config's digest, as in engines."""
     content = json.dumps(config(labels, layers)).encode()
     parts = tuple(LocalLayer(diff_id(n), 1000 * (n + 1), f"COPY part{n} /{n}") for n in range(layers))
     return LocalImage("gesso:sdxl", digest_of(content), LABELS if labels is None else labels, CREATED, 6000, parts)
 
 
 def remote(labels: dict[str, str] | None = None, layers: int = 3) -> RemoteImage:
-    """Give the same image as a registry describes it."""
+    """Return the same image as a registry describes it."""
     content = json.dumps(config(labels, layers)).encode()
     parts = tuple(
         RemoteLayer(f"sha256:{n + 16:064x}", 100 * (n + 1), diff_id(n), f"COPY part{n} /{n}") for n in range(layers)
@@ -98,6 +98,6 @@ def remote(labels: dict[str, str] | None = None, layers: int = 3) -> RemoteImage
         "config": {"digest": digest_of(content), "size": len(content)},
         "layers": [{"digest": part.digest, "size": part.size} for part in parts],
     }
-    answer = Answer(json.dumps(manifest).encode(), str(manifest["mediaType"]))
-    found = RemoteImage(REPOSITORY, answer, digest_of(content), len(content), config(labels, layers), parts)
+    raw = RawManifest(json.dumps(manifest).encode(), str(manifest["mediaType"]))
+    found = RemoteImage(REPOSITORY, raw, digest_of(content), len(content), config(labels, layers), parts)
     return replace(found, reference=REPOSITORY.at(found.digest))

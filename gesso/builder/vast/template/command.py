@@ -1,4 +1,4 @@
-"""Publish the template of an image that lies in a registry, or say what would be done."""
+"""Publish the template of an image in a registry, or with `dry_run` report what would change."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from gesso.builder.registry.reference import parse
 from gesso.builder.vast import api_key
 from gesso.builder.vast.template import exchange, records
-from gesso.builder.vast.template.difference import differing, told
+from gesso.builder.vast.template.difference import change_lines, differing_fields
 from gesso.builder.vast.template.render import render
-from gesso.builder.vast.template.service import Templates
+from gesso.builder.vast.template.service import TemplateClient
 from gesso.errors import ManifestError, PublishError
-from gesso.manifest.vast import ASK_FOR_TOKEN
+from gesso.manifest.vast import TOKEN_REQUEST
 from gesso.redact import HIDDEN, redact, secret_values
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from gesso.builder.vast.template.records import Record
     from gesso.manifest.schema import Manifest
 
-_SECRET = 8  # characters: what is shorter is found in too much that is none
+_MIN_SECRET = 8  # characters: shorter values occur by chance
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was done, or with `dry_run` would be: the template as it was sent, without secrets."""
+    """What was done, or with `dry_run` would be; `template` as it is sent, without secrets."""
 
     state: str  # unchanged, created, changed; unknown: a dry run without a key
     dry_run: bool
@@ -44,115 +44,115 @@ class Outcome:
     record: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Give the documented keys of `--json`."""
+        """Return the documented keys of `--json`."""
         return {"state": self.state, "dry_run": self.dry_run, "hash_id": self.hash_id or None, "id": self.number,
                 "removed": list(self.removed), "kept": list(self.kept), "difference": list(self.difference),
                 "record": self.record or None, "template": self.template}  # fmt: skip
 
+    def as_text(self) -> str:
+        """Return the lines for a terminal."""
+        would = "would be " if self.dry_run else ""
+        states = {
+            "unchanged": "up to date" + ("" if self.removed else f": nothing {would or 'was '}written"),
+            "created": f"{would}created",
+            "changed": f"{would}replaced by a new one, the older one removed",
+            "unknown": "not compared: no key",
+        }
+        lines = [f"template  {self.template['name']}: {states[self.state]}"]
+        if self.number is not None:
+            lines += [f"id        {self.number}", f"hash      {self.hash_id}"]
+        lines += [f"image     {self.template['image']}"]
+        if self.removed:
+            lines += [f"removed   {would}{', '.join(map(str, self.removed))}"]
+        if self.kept:
+            lines += [f"kept      {', '.join(map(str, self.kept))}: in use by others"]
+        if self.record:
+            lines += [f"record    {self.record}"]
+        if self.dry_run:
+            lines += ["", *_field_lines(self.template)]
+        if self.difference:
+            lines += ["", "what would change:", *(f"  {line}" for line in self.difference)]
+        return "\n".join(lines)
 
-def make(
+
+def publish(
     prepared: tuple[Manifest, Locked],
     image: Published,
     env: Mapping[str, str],
-    say: Callable[[str], None],
+    on_progress: Callable[[str], None],
     path: Path,
     *,
     dry_run: bool = False,
 ) -> Outcome:
-    """Have the template of an image at Vast.ai, as the manifest says; `path` is where it is written down.
+    """Publish the template of an image at Vast.ai, from the manifest; its record is written to `path`.
 
-    With `dry_run` nothing is written anywhere; without a key nothing is asked, either. Raises ManifestError for what
-    cannot be a template, LockError for a record that is none, PublishError where Vast.ai has not in the end what it
-    should.
+    With `dry_run` nothing is written anywhere; without a key no request is sent, either. Raises ManifestError for an
+    invalid template, LockError for an invalid record, PublishError where Vast.ai does not end up with the template.
     """
     manifest, locked = prepared
-    wanted = render(manifest, locked, image)
-    _holds_no_secret(wanted, env)
-    known = records.read(path)
-    shown = _shown(wanted, env)
+    template = render(manifest, locked, image)
+    _check_no_secret(template, env)
+    record = records.read(path)
+    shown = _redacted(template, env)
     if dry_run:
-        return _dry(manifest.arch, wanted, known, env, say, shown)
-    service = Templates.of(env, say)
-    if parse(image.reference).is_loopback and service.base.startswith("https:"):
+        return _dry_run(manifest.arch, template, record, env, on_progress, shown)
+    client = TemplateClient.of(env, on_progress)
+    if parse(image.reference).is_loopback and client.base_url.startswith("https:"):
         raise ManifestError(f"{image.reference}: no host at Vast.ai can pull from this machine", "push it elsewhere")
-    about = exchange.About(manifest.arch, image.compressed, image.unpacked)
-    state, found, removed = exchange.exchange(service, wanted, about, known, lambda new: records.write(path, new), say)
+    info = exchange.ImageInfo(manifest.arch, image.compressed, image.unpacked)
+    state, found, removed = exchange.publish(
+        client, template, info, record, lambda new: records.write(path, new), on_progress
+    )
     return Outcome(state, False, shown, found.hash_id, found.id, removed, found.kept, record=path.name)
 
 
-def _dry(
-    arch: str, wanted: Template, known: Record | None, env: Mapping[str, str], say: Callable[[str], None],
+def _dry_run(
+    arch: str, template: Template, record: Record | None, env: Mapping[str, str], on_progress: Callable[[str], None],
     shown: dict[str, Any],
 ) -> Outcome:  # fmt: skip
     try:
-        service = Templates.of(env, say)
+        client = TemplateClient.of(env, on_progress)
     except PublishError as error:
-        if error.message != api_key.NONE:
+        if error.message != api_key.NO_KEY:
             raise
-        say("vast: there is no key, so nothing was asked: whether anything would change is not known")
+        on_progress("vast: no key, so no request was sent: it is unknown whether anything would change")
         return Outcome("unknown", True, shown)
-    view = exchange.sort_out(service.named(exchange.names(wanted, known)), wanted, arch, known)
-    if view.equal is not None:
-        return Outcome("unchanged", True, shown, view.equal.hash_id, view.equal.number,
-                       tuple(row.number for row in view.older))  # fmt: skip
-    if not view.older:
+    existing = exchange.classify(client.find(exchange.search_names(template, record)), template, arch, record)
+    if existing.equal is not None:
+        return Outcome("unchanged", True, shown, existing.equal.hash_id, existing.equal.number,
+                       tuple(row.number for row in existing.older))  # fmt: skip
+    if not existing.older:
         return Outcome("created", True, shown)
-    last = view.older[-1]
+    last = existing.older[-1]
     lines = [
         line
-        for name, (has, wants) in differing(last.fields, wanted.body()).items()
-        for line in told(name, _hidden(name, has, env), _hidden(name, wants, env))
+        for name, (actual, expected) in differing_fields(last.fields, template.body()).items()
+        for line in change_lines(name, _redacted_value(name, actual, env), _redacted_value(name, expected, env))
     ]
-    return Outcome("changed", True, shown, removed=tuple(row.number for row in view.older), difference=tuple(lines))
+    return Outcome("changed", True, shown, removed=tuple(row.number for row in existing.older), difference=tuple(lines))
 
 
-def _holds_no_secret(wanted: Template, env: Mapping[str, str]) -> None:
-    text = json.dumps(wanted.body(), ensure_ascii=False)
-    if any(len(secret) >= _SECRET and secret in text for secret in secret_values(env)):
+def _check_no_secret(template: Template, env: Mapping[str, str]) -> None:
+    text = json.dumps(template.body(), ensure_ascii=False)
+    if any(len(secret) >= _MIN_SECRET and secret in text for secret in secret_values(env)):
         raise ManifestError(
-            "the template holds a token that stands in the environment (it is not shown here)",
-            "take it out of `vast` in the manifest: whoever sees the template sees it",
+            "the template contains a token from the environment (it is not shown here)",
+            "remove it from `vast` in the manifest: anyone who can see the template can read it",
         )
 
 
-def _shown(wanted: Template, env: Mapping[str, str]) -> dict[str, Any]:
-    shown: dict[str, Any] = redact(wanted.body(), secret_values(env))
-    name, asks = ASK_FOR_TOKEN  # no token: the manifest takes nothing but this 1
-    return {**shown, "env": shown["env"].replace(f"{name}={HIDDEN}", f"{name}={asks}")}
+def _redacted(template: Template, env: Mapping[str, str]) -> dict[str, Any]:
+    shown: dict[str, Any] = redact(template.body(), secret_values(env))
+    name, value = TOKEN_REQUEST  # no token: the manifest accepts nothing but this 1
+    return {**shown, "env": shown["env"].replace(f"{name}={HIDDEN}", f"{name}={value}")}
 
 
-def _hidden(name: str, value: Any, env: Mapping[str, str]) -> Any:
+def _redacted_value(name: str, value: Any, env: Mapping[str, str]) -> Any:
     return redact({name: value}, secret_values(env))[name]
 
 
-def describe(outcome: Outcome) -> str:
-    """Say an outcome in lines, for people."""
-    would = "would be " if outcome.dry_run else ""
-    words = {
-        "unchanged": "as wanted already" + ("" if outcome.removed else f": nothing {would or 'was '}written"),
-        "created": f"{would}created",
-        "changed": f"{would}made anew, and the older one removed",
-        "unknown": "not compared: there is no key",
-    }
-    lines = [f"template  {outcome.template['name']}: {words[outcome.state]}"]
-    if outcome.number is not None:
-        lines += [f"id        {outcome.number}", f"hash      {outcome.hash_id}"]
-    lines += [f"image     {outcome.template['image']}"]
-    if outcome.removed:
-        lines += [f"removed   {would}{', '.join(map(str, outcome.removed))}"]
-    if outcome.kept:
-        lines += [f"kept      {', '.join(map(str, outcome.kept))}: others use them"]
-    if outcome.record:
-        lines += [f"record    {outcome.record}"]
-    if outcome.dry_run:
-        lines += ["", *_whole(outcome.template)]
-    if outcome.difference:
-        lines += ["", "what would change:", *(f"  {line}" for line in outcome.difference)]
-    return "\n".join(lines)
-
-
-def _whole(template: Mapping[str, Any]) -> list[str]:
-    """Give the whole template, a field a line; long texts and conditions below their name."""
+def _field_lines(template: Mapping[str, Any]) -> list[str]:
+    """Return the whole template, one field per line; long texts and conditions below their name."""
     lines = []
     for name, value in template.items():
         if isinstance(value, dict):

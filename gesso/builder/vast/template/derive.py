@@ -1,4 +1,4 @@
-"""What a host must have for an image: derived from torch's build, the models, and what the registry says. Pure."""
+"""Derive a host's requirements from torch's build, the models and the image's sizes. Pure."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from gesso.builder.publish.published import Published
     from gesso.manifest.schema import Manifest, Model
 
-# Distributions whose own version is CUDA's. Others of NVIDIA's (cuBLAS, cuDNN, ...) count for themselves.
-_OF_CUDA = re.compile(r"(cuda-toolkit|nvidia-cuda-(runtime|nvrtc|cupti))(-cu\d+)?\Z")
-_LOCAL = re.compile(r"\+cu(\d+)(\d)\Z")  # torch==2.9.1+cu128
-_WHOLE = ("checkpoint", "diffusion_model")
-_UNKNOWN = {True: 12_000_000_000, False: 500_000_000}  # bytes of a model of unknown size, by whether it is a whole one
+# Distributions that carry CUDA's version. Others of NVIDIA's (cuBLAS, cuDNN, ...) have their own.
+_CUDA_PACKAGES = re.compile(r"(cuda-toolkit|nvidia-cuda-(runtime|nvrtc|cupti))(-cu\d+)?\Z")
+_CUDA_SUFFIX = re.compile(r"\+cu(\d+)(\d)\Z")  # torch==2.9.1+cu128
+_LARGE_KINDS = ("checkpoint", "diffusion_model")
+_ASSUMED_SIZES = {True: 12_000_000_000, False: 500_000_000}  # bytes, by whether the kind is large
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a host must have, and where the disk goes: bytes, but for what says otherwise.
+    """A host's requirements, and what takes the disk space; in bytes unless the name has a unit.
 
-    `unsized` are required models whose size the lock does not know.
+    `unsized` are required models whose size is missing in the lock.
     """
 
     gpu_mb: int
@@ -37,12 +37,12 @@ class Needs:
     inet_down_mbps: int
     ports: int
     required: int
-    kept: int
+    models_on_disk: int
     image: int
     unsized: tuple[str, ...]
 
     def filters(self) -> dict[str, dict[str, Any]]:
-        """Give them as conditions on offers; of memory Vast.ai's API speaks in MB."""
+        """Return them as conditions on offers. In Vast.ai's API, memory is in MB."""
         return {
             "gpu_ram": {"gte": self.gpu_mb},
             "cuda_max_good": {"gte": float(self.cuda)},
@@ -53,63 +53,63 @@ class Needs:
 
 
 def cuda_of(pins: Sequence[Pin]) -> str:
-    """Give the CUDA that the locked torch was built for.
+    """Return the CUDA version that the locked torch was built for.
 
-    Raises ManifestError where the pins disagree, or there is none.
+    Raises ManifestError where the pins disagree, or none has one.
     """
     found: dict[str, list[str]] = {}
     for pin in pins:
-        local = _LOCAL.search(pin.version) if pin.name == "torch" else None
+        local = _CUDA_SUFFIX.search(pin.version) if pin.name == "torch" else None
         if local:
             found.setdefault(f"{local[1]}.{local[2]}", []).append(f"torch {pin.version}")
-        elif _OF_CUDA.fullmatch(pin.name):
+        elif _CUDA_PACKAGES.fullmatch(pin.name):
             found.setdefault(".".join(pin.version.split(".")[:2]), []).append(f"{pin.name} {pin.version}")
     if len(found) == 1:
         return next(iter(found))
-    said = "; ".join(f"{version} by {', '.join(names)}" for version, names in sorted(found.items()))
-    why = f"its pins are of several: {said}" if found else "no pin of it is of CUDA: torch is built for a CPU"
-    raise ManifestError(f"the Python lock does not say which CUDA it is for: {why}", "correct `python`, `invoke lock`")
+    versions = "; ".join(f"{version} by {', '.join(names)}" for version, names in sorted(found.items()))
+    why = f"its pins disagree: {versions}" if found else "no pin is of CUDA: torch is built for a CPU"
+    raise ManifestError(f"the Python lock has no single CUDA version: {why}", "correct `python`, then `invoke lock`")
 
 
 def needs(manifest: Manifest, models: Sequence[Model], pins: Sequence[Pin], image: Published) -> Needs:
-    """Derive what a host must have; `models` with the lock's sizes.
+    """Derive a host's requirements; `models` with the lock's sizes.
 
-    Raises ManifestError where manifest and lock are of different CUDAs.
+    Raises ManifestError where manifest and lock have different CUDA versions.
     """
     vast = manifest.vast
     built = cuda_of(pins)
     if manifest.hardware.cuda != built:
         raise ManifestError(
             f"hardware.cuda is {manifest.hardware.cuda}, but the locked torch is built for CUDA {built}",
-            f'set `hardware.cuda: "{built}"`, or ask for another torch',
+            f'set `hardware.cuda: "{built}"`, or require another torch',
         )
     cuda = vast.cuda or built
-    if _number(cuda) < _number(built):
+    if _version_tuple(cuda) < _version_tuple(built):
         raise ManifestError(f"vast.cuda is {cuda}, less than the {built} of the locked torch", "leave `vast.cuda` out")
-    required, kept = _down_to(models, "required"), _down_to(models, vast.tier)
-    disk = sum(map(size_of, kept)) + image.unpacked + vast.headroom_gb * 10**9
+    required, models_on_disk = _up_to_tier(models, "required"), _up_to_tier(models, vast.tier)
+    disk = sum(map(size_of, models_on_disk)) + image.unpacked + vast.headroom_gb * 10**9
     return Needs(
-        gpu_mb=(vast.gpu_gb or manifest.hardware.vram_gb) * 1000,  # a "16 GB" card has 15 to 16 of 1024 MB
+        gpu_mb=(vast.gpu_gb or manifest.hardware.vram_gb) * 1000,  # a "16 GB" card has 15 to 16 times 1024 MB
         cuda=cuda,
         disk_gb=math.ceil(disk / 10**9),
         inet_down_mbps=vast.inet_down_mbps,
         ports=len(vast.ports) + (vast.launch != "args"),
         required=sum(map(size_of, required)),
-        kept=sum(map(size_of, kept)),
+        models_on_disk=sum(map(size_of, models_on_disk)),
         image=image.unpacked,
         unsized=tuple(model.name for model in required if model.size is None),
     )
 
 
 def size_of(model: Model) -> int:
-    """Give a model's bytes; where the lock does not know them, more than such a model is likely to have."""
-    return model.size if model.size is not None else _UNKNOWN[model.kind in _WHOLE]
+    """Return a model's bytes; where the lock has no size, a generous assumption for its kind."""
+    return model.size if model.size is not None else _ASSUMED_SIZES[model.kind in _LARGE_KINDS]
 
 
-def _down_to(models: Iterable[Model], tier: str) -> list[Model]:
-    wanted = TIERS[: TIERS.index(tier) + 1]
-    return [model for model in models if model.tier in wanted]
+def _up_to_tier(models: Iterable[Model], tier: str) -> list[Model]:
+    tiers = TIERS[: TIERS.index(tier) + 1]
+    return [model for model in models if model.tier in tiers]
 
 
-def _number(version: str) -> tuple[int, ...]:
+def _version_tuple(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))

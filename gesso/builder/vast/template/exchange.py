@@ -1,6 +1,6 @@
-"""Bring Vast.ai to what is wanted: nothing where it is so; else the new one first, read back, then the old away.
+"""Publish a template: nothing where it is up to date; else create, read back, then remove the older ones.
 
-Whatever happens on the way, what Vast.ai lists in the end decides, never what a single answer says.
+What Vast.ai lists in the end decides, never a single response.
 """
 
 from __future__ import annotations
@@ -8,23 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from gesso.builder.vast.api import LATER, UnansweredError
-from gesso.builder.vast.template.difference import differing
+from gesso.builder.vast.api import RETRY_LATER, UnconfirmedError
+from gesso.builder.vast.template.difference import differing_fields
 from gesso.builder.vast.template.model import Template, marker
 from gesso.builder.vast.template.records import Record
-from gesso.builder.vast.template.service import IN_USE, Row, Templates
+from gesso.builder.vast.template.service import IN_USE, TemplateClient, TemplateRow
 from gesso.errors import PublishError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_READS = 3  # times that a new template is looked for: each is three seconds after the last
+_READ_ATTEMPTS = 3  # of a new template, three seconds apart: lists can be late
 State = Literal["unchanged", "created", "changed"]
 
 
 @dataclass(frozen=True)
-class About:
-    """What a record says beside the template: the architecture, and the image's bytes, pulled and on disk."""
+class ImageInfo:
+    """What a record has besides the template: the architecture, and the image's bytes, pulled and on disk."""
 
     arch: str
     compressed: int
@@ -32,141 +32,144 @@ class About:
 
 
 @dataclass(frozen=True)
-class View:
-    """What Vast.ai has under the names in question, sorted out."""
+class Existing:
+    """The templates at Vast.ai with the searched names."""
 
-    equal: Row | None
-    older: tuple[Row, ...]  # of gesso's making for this architecture; whose they are is not known yet
-    strangers: tuple[Row, ...]  # of the same name, without gesso's mark: left alone
+    equal: TemplateRow | None
+    older: tuple[TemplateRow, ...]  # with gesso's mark for this architecture; their owner is not checked yet
+    unmarked: tuple[TemplateRow, ...]  # same name without gesso's mark: never touched
 
 
-def sort_out(rows: Sequence[Row], wanted: Template, arch: str, record: Record | None) -> View:
-    """Tell what is there. Of several that are equal, the recorded one counts, else the first. Pure."""
-    body, mark = wanted.body(), marker(arch)
+def classify(rows: Sequence[TemplateRow], template: Template, arch: str, record: Record | None) -> Existing:
+    """Sort rows by what they are. Of several equal ones, the recorded one is chosen, else the first. Pure."""
+    body, mark = template.body(), marker(arch)
     marked = [row for row in rows if str(row.fields.get("desc") or "").endswith(mark)]
-    equal = [row for row in marked if not differing(row.fields, body)]
+    equal = [row for row in marked if not differing_fields(row.fields, body)]
     recorded = [row for row in equal if record is not None and row.number == record.id]
     chosen = next(iter([*recorded, *equal]), None)
     kept = record.kept if record is not None else ()
     older = tuple(row for row in marked if row is not chosen and row.number not in kept)
-    return View(chosen, older, tuple(row for row in rows if row not in marked))
+    return Existing(chosen, older, tuple(row for row in rows if row not in marked))
 
 
-def names(wanted: Template, record: Record | None) -> list[str]:
-    """Give the names to look for: a template that was renamed is found under its old one, too."""
-    return list(dict.fromkeys([wanted.name, *([record.name] if record is not None else [])]))
+def search_names(template: Template, record: Record | None) -> list[str]:
+    """Return the names to search: a renamed template is found by its old name, too."""
+    return list(dict.fromkeys([template.name, *([record.name] if record is not None else [])]))
 
 
-def exchange(
-    service: Templates, wanted: Template, about: About, record: Record | None, keep: Callable[[Record], object],
-    say: Callable[[str], None],
+def publish(
+    client: TemplateClient, template: Template, info: ImageInfo, record: Record | None,
+    save: Callable[[Record], object], on_progress: Callable[[str], None],
 ) -> tuple[State, Record, tuple[int, ...]]:  # fmt: skip
-    """Publish a template; give what was done, the record of it, and the numbers of those removed.
+    """Publish a template; return what was done, its record, and the numbers of those removed.
 
-    `keep` is given the record as soon as the template is proven, and again when older ones stay. Raises PublishError.
+    `save` gets the record as soon as the template is read back, and again when older ones stay. Raises PublishError.
     """
-    arch = about.arch
-    view = sort_out(service.named(names(wanted, record)), wanted, arch, record)
-    for row in view.strangers:
-        say(f"vast: note: template {row.number} has the same name and is not of gesso's making; it is left alone")
-    mine = {row.number for row in _own(service, view.older)}
+    arch = info.arch
+    existing = classify(client.find(search_names(template, record)), template, arch, record)
+    for row in existing.unmarked:
+        on_progress(f"vast: note: template {row.number} has the same name, but was not created by gesso: left alone")
+    owned = {row.number for row in _owned(client, existing.older)}
     state: State = "unchanged"
-    proven = view.equal
-    if proven is None:
-        state = "changed" if mine else "created"
-        proven = _make(service, wanted, arch, view, say)
+    current = existing.equal
+    if current is None:
+        state = "changed" if owned else "created"
+        current = _create(client, template, arch, existing, on_progress)
     kept = tuple(sorted(record.kept)) if record is not None else ()
-    found = Record(arch=arch, name=wanted.name, hash_id=proven.hash_id, id=proven.number, content=wanted.sha256,
-                   image=wanted.image, compressed=about.compressed, unpacked=about.unpacked, kept=kept)  # fmt: skip
-    keep(found)
+    found = Record(arch=arch, name=template.name, hash_id=current.hash_id, id=current.number, content=template.sha256,
+                   image=template.image, compressed=info.compressed, unpacked=info.unpacked, kept=kept)  # fmt: skip
+    save(found)
     removed = []
-    for row in view.older:
-        if row.number not in mine or row.number == proven.number:
+    for row in existing.older:
+        if row.number not in owned or row.number == current.number:
             continue
-        if _remove(service, row, proven, say):
+        if _remove(client, row, current, on_progress):
             removed.append(row.number)
         else:
             kept = tuple(sorted({*kept, row.number}))
             found = found.model_copy(update={"kept": kept})
-            keep(found)
+            save(found)
     return state, found, tuple(removed)
 
 
-def _own(service: Templates, rows: Sequence[Row]) -> list[Row]:
-    """Give those that this key's account made. A public template of another account may carry gesso's mark."""
+def _owned(client: TemplateClient, rows: Sequence[TemplateRow]) -> list[TemplateRow]:
+    """Return those of this key's account. A public template of another account may carry gesso's mark."""
     if not rows:
         return []
-    me = service.myself()
-    return [row for row in rows if row.creator in {None, me}]
+    account = client.account_id()
+    return [row for row in rows if row.creator in {None, account}]
 
 
-def _make(service: Templates, wanted: Template, arch: str, before: View, say: Callable[[str], None]) -> Row:
-    """Make the template, and give it as it reads back.
+def _create(
+    client: TemplateClient, template: Template, arch: str, before: Existing, on_progress: Callable[[str], None]
+) -> TemplateRow:
+    """Create the template, and return it as read back.
 
-    Raises PublishError where it is not there as wanted, whatever the answer was.
+    Raises PublishError where it is missing or differs, whatever the response was.
     """
-    what = f"template {wanted.name!r}"
-    unsure: UnansweredError | None = None
+    what = f"template {template.name!r}"
+    unconfirmed: UnconfirmedError | None = None
     number: int | None = None
-    say(f"vast: making {what}")
+    on_progress(f"vast: creating {what}")
     try:
-        number = service.create(wanted)
-    except UnansweredError as error:
-        unsure = error
-        say(f"vast: {error.message}: looking")
-    known = {row.number for row in (*before.older, *before.strangers)}
-    other: Row | None = None
-    for _ in range(_READS):
-        rows = _look(service, wanted)
-        if (found := sort_out(rows, wanted, arch, None).equal) is not None:
+        number = client.create(template)
+    except UnconfirmedError as error:
+        unconfirmed = error
+        on_progress(f"vast: {error.message}: checking")
+    known = {row.number for row in (*before.older, *before.unmarked)}
+    other: TemplateRow | None = None
+    for _ in range(_READ_ATTEMPTS):
+        rows = _list_templates(client, template)
+        if (found := classify(rows, template, arch, None).equal) is not None:
             return found
-        made = (row for row in rows if row.number == number or (unsure and row.number not in known))
-        if (other := next(made, other)) is not None:
+        created = (row for row in rows if row.number == number or (unconfirmed and row.number not in known))
+        if (other := next(created, other)) is not None:
             break
     if other is not None:
-        wrong = ", ".join(sorted(differing(other.fields, wanted.body())))
+        fields = ", ".join(sorted(differing_fields(other.fields, template.body())))
         raise PublishError(
-            f"{what}: it was made (number {other.number}) and reads back different: {wrong}; the older one stays",
-            f"see {other.number} in Vast.ai's console: the service changed what it was given",
+            f"{what}: created as {other.number}, but reads back different: {fields}; the older one stays",
+            f"see {other.number} in Vast.ai's console: the service changed what was sent",
         )
-    if unsure is not None:
-        raise PublishError(f"{what}: it is not there: {unsure.message.removeprefix(f'{what}: ')}", LATER)
-    raise PublishError(f"{what}: Vast.ai says that it was made, and does not have it; the older one stays", LATER)
+    if unconfirmed is not None:
+        raise PublishError(f"{what}: not created: {unconfirmed.message.removeprefix(f'{what}: ')}", RETRY_LATER)
+    raise PublishError(f"{what}: Vast.ai reported success, but does not list it; the older one stays", RETRY_LATER)
 
 
-def _look(service: Templates, wanted: Template) -> list[Row]:
+def _list_templates(client: TemplateClient, template: Template) -> list[TemplateRow]:
     try:
-        return service.named([wanted.name])
+        return client.find([template.name])
     except PublishError as error:
         raise PublishError(
-            f"template {wanted.name!r}: it was asked for, and whether it is there cannot be seen: {error.message}",
-            "run this again: it looks first",
+            f"template {template.name!r}: requested, but it cannot be checked whether it exists: {error.message}",
+            "run this again: it checks first",
         ) from None
 
 
-def _remove(service: Templates, row: Row, proven: Row, say: Callable[[str], None]) -> bool:
-    """Remove an older one; tell whether it is gone: Vast.ai keeps what others use.
+def _remove(client: TemplateClient, row: TemplateRow, current: TemplateRow, on_progress: Callable[[str], None]) -> bool:
+    """Remove an older one; return whether it is gone: Vast.ai keeps those in use by others.
 
-    Raises PublishError where it is still there for another reason.
+    Raises PublishError where it remains for another reason.
     """
-    say(f"vast: removing the older template {row.number}")
+    on_progress(f"vast: removing the older template {row.number}")
     try:
-        service.remove(row.number)
-    except UnansweredError as error:
-        say(f"vast: {error.message}: looking")
-        if row.number not in {other.number for other in service.named([str(row.fields["name"])])}:
+        client.remove(row.number)
+    except UnconfirmedError as error:
+        on_progress(f"vast: {error.message}: checking")
+        if row.number not in {other.number for other in client.find([str(row.fields["name"])])}:
             return True
-        raise _stays(row, proven, error) from None
+        raise _removal_error(row, current, error) from None
     except PublishError as error:
         if IN_USE in error.message:
-            say(f"vast: template {row.number} stays: others use it")
+            on_progress(f"vast: template {row.number} stays: in use by others")
             return False
-        raise _stays(row, proven, error) from None
+        raise _removal_error(row, current, error) from None
     return True
 
 
-def _stays(row: Row, proven: Row, error: PublishError) -> PublishError:
+def _removal_error(row: TemplateRow, current: TemplateRow, error: PublishError) -> PublishError:
     return PublishError(
-        f"the new template ({proven.number}) is published, but the older {row.number} is still there: {error.message}",
-        "run this again: it removes what is left",
+        f"the new template ({current.number}) is published, but the older {row.number} was not removed: "
+        f"{error.message}",
+        "run this again: it removes the older one",
     )

@@ -1,4 +1,4 @@
-"""A template as Vast.ai's API takes it: every field that it has, and no other."""
+"""A template as Vast.ai's API accepts it: every field, and no other."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ _VARIABLE = re.compile(r"[A-Za-z_]\w*=.*", re.ASCII)
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,62})", re.ASCII)
 
 
-def flags_of(env: str) -> list[tuple[str, str]]:
-    """Take a string of Docker flags apart: (`-e`, `K=V`), (`-p`, `H:C`), (`-h`, `host`).
+def parse_flags(env: str) -> list[tuple[str, str]]:
+    """Parse a string of Docker flags: (`-e`, `K=V`), (`-p`, `H:C`), (`-h`, `host`).
 
     Raises ValueError for anything else: Vast.ai ignores it, or worse.
     """
-    words = shlex.split(env)
+    tokens = shlex.split(env)
     shapes = {"-e": _VARIABLE, "-p": _PORT, "-h": _HOST}
-    pairs = list(zip(words[::2], words[1::2], strict=False))
-    if len(words) % 2 or any(flag not in shapes or not shapes[flag].fullmatch(value) for flag, value in pairs):
-        raise ValueError("must be Docker flags of Vast.ai's: -e NAME=VALUE, -p HOST:CONTAINER, -h NAME")
+    pairs = list(zip(tokens[::2], tokens[1::2], strict=False))
+    if len(tokens) % 2 or any(flag not in shapes or not shapes[flag].fullmatch(value) for flag, value in pairs):
+        raise ValueError("must be Docker flags that Vast.ai supports: -e NAME=VALUE, -p HOST:CONTAINER, -h NAME")
     if sum(flag == "-p" for flag, _ in pairs) >= PORTS_LIMIT:
         raise ValueError(f"has {PORTS_LIMIT} ports or more")
     return pairs
 
 
 def _flags(env: str) -> str:
-    flags_of(env)
+    parse_flags(env)
     return env
 
 
 class Template(BaseModel):
-    """The body of a request that makes a template."""
+    """The body of the request that creates a template."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, StringConstraints(min_length=3, max_length=NAME_LIMIT)]
     image: Annotated[str, StringConstraints(pattern=IMAGE, max_length=1024)]
-    tag: Literal[""] = ""  # the digest says all; a tag beside it would be appended to the image
+    tag: Literal[""] = ""  # the image is by digest; Vast.ai would append a tag to it
     href: str = ""
     repo: str = ""
     env: Annotated[str, StringConstraints(max_length=ENV_LIMIT), AfterValidator(_flags)]
@@ -68,16 +68,16 @@ class Template(BaseModel):
     private: bool
 
     def body(self) -> dict[str, Any]:
-        """Give what is sent."""
+        """Return the request body."""
         return self.model_dump()
 
     @property
     def sha256(self) -> str:
-        """The digest of the whole content."""
+        """The SHA-256 of the whole content."""
         text = json.dumps(self.body(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def marker(arch: str) -> str:
-    """Give what ends the description of every template that gesso made for an architecture."""
+    """Return the mark at the end of the description of gesso's templates for an architecture."""
     return f"[gesso:{arch}]"

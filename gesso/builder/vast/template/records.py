@@ -1,4 +1,4 @@
-"""What was published, beside the locks: manifests/locks/ARCH.vast.json (docs/adr/0041)."""
+"""Records of published templates, beside the locks: manifests/locks/ARCH.vast.json (docs/adr/0041)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Record(BaseModel):
-    """One architecture's template at Vast.ai: `content` is the digest of all that was sent."""
+    """One architecture's template at Vast.ai: `content` is the digest of the request body."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,24 +28,24 @@ class Record(BaseModel):
     id: int
     content: str
     image: str
-    compressed: int  # bytes that a host pulls, and keeps: what `invoke vast offers` reckons with
+    compressed: int  # bytes to pull, and on disk: input of `invoke vast offers`
     unpacked: int
-    kept: tuple[int, ...] = ()  # older ones that Vast.ai does not remove, for others use them
+    kept: tuple[int, ...] = ()  # older ones that Vast.ai does not remove: others use them
 
     def dumps(self) -> str:
-        """Give the record as it is written."""
+        """Return the record as JSON text."""
         return json.dumps(self.model_dump(), indent=2, sort_keys=True) + "\n"
 
 
 def path_of(selection: Selection) -> Path:
-    """Give where a selection's record lies: beside its lock."""
+    """Return the path of a selection's record: beside its lock."""
     return selection.lock.with_name(f"{selection.lock.name.removesuffix('.lock.json')}.vast.json")
 
 
 def read(path: Path) -> Record | None:
     """Read a record; None where nothing was published yet.
 
-    Raises LockError where it is none.
+    Raises LockError where it is unreadable or invalid.
     """
     try:
         return Record.model_validate_json(path.read_bytes())
@@ -55,12 +55,12 @@ def read(path: Path) -> Record | None:
         raise LockError(f"{path.name}: {error.strerror}", "make it readable, then run this again") from None
     except (ValidationError, ValueError) as error:
         first = str(error).splitlines()[0]
-        step = "remove it: the next publish writes it anew"
-        raise LockError(f"{path.name}: no record of a template ({first})", step) from None
+        step = "remove it: the next publish writes a new one"
+        raise LockError(f"{path.name}: not a template record ({first})", step) from None
 
 
 def write(path: Path, record: Record) -> bool:
-    """Write a record by rename; tell whether it changed anything."""
+    """Write a record by rename; return whether it changed."""
     text = record.dumps()
     try:
         if path.is_file() and path.read_text(encoding="utf-8") == text:
@@ -68,6 +68,6 @@ def write(path: Path, record: Record) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace(path, text)
     except OSError as error:
-        raise LockError(f"{path.name}: {error.strerror}", "make room or correct its folder, then run this again; "
+        raise LockError(f"{path.name}: {error.strerror}", "free disk space or correct its folder, then run this again; "
                         "the template itself is published, and will be found") from None  # fmt: skip
     return True

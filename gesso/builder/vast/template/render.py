@@ -1,4 +1,4 @@
-"""From manifest, lock and image to the template. Pure."""
+"""Render the template from manifest, lock and image. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gesso.builder.publish.published import Published
 from gesso.builder.vast.template import derive, readme
 from gesso.builder.vast.template.model import Template, marker
 from gesso.errors import ManifestError
-from gesso.manifest.vast import ENTRY, flags
+from gesso.manifest.vast import ENTRYPOINT, docker_flags
 from gesso.models.wanted import from_lock
 
 if TYPE_CHECKING:
@@ -19,61 +19,61 @@ if TYPE_CHECKING:
     from gesso.manifest.schema import Manifest
 
 _WORKSPACE = "/workspace"
-# Bytes of the real image, where nothing was pushed yet: rounded up, and said to be guessed.
-GUESS = Published("gesso", f"sha256:{'0' * 64}", (), compressed=3_600_000_000, unpacked=7_000_000_000)
+# Sizes of a real image, where nothing was pushed yet: rounded up, and reported as estimates.
+ESTIMATE = Published("gesso", f"sha256:{'0' * 64}", (), compressed=3_600_000_000, unpacked=7_000_000_000)
 
 
 def render(manifest: Manifest, locked: Locked, image: Published) -> Template:
-    """Give the template of an image that lies in a registry.
+    """Return the template of an image in a registry.
 
-    Raises ManifestError for a trial, where manifest and lock disagree, and for what Vast.ai would not take.
+    Raises ManifestError for a trial, where manifest and lock disagree, and for values that Vast.ai refuses.
     """
     if manifest.trial:
         raise ManifestError("a trial image is never published", "build without --trial")
     vast = manifest.vast
     models = from_lock(manifest, locked.lock)
-    found = needs_of(manifest, locked, image)
+    needs = needs_of(manifest, locked, image)
     try:
         return Template(
             name=vast.name or f"gesso: {manifest.title}",
             image=image.reference,
-            env=flags(vast.ports, vast.env),
-            extra_filters=filters(manifest, found),
-            recommended_disk_space=found.disk_gb,
-            readme=readme.render(manifest, models, locked, image, found),
+            env=docker_flags(vast.ports, vast.env),
+            extra_filters=filters(manifest, needs),
+            recommended_disk_space=needs.disk_gb,
+            readme=readme.render(manifest, models, locked, image, needs),
             readme_visible=vast.readme_visible,
-            desc=f"{manifest.title}: ComfyUI behind a token, pinned to the byte. {marker(manifest.arch)}",
+            desc=f"{manifest.title}: ComfyUI protected by a token, pinned to exact versions. {marker(manifest.arch)}",
             private=vast.private,
             **_launch(vast.launch, vast.onstart),
         )
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ManifestError(f"the template cannot be made: {said}", "correct `vast` in the manifest") from None
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ManifestError(f"the template is not valid: {problems}", "correct `vast` in the manifest") from None
 
 
 def check(manifest: Manifest, locked: Locked) -> None:
-    """See that a template could be made of what is there; a trial has none. Raises ManifestError."""
+    """Check that a template can be rendered; a trial has none. Raises ManifestError."""
     if not manifest.trial:
-        render(manifest, locked, GUESS)
+        render(manifest, locked, ESTIMATE)
 
 
 def needs_of(manifest: Manifest, locked: Locked, image: Published) -> Needs:
-    """Derive what a host must have. Raises ManifestError."""
+    """Derive a host's requirements. Raises ManifestError."""
     return derive.needs(manifest, from_lock(manifest, locked.lock), locked.pins, image)
 
 
 def filters(manifest: Manifest, needs: Needs) -> dict[str, dict[str, Any]]:
-    """Give every condition on offers: those derived, and the manifest's own."""
+    """Return every condition on offers: those derived, and the manifest's own."""
     own = {name: found.plain() for name, found in manifest.vast.filters.items() if found is not None}
     return dict(sorted({**own, **needs.filters()}.items()))
 
 
 def _launch(mode: str, onstart: str | None) -> dict[str, Any]:
-    """Give the fields that say how an instance is started."""
+    """Return the fields that control how an instance starts."""
     injected = mode != "args"
     return {
         "runtype": mode,
-        "onstart": (onstart or ENTRY) if injected else "",  # args keeps the image's entrypoint, and runs no onstart
+        "onstart": (onstart or ENTRYPOINT) if injected else "",  # args runs the image's entrypoint, and no onstart
         "use_ssh": injected,
         "ssh_direct": mode == "ssh",
         "jup_direct": mode == "jupyter",

@@ -1,4 +1,4 @@
-"""One build: the command line, the secrets that travel beside it, and what the engine says of the result."""
+"""One build: the command line, the secrets, and the inspection of the result."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ EOT
 
 @pytest.fixture
 def build(program: Callable[[str, str], Path], tmp_path: Path) -> Callable[..., list[str]]:
-    """Build with a docker that only writes down what it was told; gives its arguments."""
+    """Build with a fake docker that records its arguments; return them."""
     log = program("docker", DOCKER)
 
     def run(env: Mapping[str, str] | None = None, **more: Any) -> list[str]:
-        given: dict[str, Any] = {"builder": None, "on_event": lambda _: None, **more}
-        assert buildx.build(tmp_path / "context", ("gesso:sdxl", "other:1"), env=env or {}, **given) == "sha256:ab"
+        options: dict[str, Any] = {"builder": None, "on_event": lambda _: None, **more}
+        assert buildx.build(tmp_path / "context", ("gesso:sdxl", "other:1"), env=env or {}, **options) == "sha256:ab"
         return (log / "argv").read_text().splitlines()
 
     return run
@@ -94,15 +94,15 @@ def test_caches_in_registries(build: Callable[..., list[str]]) -> None:
         "a/b\n",
     ],
 )
-def test_a_cache_is_a_reference_and_nothing_else(reference: str) -> None:
-    with pytest.raises(ManifestError, match=r"(?s)--cache-from .*not a reference in a registry"):
+def test_a_cache_must_be_a_registry_reference(reference: str) -> None:
+    with pytest.raises(ManifestError, match=r"(?s)--cache-from .*not a registry reference"):
         Caches(read=("ghcr.io/me/ok:1", reference))
     if reference:
         with pytest.raises(ManifestError, match="--cache-to"):
             Caches(write=reference)
 
 
-def test_events_come_as_they_are_said(build: Callable[..., list[str]]) -> None:
+def test_events_are_passed_on(build: Callable[..., list[str]]) -> None:
     events: list[Any] = []
     build(on_event=events.append)
     assert events == [Started("[1/1] FROM x"), Finished("[1/1] FROM x", 1.0, cached=False)]
@@ -110,12 +110,12 @@ def test_events_come_as_they_are_said(build: Callable[..., list[str]]) -> None:
 
 def test_a_ca_bundle_is_a_secret(build: Callable[..., list[str]], tmp_path: Path) -> None:
     bundle = tmp_path / "ca.pem"
-    assert _after(build({"SSL_CERT_FILE": str(bundle)}), "--secret") == []  # set, but there is no such file
+    assert _after(build({"SSL_CERT_FILE": str(bundle)}), "--secret") == []  # set, but the file does not exist
     bundle.write_text("x")
     assert _after(build({"SSL_CERT_FILE": str(bundle)}), "--secret") == [f"id=ca,src={bundle}"]
 
 
-def test_index_settings_travel_in_a_private_file(build: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_index_settings_are_passed_in_a_private_file(build: Callable[..., list[str]], tmp_path: Path) -> None:
     env = {
         "UV_DEFAULT_INDEX": "https://me:hunter2@host/simple",
         "PIP_EXTRA_INDEX_URL": "https://a/simple https://b/simple",
@@ -143,11 +143,11 @@ def test_a_shell_reads_the_settings_back(build: Callable[..., list[str]], tmp_pa
 
     value = """a'b"c$d`e\\f  g"""
     build({"UV_DEFAULT_INDEX": value})
-    said = proc.run(["sh", "-c", f'. {tmp_path}/log/index; printf %s "$UV_DEFAULT_INDEX"'])
-    assert said.output == value
+    result = proc.run(["sh", "-c", f'. {tmp_path}/log/index; printf %s "$UV_DEFAULT_INDEX"'])
+    assert result.output == value
 
 
-def test_proxies_go_by_name_alone(build: Callable[..., list[str]]) -> None:
+def test_proxies_are_passed_by_name_only(build: Callable[..., list[str]]) -> None:
     proxy = "http://me:hunter2@proxy:3128"
     argv = build({"https_proxy": proxy, "HTTPS_PROXY": proxy, "no_proxy": "localhost", "http_proxy": ""})
     assert sorted(_after(argv, "--build-arg")) == ["HTTPS_PROXY", "https_proxy", "no_proxy"]
@@ -172,9 +172,9 @@ def test_an_interrupted_build_leaves_no_secret(program: Callable[[str, str], Pat
     assert not Path((log / "where").read_text()).exists()
 
 
-@pytest.mark.parametrize("said", ["", "{", "{}", '{"containerimage.digest": ""}'])
-def test_a_store_without_digests(program: Callable[[str, str], Path], tmp_path: Path, said: str) -> None:
-    script = f"""while [ "$1" != --metadata-file ]; do shift; done; printf '%s' '{said}' >"$2" """
+@pytest.mark.parametrize("metadata", ["", "{", "{}", '{"containerimage.digest": ""}'])
+def test_a_store_without_digests(program: Callable[[str, str], Path], tmp_path: Path, metadata: str) -> None:
+    script = f"""while [ "$1" != --metadata-file ]; do shift; done; printf '%s' '{metadata}' >"$2" """
     program("docker", script)
     assert buildx.build(tmp_path, ("x",), env={}, builder=None, on_event=lambda _: None) is None
 
@@ -197,7 +197,7 @@ def _engine(program: Callable[[str, str], Path]) -> Path:
     )
 
 
-def test_inspect_gives_the_layers_from_the_bottom(program: Callable[[str, str], Path]) -> None:
+def test_inspect_returns_the_layers_from_the_bottom(program: Callable[[str, str], Path]) -> None:
     _engine(program)
     assert buildx.inspect("gesso:sdxl", "sha256:ab") == Image(
         image_id="sha256:1d",
@@ -211,14 +211,14 @@ def test_inspect_gives_the_layers_from_the_bottom(program: Callable[[str, str], 
     )
 
 
-def test_an_image_id_is_no_digest(program: Callable[[str, str], Path]) -> None:
-    """The older store keeps no manifest: what buildx then gives is the image's id."""
+def test_an_image_id_is_not_a_digest(program: Callable[[str, str], Path]) -> None:
+    """The older store keeps no manifest: buildx then reports the image's id."""
     _engine(program)
     assert buildx.inspect("gesso:sdxl", "sha256:1d").digest is None
 
 
-def test_inspect_of_what_is_not_there(program: Callable[[str, str], Path]) -> None:
+def test_inspect_a_missing_image(program: Callable[[str, str], Path]) -> None:
     program("docker", 'echo "Error: No such image: x" >&2; exit 1')
-    with pytest.raises(BuildError, match="the engine does not know the image: Error: No such image: x") as raised:
+    with pytest.raises(BuildError, match="the engine has no such image: Error: No such image: x") as raised:
         buildx.inspect("x", None)
     assert raised.value.next_step

@@ -1,4 +1,4 @@
-"""The engine: what is missing is said in two lines, within seconds, before anything else is done."""
+"""The engine: a missing requirement is reported in two lines, within seconds, before anything else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _docker(
     return f"""case "$1" in\ninfo) cat <<'E'\n{info}\nE\n;;\nbuildx) {buildx} ;;\nesac"""
 
 
-def _refused() -> BuildError:
+def _error() -> BuildError:
     with pytest.raises(BuildError) as raised:
         engine.find()
     error = raised.value
@@ -35,7 +35,7 @@ def _refused() -> BuildError:
     return error
 
 
-def test_an_engine_that_answers(program: Callable[[str, str], Path], tmp_path: Path) -> None:
+def test_a_running_engine(program: Callable[[str, str], Path], tmp_path: Path) -> None:
     program(
         "docker",
         _docker(json.dumps({"ServerVersion": "26.1", "DockerRootDir": str(tmp_path), "Name": platform.node()})),
@@ -47,27 +47,27 @@ def test_an_engine_that_answers(program: Callable[[str, str], Path], tmp_path: P
 
 
 @pytest.mark.parametrize("info", ['{"ServerVersion": "26"}', '{"ServerVersion": "26", "DockerRootDir": "/no/such/x"}'])
-def test_a_disk_that_cannot_be_seen_from_here(program: Callable[[str, str], Path], info: str) -> None:
+def test_an_unknown_disk(program: Callable[[str, str], Path], info: str) -> None:
     program("docker", _docker(info))
     found = engine.find()
     assert found.folder is None
     assert found.free is None
-    engine.require_space(found, 10**18)  # what is not known stands in nobody's way
+    engine.require_space(found, 10**18)  # unknown free space is no error
 
 
 def test_no_docker_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    error = _refused()
-    assert error.message == "there is no docker command on this machine"
+    error = _error()
+    assert error.message == "no docker command on this machine"
     assert "python3 build.py" in error.next_step
     assert "Docker Desktop" in error.next_step
 
 
-def test_an_engine_that_does_not_answer(program: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_ANSWER_WITHIN", 0.2)
+def test_an_engine_that_does_not_respond(program: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_INFO_TIMEOUT", 0.2)
     program("docker", "exec sleep 30")
     started = time.monotonic()
-    error = _refused()
+    error = _error()
     assert time.monotonic() - started < 5
     assert error.message == "the Docker engine does not answer within 0.2 s"
     assert "systemctl start docker" in error.next_step
@@ -83,7 +83,7 @@ def test_an_engine_that_does_not_answer(program: Callable[[str, str], Path], mon
 )
 def test_a_daemon_that_is_down(program: Callable[[str, str], Path], script: str) -> None:
     program("docker", script)
-    error = _refused()
+    error = _error()
     assert error.message == "no Docker engine answers: Cannot connect to the Docker daemon at unix:///x"
     assert "DOCKER_HOST" in error.next_step
 
@@ -91,7 +91,7 @@ def test_a_daemon_that_is_down(program: Callable[[str, str], Path], script: str)
 @pytest.mark.parametrize("script", ["echo \"docker: 'buildx' is not a docker command\" >&2; exit 1", "echo what"])
 def test_no_buildx(program: Callable[[str, str], Path], script: str) -> None:
     program("docker", _docker(buildx=script))
-    error = _refused()
+    error = _error()
     assert "no buildx" in error.message
     assert "docker-buildx-plugin" in error.next_step
 
@@ -99,7 +99,7 @@ def test_no_buildx(program: Callable[[str, str], Path], script: str) -> None:
 @pytest.mark.parametrize("version", ["v0.12.1", "0.9.0+ds1", "v0.2"])
 def test_a_buildx_that_is_too_old(program: Callable[[str, str], Path], version: str) -> None:
     program("docker", _docker(buildx=f"echo github.com/docker/buildx {version} 3e6"))
-    assert _refused().message == f"docker buildx is {version}; 0.13 or newer is needed"
+    assert _error().message == f"docker buildx is {version}; 0.13 or newer is needed"
 
 
 @pytest.mark.parametrize("version", ["v0.13.0", "0.13.1+ds1", "v0.30.0-desktop.1", "v1.0.0"])
@@ -121,24 +121,24 @@ def test_a_disk_that_is_too_full(tmp_path: Path) -> None:
 # --- a base without a registry
 
 
-def test_a_base_that_was_made_before(program: Callable[[str, str], Path]) -> None:
+def test_an_existing_base(program: Callable[[str, str], Path]) -> None:
     log = program("docker", 'echo "$@" >>"$LOG/calls"')
-    said: list[str] = []
-    assert engine.bootstrap_base("trixie", said.append) == "gesso-base:trixie"
+    lines: list[str] = []
+    assert engine.bootstrap_base("trixie", lines.append) == "gesso-base:trixie"
     assert (log / "calls").read_text() == "image inspect gesso-base:trixie\n"
-    assert said == []
+    assert lines == []
 
 
-def test_a_base_is_made_of_the_machines_own_mirror(program: Callable[[str, str], Path]) -> None:
+def test_a_base_is_bootstrapped_from_the_machines_own_mirror(program: Callable[[str, str], Path]) -> None:
     log = program("docker", '[ "$1" != image ] || exit 1; cat >"$LOG/tar"; echo "$@" >"$LOG/import"')
     program("apt-get", "echo http://mirror.test/ubuntu-like/; echo http://mirror.test/debian/")
     program("mmdebstrap", 'echo "$@" >"$LOG/mmdebstrap"; echo a-tar')
-    said: list[str] = []
-    assert engine.bootstrap_base("trixie", said.append) == "gesso-base:trixie"
+    lines: list[str] = []
+    assert engine.bootstrap_base("trixie", lines.append) == "gesso-base:trixie"
     assert (log / "tar").read_text() == "a-tar\n"
     assert (log / "import").read_text() == "import - gesso-base:trixie\n"
     assert (log / "mmdebstrap").read_text().endswith("trixie - http://mirror.test/debian/\n")
-    assert len(said) == 1
+    assert len(lines) == 1
 
 
 def test_a_bootstrap_that_fails_imports_nothing(program: Callable[[str, str], Path]) -> None:
@@ -161,7 +161,7 @@ def test_a_machine_that_cannot_make_a_base(
     assert engine.debian_mirror() is None
 
 
-def test_an_engine_elsewhere_has_a_disk_of_its_own(program: Callable[[str, str], Path], tmp_path: Path) -> None:
+def test_the_disk_of_a_remote_engine_is_unknown(program: Callable[[str, str], Path], tmp_path: Path) -> None:
     info = {"ServerVersion": "26.1", "DockerRootDir": str(tmp_path), "Name": "another-machine"}
     program("docker", _docker(json.dumps(info)))
     assert engine.find().free is None

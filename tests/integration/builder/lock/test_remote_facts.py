@@ -1,4 +1,4 @@
-"""What model hosts say of a file, from headers: asked of a server on loopback that plays Hugging Face."""
+"""Metadata from model hosts, from headers: queried from a server on loopback that fakes Hugging Face."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from gesso.builder.lock import remote_facts
-from gesso.builder.lock.remote_facts import OutOfReachError, Said, ask_model_host
+from gesso.builder.lock.remote_facts import OutOfReachError, RemoteFacts, query_model_host
 from tests.local_server import answering
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ COMMIT = "cd" * 20
 
 
 class Server:
-    """Answers every request alike; remembers what it was asked."""
+    """Sends the same response to every request; records the requests."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, str | None]] = []
+        self.requests: list[tuple[str, str, str | None]] = []
         self.status = 302
         self.headers: dict[str, str] = {}
         self.url = ""
@@ -37,7 +37,7 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             def do_HEAD(self) -> None:
-                outer.asked.append((self.command, self.path, self.headers.get("Authorization")))
+                outer.requests.append((self.command, self.path, self.headers.get("Authorization")))
                 self.send_response(outer.status)
                 for name, value in outer.headers.items():
                     self.send_header(name, value)
@@ -75,10 +75,10 @@ def test_a_file_with_all_its_headers(server: Server, session: requests.Session) 
     server.headers = {
         "X-Linked-Etag": f'"{DIGEST}"', "X-Linked-Size": "123456789012", "X-Repo-Commit": COMMIT, "Location": "/x",
     }  # fmt: skip
-    said = ask_model_host(FILE, {"HF_ENDPOINT": f"{server.url}/"}, session)
+    facts = query_model_host(FILE, {"HF_ENDPOINT": f"{server.url}/"}, session)
     pinned = f"https://huggingface.co/Acly/MAT/resolve/{COMMIT}/sub/MAT.safetensors"
-    assert said == Said(pinned, DIGEST, 123456789012)
-    assert server.asked == [("HEAD", "/Acly/MAT/resolve/main/sub/MAT.safetensors", None)]
+    assert facts == RemoteFacts(pinned, DIGEST, 123456789012)
+    assert server.requests == [("HEAD", "/Acly/MAT/resolve/main/sub/MAT.safetensors", None)]
 
 
 @pytest.mark.parametrize("status", [200, 302, 307])
@@ -91,7 +91,7 @@ def test_a_file_with_all_its_headers(server: Server, session: requests.Session) 
         ({"X-Linked-Etag": DIGEST, "X-Linked-Size": "-1"}, DIGEST, None),
     ],
 )
-def test_what_a_host_does_not_say_is_none(
+def test_missing_metadata_is_none(
     server: Server,
     session: requests.Session,
     status: int,
@@ -100,8 +100,8 @@ def test_what_a_host_does_not_say_is_none(
     size: int | None,
 ) -> None:
     server.status, server.headers = status, headers
-    said = ask_model_host(FILE, {"HF_ENDPOINT": server.url}, session)
-    assert said == Said(FILE, sha256, size)
+    facts = query_model_host(FILE, {"HF_ENDPOINT": server.url}, session)
+    assert facts == RemoteFacts(FILE, sha256, size)
 
 
 @pytest.mark.parametrize(
@@ -114,43 +114,43 @@ def test_what_a_host_does_not_say_is_none(
         (429, {}, "huggingface.co: HTTP 429 for Acly/MAT"),
     ],
 )
-def test_an_answer_that_tells_nothing_of_the_file(
+def test_a_response_without_metadata(
     server: Server, session: requests.Session, status: int, headers: dict[str, str], reason: str
 ) -> None:
     server.status, server.headers = status, headers
     with pytest.raises(OutOfReachError) as raised:
-        ask_model_host(FILE, {"HF_ENDPOINT": server.url}, session)
+        query_model_host(FILE, {"HF_ENDPOINT": server.url}, session)
     assert str(raised.value) == reason
     assert not raised.value.host_is_down
 
 
 def test_a_host_that_is_down(server: Server, session: requests.Session) -> None:
     with Server().running() as other:
-        gone = other.url
+        url = other.url
     with pytest.raises(OutOfReachError, match=r"^huggingface\.co: ConnectionError$") as raised:
-        ask_model_host(FILE, {"HF_ENDPOINT": gone}, session)
+        query_model_host(FILE, {"HF_ENDPOINT": url}, session)
     assert raised.value.host_is_down
 
 
 def test_a_token_goes_to_the_endpoint_and_no_redirect_is_followed(server: Server, session: requests.Session) -> None:
     with Server().running() as elsewhere:
         server.headers = {"Location": f"{elsewhere.url}/file", "X-Linked-Etag": DIGEST}
-        said = ask_model_host(FILE, {"HF_ENDPOINT": server.url, "HF_TOKEN": "hf_x"}, session)
-        assert said.sha256 == DIGEST
-        assert [authorization for _, _, authorization in server.asked] == ["Bearer hf_x"]
-        assert elsewhere.asked == []
+        facts = query_model_host(FILE, {"HF_ENDPOINT": server.url, "HF_TOKEN": "hf_x"}, session)
+        assert facts.sha256 == DIGEST
+        assert [authorization for _, _, authorization in server.requests] == ["Bearer hf_x"]
+        assert elsewhere.requests == []
 
 
-def test_no_endpoint_is_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     for env in ({}, {"HF_ENDPOINT": ""}):
         urls, session = _recorded(monkeypatch)
         with pytest.raises(OutOfReachError):
-            ask_model_host(FILE, env, session)
+            query_model_host(FILE, env, session)
         assert [url for url, _ in urls] == [FILE]
 
 
 def _recorded(monkeypatch: pytest.MonkeyPatch) -> tuple[list[tuple[str, dict[str, str]]], requests.Session]:
-    """A session that reaches nobody and remembers addresses and headers."""
+    """Return a session without a connection that records URLs and headers."""
     urls: list[tuple[str, dict[str, str]]] = []
     session = requests.Session()
 
@@ -167,7 +167,7 @@ def test_each_host_gets_its_own_token_only(monkeypatch: pytest.MonkeyPatch) -> N
     urls, session = _recorded(monkeypatch)
     for url in (FILE, "https://civitai.com/api/download/models/348913"):
         with pytest.raises(OutOfReachError):
-            ask_model_host(url, env, session)
+            query_model_host(url, env, session)
     assert [(url, headers["Authorization"]) for url, headers in urls] == [
         ("http://hf.test/Acly/MAT/resolve/main/sub/MAT.safetensors", "Bearer hf_x"),
         ("https://civitai.com/api/v1/model-versions/348913", "Bearer civ_x"),
@@ -184,10 +184,10 @@ def test_each_host_gets_its_own_token_only(monkeypatch: pytest.MonkeyPatch) -> N
         "http://127.0.0.1:1/x",
     ],
 )
-def test_others_are_not_asked_at_all(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_other_hosts_are_not_queried(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     urls, session = _recorded(monkeypatch)
-    with pytest.raises(OutOfReachError, match="gives no sha256 in its headers") as raised:
-        ask_model_host(url, {"HF_TOKEN": "x"}, session)
+    with pytest.raises(OutOfReachError, match="sends no sha256 in its headers") as raised:
+        query_model_host(url, {"HF_TOKEN": "x"}, session)
     assert not raised.value.host_is_down
     assert urls == []
 
@@ -202,9 +202,9 @@ def _civitai(monkeypatch: pytest.MonkeyPatch, status: int, text: str) -> request
     session = requests.Session()
 
     def send(request: requests.PreparedRequest, **_: Any) -> requests.Response:
-        answer = requests.Response()
-        answer.status_code, answer._content, answer.url = status, text.encode(), str(request.url)
-        return answer
+        response = requests.Response()
+        response.status_code, response._content, response.url = status, text.encode(), str(request.url)
+        return response
 
     monkeypatch.setattr(session, "send", send)
     return session
@@ -229,32 +229,32 @@ OTHER = f'{{"hashes": {{"SHA256": "{"0" * 64}"}}}}'
         (_files('{"hashes": {"SHA256": "short"}}'), None),
     ],
 )
-def test_civitai_says_a_hash(monkeypatch: pytest.MonkeyPatch, text: str, sha256: str | None) -> None:
-    assert ask_model_host(CIVITAI, {}, _civitai(monkeypatch, 200, text)) == Said(CIVITAI, sha256)
+def test_civitai_sends_a_hash(monkeypatch: pytest.MonkeyPatch, text: str, sha256: str | None) -> None:
+    assert query_model_host(CIVITAI, {}, _civitai(monkeypatch, 200, text)) == RemoteFacts(CIVITAI, sha256)
 
 
 @pytest.mark.parametrize(
     ("status", "text", "reason"),
     [
         (401, "", "HTTP 401 for version 348913"),
-        (200, "<html>", "an answer without hashes"),
-        (200, "[]", "an answer without hashes"),
-        (200, '{"files": [{}]}', "an answer without hashes"),
-        (200, '{"files": null}', "an answer without hashes"),
+        (200, "<html>", "response without hashes"),
+        (200, "[]", "response without hashes"),
+        (200, '{"files": [{}]}', "response without hashes"),
+        (200, '{"files": null}', "response without hashes"),
     ],
 )
-def test_civitai_says_nothing_useful(monkeypatch: pytest.MonkeyPatch, status: int, text: str, reason: str) -> None:
+def test_civitai_sends_no_hash(monkeypatch: pytest.MonkeyPatch, status: int, text: str, reason: str) -> None:
     with pytest.raises(OutOfReachError, match=reason) as raised:
-        ask_model_host(CIVITAI, {}, _civitai(monkeypatch, status, text))
+        query_model_host(CIVITAI, {}, _civitai(monkeypatch, status, text))
     assert not raised.value.host_is_down
 
 
 # --- registries
 
 
-def test_a_registry_gives_a_digest(program: Callable[[str, str], Path]) -> None:
+def test_a_registry_returns_a_digest(program: Callable[[str, str], Path]) -> None:
     log = program("docker", """echo "$@" >"$LOG/argv"; echo '{"digest": "sha256:ab", "size": 1}'""")
-    assert remote_facts.ask_registry("debian:trixie-slim") == "sha256:ab"
+    assert remote_facts.query_registry("debian:trixie-slim") == "sha256:ab"
     assert (log / "argv").read_text().startswith("buildx imagetools inspect debian:trixie-slim ")
 
 
@@ -262,18 +262,18 @@ def test_a_registry_gives_a_digest(program: Callable[[str, str], Path]) -> None:
     ("script", "reason"),
     [
         ("echo 'ERROR: no such host' >&2; exit 1", "registry of debian:x: ERROR: no such host"),
-        ("echo '{}'", "an answer without a digest"),
-        ("echo 'null'", "an answer without a digest"),
-        ("echo nonsense", "an answer without a digest"),
+        ("echo '{}'", "response without a digest"),
+        ("echo 'null'", "response without a digest"),
+        ("echo nonsense", "response without a digest"),
     ],
 )
-def test_a_registry_that_does_not(program: Callable[[str, str], Path], script: str, reason: str) -> None:
+def test_a_registry_that_returns_no_digest(program: Callable[[str, str], Path], script: str, reason: str) -> None:
     program("docker", script)
     with pytest.raises(OutOfReachError, match=reason):
-        remote_facts.ask_registry("debian:x")
+        remote_facts.query_registry("debian:x")
 
 
 def test_a_registry_without_docker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(OutOfReachError, match="docker: not found on PATH"):
-        remote_facts.ask_registry("debian:x")
+        remote_facts.query_registry("debian:x")

@@ -1,4 +1,4 @@
-"""Source code by commit, from repositories on this disk: exactly what was committed, once, and afterwards offline."""
+"""Source code by commit, from local repositories: exactly what was committed, fetched once, then offline."""
 
 from __future__ import annotations
 
@@ -80,14 +80,14 @@ def test_peek_by_commit_branch_and_tags(upstream: Path, git: Callable[..., str],
     second = git(upstream, "rev-parse", "HEAD")
     for ref in (first, "light", "heavy", "release/1.0"):
         assert cache.peek(_source(upstream, ref), "requirements.txt") == sources.Peek(first, tree, "numpy\n"), ref
-    newest = cache.peek(_source(upstream, "main"), "requirements.txt")
-    assert (newest.commit, newest.requirements) == (second, "torch\n")
-    assert newest.tree != tree
-    # A commit in the lock is what counts; the ref beside it may have moved on.
+    latest = cache.peek(_source(upstream, "main"), "requirements.txt")
+    assert (latest.commit, latest.requirements) == (second, "torch\n")
+    assert latest.tree != tree
+    # The commit in the lock decides; the ref may have moved.
     assert cache.peek(_source(upstream, "main", first), "requirements.txt").commit == first
 
 
-def test_a_tag_goes_before_a_branch_of_its_name(upstream: Path, git: Callable[..., str], cache: SourceCache) -> None:
+def test_a_tag_precedes_a_branch_of_its_name(upstream: Path, git: Callable[..., str], cache: SourceCache) -> None:
     first = git(upstream, "rev-parse", "HEAD")
     git(upstream, "tag", "v1")
     git(upstream, "checkout", "--quiet", "-b", "v1")
@@ -109,7 +109,7 @@ def test_an_unknown_ref_is_named(upstream: Path, cache: SourceCache, ref: str) -
 
 
 def test_an_unknown_commit_is_named(upstream: Path, cache: SourceCache) -> None:
-    with pytest.raises(FetchError, match="commit 111111111111 cannot be had"):
+    with pytest.raises(FetchError, match="commit 111111111111 cannot be fetched"):
         cache.peek(_source(upstream, "1" * 40), None)
 
 
@@ -133,7 +133,7 @@ def test_neither_settings_nor_attributes_change_a_byte(
     git_config: Path,
 ) -> None:
     upstream = repository("plain", FILES)
-    # Put the attributes in without letting git itself change what is committed.
+    # Add the attributes without letting git change what is committed.
     (upstream / ".gitattributes").write_text("* text=auto eol=crlf ident\n*.bin filter=shout\n")
     git(upstream, "add", ".gitattributes")
     git(upstream, "commit", "--quiet", "--message=attributes")
@@ -150,29 +150,29 @@ def test_the_second_call_needs_no_network(upstream: Path, git: Callable[..., str
     source = _locked(upstream, git)
     folder = SourceCache(tmp_path / "cache").tree(source, name="pack")
     shutil.rmtree(upstream)
-    again = SourceCache(tmp_path / "cache")
-    assert again.tree(source, name="pack") == folder
+    second = SourceCache(tmp_path / "cache")
+    assert second.tree(source, name="pack") == folder
     assert _content(folder) == EXPECTED
 
 
-def test_a_commit_that_only_an_older_ref_leads_to(upstream: Path, git: Callable[..., str], cache: SourceCache) -> None:
+def test_a_commit_that_its_branch_has_left_behind(upstream: Path, git: Callable[..., str], cache: SourceCache) -> None:
     source = _locked(upstream, git).model_copy(update={"ref": "main"})
     git(upstream, "commit", "--quiet", "--allow-empty", "--message=two")
     assert _content(cache.tree(source, name="pack")) == EXPECTED
 
 
-@pytest.mark.parametrize("known", [False, True], ids=["fresh", "in the cache"])
-def test_another_tree_than_the_lock_says(
-    upstream: Path, git: Callable[..., str], cache: SourceCache, known: bool, tmp_path: Path
+@pytest.mark.parametrize("cached", [False, True], ids=["fresh", "in the cache"])
+def test_another_tree_than_in_the_lock(
+    upstream: Path, git: Callable[..., str], cache: SourceCache, cached: bool, tmp_path: Path
 ) -> None:
     source = _locked(upstream, git)
-    if known:
+    if cached:
         cache.tree(source, name="pack")
     with pytest.raises(VerifyError, match=f"^pack: commit .* holds tree .* the lock says {'2' * 12}") as raised:
         cache.tree(source.model_copy(update={"tree": "2" * 40}), name="pack")
     assert raised.value.exit_code == 5
     assert raised.value.next_step
-    assert len([p for p in (tmp_path / "cache/sources").iterdir() if p.is_dir()]) == known
+    assert len([p for p in (tmp_path / "cache/sources").iterdir() if p.is_dir()]) == cached
 
 
 def test_a_source_that_is_not_locked(upstream: Path, cache: SourceCache) -> None:
@@ -193,12 +193,12 @@ def test_a_repository_out_of_reach(tmp_path: Path, cache: SourceCache, how: str)
     assert "--trial" in raised.value.next_step
 
 
-def test_a_host_that_does_not_answer(
+def test_a_host_that_does_not_respond(
     upstream: Path, cache: SourceCache, program: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "_ANSWER_WITHIN", 0.2)
+    monkeypatch.setattr(sources, "_LS_REMOTE_TIMEOUT", 0.2)
     program("git", "exec sleep 30")
-    with pytest.raises(FetchError, match=r"pack: no answer in 0\.2 s") as raised:
+    with pytest.raises(FetchError, match=r"pack: no response within 0\.2 s") as raised:
         cache.peek(_source(upstream), None)
     assert "insteadOf" in raised.value.next_step
 
@@ -224,9 +224,9 @@ def test_mirrors_by_instead_of(upstream: Path, git: Callable[..., str], cache: S
 def _failing_git(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     real = sources._git
 
-    def fake(repository: Path, *words: str, **more: Any) -> Any:
-        result = real(repository, *words, **more)
-        if word in words:
+    def fake(repository: Path, *args: str, **options: Any) -> Any:
+        result = real(repository, *args, **options)
+        if word in args:
             raise KeyboardInterrupt
         return result
 
@@ -234,7 +234,7 @@ def _failing_git(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["init", "rev-parse", "read-tree", "checkout-index"])
-def test_an_interrupted_checkout_is_done_again(
+def test_an_interrupted_checkout_is_repeated(
     upstream: Path, git: Callable[..., str], cache: SourceCache, word: str, tmp_path: Path
 ) -> None:
     source = _locked(upstream, git)
@@ -246,32 +246,32 @@ def test_an_interrupted_checkout_is_done_again(
     assert _content(cache.tree(source, name="pack")) == EXPECTED
 
 
-def test_what_a_killed_run_left_is_not_taken_for_a_tree(
+def test_leftovers_of_a_killed_run_are_not_used(
     upstream: Path, git: Callable[..., str], cache: SourceCache, tmp_path: Path
 ) -> None:
-    """A kill leaves the scratch folder half full, and the repository without the objects of the commit."""
+    """A killed run leaves an incomplete scratch folder, and a repository without the commit's objects."""
     source = _locked(upstream, git)
     folder = cache.tree(source, name="pack")
     half = tmp_path / "cache/sources/tmp-killed/tree"
     half.mkdir(parents=True)
     (half / "requirements.txt").write_text("nu")
     shutil.rmtree(folder)
-    (kept,) = (tmp_path / "cache/git").glob("*.git")
-    shutil.rmtree(kept / "objects")
-    (kept / "objects").mkdir()
+    (cached,) = (tmp_path / "cache/git").glob("*.git")
+    shutil.rmtree(cached / "objects")
+    (cached / "objects").mkdir()
     assert _content(cache.tree(source, name="pack")) == EXPECTED
 
 
-def test_two_at_once_do_the_work_once(
+def test_concurrent_calls_fetch_once(
     upstream: Path, git: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = _locked(upstream, git)
     calls: list[str] = []
     real = sources._fetch
 
-    def counted(*words: Any) -> None:
+    def counted(*args: Any) -> None:
         calls.append("fetch")
-        real(*words)
+        real(*args)
 
     monkeypatch.setattr(sources, "_fetch", counted)
     together = threading.Barrier(4)

@@ -1,4 +1,4 @@
-"""`invoke publish`, `verify` and `diff` from end to end, but for the engine: what is refused, when, and how."""
+"""`invoke publish`, `verify` and `diff` end to end, without an engine."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from gesso.builder.evidence.cosign import Trusted
 from gesso.builder.image import contract_report
 from gesso.builder.image.build import prepare
 from gesso.builder.publish import command
-from gesso.builder.publish.request import Wish
+from gesso.builder.publish.request import PublishRequest
 from gesso.builder.registry import layer_files, local_image
 from gesso.builder.registry import push as pushing
+from gesso.builder.vast.template.follow_up import TemplateFollowUp
 from gesso.errors import CheckError, GessoError, ManifestError, PublishError, VerifyError
 from gesso.settings import Project, Selection
 from tests.unit.builder import images
@@ -26,7 +27,7 @@ from tests.unit.builder import images
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.builder.fake_registry import RegistryLike
+    from tests.integration.builder.fake_registry import FakeRegistry
 
 PROJECT = Project(Path(__file__).resolve().parents[4])
 PREPARED = prepare(Selection(PROJECT, "sdxl"))
@@ -42,8 +43,8 @@ def env(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def pushed(monkeypatch: pytest.MonkeyPatch, registry: RegistryLike) -> list[str]:
-    """An engine that has the image, and a push that puts it where it belongs; give the tags that were pushed to."""
+def pushed(monkeypatch: pytest.MonkeyPatch, registry: FakeRegistry) -> list[str]:
+    """Fake an engine that has the image, and a push to the fake registry; return the pushed tags."""
     targets: list[str] = []
 
     @contextmanager
@@ -52,7 +53,7 @@ def pushed(monkeypatch: pytest.MonkeyPatch, registry: RegistryLike) -> list[str]
 
     def push(_client: Any, _image: Any, target: Any, *_: Any) -> str:
         targets.append(target.tag)
-        registry.take(images.remote(LABELS), target.tag)
+        registry.add_image(images.remote(LABELS), target.tag)
         return DIGEST
 
     registry.manifests.clear()
@@ -66,136 +67,136 @@ def pushed(monkeypatch: pytest.MonkeyPatch, registry: RegistryLike) -> list[str]
 
 def green(env: dict[str, str], **change: Any) -> None:
     contract = contract_report.contract_of(PROJECT.root / "tests/image")
-    report = contract_report.Checked(
+    report = contract_report.ContractReport(
         image=images.local(LABELS).image_id, arch="sdxl", trial=False, lock=LOCK, contract=contract, whole=True,
         passed=9, seconds=1, at=contract_report.now(),
     )  # fmt: skip
     contract_report.write(env, report.model_copy(update=change))
 
 
-def wish(there: RegistryLike, **change: Any) -> Wish:
-    return replace(Wish("sdxl", there.reference.repository, no_sign=True), **change)
+def request(fake: FakeRegistry, **change: Any) -> PublishRequest:
+    return replace(PublishRequest("sdxl", fake.reference.repository, no_sign=True), **change)
 
 
-def test_published_under_three_tags_the_moving_one_last(
-    registry: RegistryLike, pushed: list[str], env: dict[str, str], capsys: pytest.CaptureFixture[str]
+def test_publishes_three_tags_the_moving_one_last(
+    registry: FakeRegistry, pushed: list[str], env: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     green(env)
-    command.publish(PROJECT, wish(registry, as_json=True), env)
+    command.publish(PROJECT, request(registry, as_json=True), env)
     assert pushed == [FIXED]
     found = json.loads(capsys.readouterr().out)
     assert found["reference"] == f"{registry.reference.repository}@{DIGEST}"
     assert found["tags"] == [FIXED, "sdxl-0.1.0", "sdxl"]
     assert {registry.manifests[tag] for tag in found["tags"]} == {registry.manifests[DIGEST]}
-    assert [line for line in registry.asked if line.startswith("PUT")] == [
+    assert [line for line in registry.requests if line.startswith("PUT")] == [
         "PUT /v2/me/gesso/manifests/sdxl-0.1.0", "PUT /v2/me/gesso/manifests/sdxl",
     ]  # fmt: skip
 
 
-def test_again_nothing_is_pushed_and_nothing_written(
-    registry: RegistryLike, pushed: list[str], env: dict[str, str]
+def test_a_second_publish_writes_nothing(registry: FakeRegistry, pushed: list[str], env: dict[str, str]) -> None:
+    green(env)
+    command.publish(PROJECT, request(registry), env)
+    pushed.clear()
+    registry.requests.clear()
+    command.publish(PROJECT, request(registry), env)
+    assert pushed == []
+    assert not [line for line in registry.requests if line.startswith(("PUT", "POST", "PATCH"))]
+
+
+def test_a_fixed_tag_of_another_image_is_refused_before_the_push(
+    registry: FakeRegistry, pushed: list[str], env: dict[str, str]
 ) -> None:
     green(env)
-    command.publish(PROJECT, wish(registry), env)
-    pushed.clear()
-    registry.asked.clear()
-    command.publish(PROJECT, wish(registry), env)
-    assert pushed == []
-    assert not [line for line in registry.asked if line.startswith(("PUT", "POST", "PATCH"))]
-
-
-def test_a_fixed_tag_stops_it_before_the_push(registry: RegistryLike, pushed: list[str], env: dict[str, str]) -> None:
-    green(env)
-    registry.take(images.remote(layers=2), "sdxl-0.1.0")
+    registry.add_image(images.remote(layers=2), "sdxl-0.1.0")
     with pytest.raises(PublishError, match="is never moved"):
-        command.publish(PROJECT, wish(registry), env)
+        command.publish(PROJECT, request(registry), env)
     assert pushed == []
 
 
-def test_one_of_the_fixed_tags_is_there(registry: RegistryLike, pushed: list[str], env: dict[str, str]) -> None:
-    """Another engine would pack the same layers otherwise: what is there stays, and the rest follows it."""
+def test_one_of_the_fixed_tags_exists(registry: FakeRegistry, pushed: list[str], env: dict[str, str]) -> None:
+    """Another engine would compress the same layers differently: the existing image stays, all tags point to it."""
     green(env)
-    registry.take(images.remote(LABELS), "sdxl-0.1.0")
-    command.publish(PROJECT, wish(registry), env)
+    registry.add_image(images.remote(LABELS), "sdxl-0.1.0")
+    command.publish(PROJECT, request(registry), env)
     assert pushed == []
     assert registry.manifests[FIXED] == registry.manifests["sdxl-0.1.0"] == registry.manifests["sdxl"]
 
 
-def test_somebody_was_faster(
-    registry: RegistryLike, pushed: list[str], env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+def test_another_publish_in_between(
+    registry: FakeRegistry, pushed: list[str], env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     green(env)
     other = images.remote(layers=2)
 
     def push(*_: Any) -> str:
-        registry.take(images.remote(LABELS), FIXED)
-        registry.take(other, "sdxl-0.1.0")
+        registry.add_image(images.remote(LABELS), FIXED)
+        registry.add_image(other, "sdxl-0.1.0")
         return DIGEST
 
     monkeypatch.setattr(pushing, "push", push)
     with pytest.raises(PublishError, match="meanwhile, and is never moved"):
-        command.publish(PROJECT, wish(registry), env)
+        command.publish(PROJECT, request(registry), env)
     assert registry.manifests["sdxl-0.1.0"] == registry.manifests[other.digest]
     assert "sdxl" not in registry.manifests
 
 
-def test_the_moving_tag_moves(registry: RegistryLike, pushed: list[str], env: dict[str, str]) -> None:
+def test_the_moving_tag_moves(registry: FakeRegistry, pushed: list[str], env: dict[str, str]) -> None:
     green(env)
-    registry.take(images.remote(layers=2), "sdxl")
-    command.publish(PROJECT, wish(registry), env)
+    registry.add_image(images.remote(layers=2), "sdxl")
+    command.publish(PROJECT, request(registry), env)
     assert registry.manifests["sdxl"] == registry.manifests[DIGEST]
 
 
-def test_a_stale_report_stops_it(registry: RegistryLike, pushed: list[str], env: dict[str, str]) -> None:
+def test_a_stale_report_is_refused(registry: FakeRegistry, pushed: list[str], env: dict[str, str]) -> None:
     green(env, contract="of last month")
     with pytest.raises(CheckError, match="the contract has changed since it was tested"):
-        command.publish(PROJECT, wish(registry), env)
-    assert (pushed, registry.asked) == ([], [])
+        command.publish(PROJECT, request(registry), env)
+    assert (pushed, registry.requests) == ([], [])
 
 
-def test_what_is_read_back_must_be_what_was_pushed(
-    registry: RegistryLike, pushed: list[str], env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+def test_the_image_read_back_must_be_the_pushed_one(
+    registry: FakeRegistry, pushed: list[str], env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     green(env)
     other = images.remote(layers=2)
 
     def push(*_: Any) -> str:
-        registry.take(other, FIXED)
+        registry.add_image(other, FIXED)
         return other.digest
 
     monkeypatch.setattr(pushing, "push", push)
-    with pytest.raises(PublishError, match="what the registry gives back differs"):
-        command.publish(PROJECT, wish(registry), env)
+    with pytest.raises(PublishError, match="the registry's copy differs"):
+        command.publish(PROJECT, request(registry), env)
     assert "sdxl" not in registry.manifests
 
 
-def test_a_dry_run_tells_everything_and_writes_nothing(
-    registry: RegistryLike, pushed: list[str], env: dict[str, str], capsys: pytest.CaptureFixture[str]
+def test_a_dry_run_prints_everything_and_writes_nothing(
+    registry: FakeRegistry, pushed: list[str], env: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    registry.take(images.remote(layers=2), "flux")
+    registry.add_image(images.remote(layers=2), "flux")
     with pytest.raises(CheckError, match="the image was never tested"):
-        command.publish(PROJECT, wish(registry, dry_run=True, no_sign=False), env)
-    said = capsys.readouterr().out
-    for words in (f"{FIXED}  new, for ever", "sdxl  new", "1 of 3 to push", "MISSING  the image was never tested",
-                  "2 python", "NOT SAID by whom", "push        0.0 MB  COPY part2 /2"):  # fmt: skip
-        assert words in said, words
+        command.publish(PROJECT, request(registry, dry_run=True, no_sign=False), env)
+    output = capsys.readouterr().out
+    for text in (f"{FIXED}  new, never moved", "sdxl  new", "1 of 3 to push", "MISSING  the image was never tested",
+                  "2 python", "NO SIGNER GIVEN", "push        0.0 MB  COPY part2 /2"):  # fmt: skip
+        assert text in output, text
     assert pushed == []
-    assert all(line.startswith(("GET", "HEAD")) for line in registry.asked)
+    assert all(line.startswith(("GET", "HEAD")) for line in registry.requests)
 
 
-def test_a_dry_run_for_a_script(
-    registry: RegistryLike, pushed: list[str], env: dict[str, str], capsys: pytest.CaptureFixture[str],
+def test_a_dry_run_as_json(
+    registry: FakeRegistry, pushed: list[str], env: dict[str, str], capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A secret that came into the image somehow is not in what is shown of it."""
+    """A secret in the image's history is not printed."""
     green(env)
     image = images.local(LABELS)
     layer = replace(image.layers[0], made_by=f"RUN HF_TOKEN={env['HF_TOKEN']} make")
     monkeypatch.setattr(local_image, "read", lambda *_: replace(image, layers=(layer, *image.layers[1:])))
-    command.publish(PROJECT, wish(registry, dry_run=True, as_json=True), env)
-    said = capsys.readouterr().out
-    assert env["HF_TOKEN"] not in said
-    found = json.loads(said)
+    command.publish(PROJECT, request(registry, dry_run=True, as_json=True), env)
+    output = capsys.readouterr().out
+    assert env["HF_TOKEN"] not in output
+    found = json.loads(output)
     assert found["layers"][0]["made_by"] == "RUN HF_TOKEN=*** make"
     assert found["tags"]["sdxl"] == {"moves": True, "there": None}
     assert found["missing"] == []
@@ -204,10 +205,10 @@ def test_a_dry_run_for_a_script(
 BAD: list[tuple[dict[str, Any], str, int]] = [
     ({"arch": "sd15"}, "no such architecture", 2),
     ({"registry": "ghcr.io/Me/Gesso"}, "in lower case", 2),
-    ({"registry": "registry.invalid/gesso"}, "registry registry.invalid is out of reach", 7),
-    ({"registry": "127.0.0.1:1/gesso"}, "registry 127.0.0.1:1 is out of reach", 7),
+    ({"registry": "registry.invalid/gesso"}, "registry registry.invalid cannot be reached", 7),
+    ({"registry": "127.0.0.1:1/gesso"}, "registry 127.0.0.1:1 cannot be reached", 7),
     ({"registry": "ghcr.io/me/gesso", "trial": True}, "a trial image is never published", 2),
-    ({"no_sign": False}, "who signs the image is not said", 2),
+    ({"no_sign": False}, "no signer is given", 2),
     ({"sign": "k"}, "exclude each other", 2),
     ({"no_sign": False, "keyless": True, "no_tlog": True}, "--no-tlog", 2),
     ({"no_sign": False, "sign": "/no/such/key"}, "no such file", 2),
@@ -218,50 +219,51 @@ BAD: list[tuple[dict[str, Any], str, int]] = [
 
 
 @pytest.fixture
-def tried_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No waiting for a registry that is not there; and a cosign, so that it is not what is missing."""
+def no_retry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No retries for an unreachable registry; and a fake cosign."""
     program = tmp_path / "cosign"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr("gesso.builder.registry.http.waits", lambda _: iter(()))
+    monkeypatch.setattr("gesso.builder.registry.http.backoff", lambda _: iter(()))
 
 
-@pytest.mark.usefixtures("tried_once")
-@pytest.mark.parametrize("bad", BAD, ids=[said for _, said, _ in BAD])
-def test_bad_input(
-    registry: RegistryLike, pushed: list[str], env: dict[str, str], bad: tuple[dict[str, Any], str, int]
+@pytest.mark.usefixtures("no_retry")
+@pytest.mark.parametrize("bad", BAD, ids=[message for _, message, _ in BAD])
+def test_invalid_input(
+    registry: FakeRegistry, pushed: list[str], env: dict[str, str], bad: tuple[dict[str, Any], str, int]
 ) -> None:
-    """Each ends with its code and two lines, before anything is pushed."""
-    change, said, code = bad
+    """Each fails with its exit code and two lines, before anything is pushed."""
+    change, message, code = {**bad[0]}, *bad[1:]
     green(env)
+    follow_up = TemplateFollowUp(env) if change.pop("vast", False) else None
     with pytest.raises(GessoError) as error:
-        command.publish(PROJECT, wish(registry, **change), env)
-    assert said in error.value.message
+        command.publish(PROJECT, request(registry, **change), env, follow_up)
+    assert message in error.value.message
     assert error.value.exit_code == code
     assert len(str(error.value).splitlines()) == 2
     assert pushed == []
 
 
-def test_no_login_is_said_with_the_command_that_makes_one(
-    registry: RegistryLike, pushed: list[str], env: dict[str, str]
+def test_a_missing_login_names_the_login_command(
+    registry: FakeRegistry, pushed: list[str], env: dict[str, str]
 ) -> None:
     green(env)
     registry.login = "basic"
     with pytest.raises(PublishError) as error:
-        command.publish(PROJECT, wish(registry), env)
+        command.publish(PROJECT, request(registry), env)
     assert f"`docker login {registry.host}`" in error.value.next_step
     assert pushed == []
 
 
 class Cosign:
-    """One that finds what it is given."""
+    """A fake cosign with given results."""
 
     def __init__(self, signed: str, bills: list[Any], origins: list[Any]) -> None:
         self.signed = signed
         self.found = {"cyclonedx": bills, "slsaprovenance1": origins}
 
-    def is_signed(self, *_: Any) -> str:
+    def signature_error(self, *_: Any) -> str:
         return self.signed
 
     def statements(self, _who: Any, _image: Any, kind: str) -> tuple[list[Any], str]:
@@ -269,7 +271,7 @@ class Cosign:
 
 
 @pytest.fixture
-def published(registry: RegistryLike, monkeypatch: pytest.MonkeyPatch) -> Cosign:
+def published(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> Cosign:
     from tests.unit.builder.evidence.test_sbom import BILL, ORIGIN
 
     found = Cosign("", [json.loads(BILL)], [ORIGIN])
@@ -284,7 +286,7 @@ OWNER = Trusted(key="gesso.pub", log=False)
 
 
 def test_verified(
-    registry: RegistryLike, published: Cosign, env: dict[str, str], capsys: pytest.CaptureFixture[str]
+    registry: FakeRegistry, published: Cosign, env: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     verify.verify(f"{registry.reference}:sdxl", OWNER, env, as_json=True)
     found = json.loads(capsys.readouterr().out)
@@ -295,7 +297,7 @@ def test_verified(
 
 @pytest.mark.parametrize("damage", ["signature", "sbom", "provenance", "other sbom", "invalid sbom"])
 def test_not_verified(
-    registry: RegistryLike, published: Cosign, env: dict[str, str], damage: str, capsys: pytest.CaptureFixture[str]
+    registry: FakeRegistry, published: Cosign, env: dict[str, str], damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     match damage:
         case "signature":
@@ -316,22 +318,22 @@ def test_not_verified(
     assert len(str(error.value).splitlines()) == 2
 
 
-def test_a_second_bill_by_the_same_hand_does_no_harm(
-    registry: RegistryLike, published: Cosign, env: dict[str, str]
+def test_a_second_bill_by_the_same_signer_is_harmless(
+    registry: FakeRegistry, published: Cosign, env: dict[str, str]
 ) -> None:
     published.found["cyclonedx"].insert(0, {"bomFormat": "CycloneDX"})
     verify.verify(f"{registry.reference}:sdxl", OWNER, env, as_json=False)
 
 
-def test_no_image_to_verify(registry: RegistryLike, published: Cosign, env: dict[str, str]) -> None:
+def test_no_image_to_verify(registry: FakeRegistry, published: Cosign, env: dict[str, str]) -> None:
     with pytest.raises(PublishError, match="the registry has no such image"):
         verify.verify(f"{registry.reference}:flux", OWNER, env, as_json=False)
 
 
 def test_diff_reads_a_registry(
-    registry: RegistryLike, published: Cosign, env: dict[str, str], capsys: pytest.CaptureFixture[str]
+    registry: FakeRegistry, published: Cosign, env: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    registry.take(images.remote(layers=4), "newer")
+    registry.add_image(images.remote(layers=4), "newer")
     diff.diff(f"{registry.reference}:sdxl", f"{registry.reference}:newer", env, as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert (found["bytes"], [part["made_by"] for part in found["pulled"]]) == (400, ["COPY part3 /3"])
@@ -339,6 +341,6 @@ def test_diff_reads_a_registry(
         diff.diff(f"{registry.reference}:sdxl", f"{registry.reference}:gone", env, as_json=True)
 
 
-def test_nobody_signed_and_no_key_is_a_question_of_usage() -> None:
+def test_no_signer_is_a_usage_error() -> None:
     with pytest.raises(ManifestError):
-        Wish("sdxl", "x").signer()
+        PublishRequest("sdxl", "x").signer()

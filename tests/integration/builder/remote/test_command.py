@@ -1,4 +1,4 @@
-"""`invoke heal`: flags that belong together, and the way from a number at Vast.ai to what is told of it."""
+"""`invoke heal`: invalid flags, and from an id at Vast.ai to the report."""
 
 from __future__ import annotations
 
@@ -11,53 +11,53 @@ import pytest
 from gesso.builder.image.build import prepare
 from gesso.builder.remote import command
 from gesso.builder.remote import heal as remote
-from gesso.builder.remote.command import Wish
+from gesso.builder.remote.command import HealRequest
 from gesso.builder.vast import audit
-from gesso.builder.vast.instances import Vast
+from gesso.builder.vast.instances import InstanceClient
 from gesso.errors import CheckError, ManifestError, PublishError
 from gesso.models.wanted import from_lock
 from gesso.settings import Project, Selection
 from tests.integration.builder.fake_vast import instance
 
 if TYPE_CHECKING:
-    from gesso.builder.remote.ssh import Door
-    from tests.integration.builder.fake_vast import VastLike
+    from gesso.builder.remote.ssh import Connection
+    from tests.integration.builder.fake_vast import FakeVast
 
 PROJECT = Project(Path(__file__).resolve().parents[4])
-WITHOUT = Wish(instance="7", no_ssh=True)
+WITHOUT = HealRequest(instance="7", no_ssh=True)
 
 
 @pytest.mark.parametrize(
-    ("wish", "why"),
+    ("flags", "why"),
     [
-        (Wish(), "say which instance"),
-        (Wish(arch="sdxl"), "say which instance"),
-        (Wish(ssh="root@h", instance="7"), "both name one"),
-        (Wish(ssh="root@h", no_ssh=True), "--no-ssh needs --instance"),
-        (Wish(instance="7", apply=True), "--apply is for --no-ssh"),
-        (Wish(instance="7", no_ssh=True, apply=True, dry_run=True), "exclude each other"),
-        (Wish(instance="seven"), "is no number"),
-        (Wish(instance="7/../8"), "is no number"),
-        (Wish(instance="-7"), "is no number"),
+        (HealRequest(), "no instance is given"),
+        (HealRequest(arch="sdxl"), "no instance is given"),
+        (HealRequest(ssh="root@h", instance="7"), "--ssh and --instance exclude each other"),
+        (HealRequest(ssh="root@h", no_ssh=True), "--no-ssh needs --instance"),
+        (HealRequest(instance="7", apply=True), "--apply is for --no-ssh"),
+        (HealRequest(instance="7", no_ssh=True, apply=True, dry_run=True), "exclude each other"),
+        (HealRequest(instance="seven"), "not a number"),
+        (HealRequest(instance="7/../8"), "not a number"),
+        (HealRequest(instance="-7"), "not a number"),
     ],
 )
-def test_flags_that_do_not_belong_together(wish: Wish, why: str) -> None:
+def test_invalid_flags(flags: HealRequest, why: str) -> None:
     with pytest.raises(ManifestError, match=why):
-        command.heal(PROJECT, wish, {}, lambda _: None)
+        command.heal(PROJECT, flags, {}, lambda _: None)
 
 
-def test_without_a_key_nobody_is_asked() -> None:
+def test_without_a_key_no_request_is_sent() -> None:
     with pytest.raises(PublishError, match="there is no key"):
-        command.heal(PROJECT, Wish(instance="7"), {"HOME": "/nonexistent"}, lambda _: None)
+        command.heal(PROJECT, HealRequest(instance="7"), {"HOME": "/nonexistent"}, lambda _: None)
 
 
 @pytest.fixture
-def _vast(vast: Vast, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Vast, "of", lambda *_: vast)
+def _vast(vast: InstanceClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(InstanceClient, "of", lambda *_: vast)
 
 
 @pytest.fixture
-def sizes(service: VastLike) -> dict[str, int]:
+def sizes(service: FakeVast) -> dict[str, int]:
     manifest, locked = prepare(Selection(PROJECT, "sdxl"))
     found = {audit.path_of(m.name): m.size or 5_000_000 for m in from_lock(manifest, locked.lock)}
     service.files |= found
@@ -65,9 +65,7 @@ def sizes(service: VastLike) -> dict[str, int]:
 
 
 @pytest.mark.usefixtures("_vast")
-def test_the_whole_way_without_ssh(
-    service: VastLike, sizes: dict[str, int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_ssh_end_to_end(service: FakeVast, sizes: dict[str, int], capsys: pytest.CaptureFixture[str]) -> None:
     assert command.heal(PROJECT, WITHOUT, {}, lambda _: None) == 0
     assert "sizes alone prove nothing" in capsys.readouterr().out
     stub = audit.path_of("checkpoints/Juggernaut-XL-v9.safetensors")
@@ -77,30 +75,30 @@ def test_the_whole_way_without_ssh(
     assert "--apply" in raised.value.next_step
     assert "a stub: 710,000 bytes, the lock says 7,105,348,188" in capsys.readouterr().out
     assert stub in service.files
-    applied = Wish(instance="7", no_ssh=True, apply=True)
+    applied = HealRequest(instance="7", no_ssh=True, apply=True)
     assert command.heal(PROJECT, applied, {}, lambda _: None) == 0
     assert "removed checkpoints/Juggernaut-XL-v9.safetensors; rebooting" in capsys.readouterr().out
     assert stub not in service.files
 
 
 @pytest.mark.usefixtures("_vast")
-def test_as_json(service: VastLike, sizes: dict[str, int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_as_json(service: FakeVast, sizes: dict[str, int], capsys: pytest.CaptureFixture[str]) -> None:
     del service.files[next(iter(sizes))]
-    assert command.heal(PROJECT, Wish(instance="7", no_ssh=True, as_json=True), {}, lambda _: None) == 1
+    assert command.heal(PROJECT, HealRequest(instance="7", no_ssh=True, as_json=True), {}, lambda _: None) == 1
     found = json.loads(capsys.readouterr().out)
     assert (found["ok"], found["instance"], found["arch"], found["rebooted"]) == (False, 7, "sdxl", False)
-    assert {model["state"] for model in found["models"]} == {"missing", "size only", "unknown size"}
+    assert {model["state"] for model in found["models"]} == {"missing", "size only"}
 
 
 @pytest.mark.usefixtures("_vast")
-def test_an_image_that_does_not_tell_its_architecture(service: VastLike) -> None:
+def test_an_image_without_an_architecture_in_its_name(service: FakeVast) -> None:
     service.instances[7] = instance(image_uuid="someone/comfyui:latest")
-    with pytest.raises(ManifestError, match="does not tell its architecture") as raised:
+    with pytest.raises(ManifestError, match="does not identify its architecture") as raised:
         command.heal(PROJECT, WITHOUT, {}, lambda _: None)
-    assert raised.value.next_step == "name it: --arch flux or sdxl"
+    assert raised.value.next_step == "pass --arch flux or sdxl"
     service.files.clear()
     with pytest.raises(CheckError, match="is no gesso image"):
-        command.heal(PROJECT, Wish(instance="7", no_ssh=True, arch="sdxl"), {}, lambda _: None)
+        command.heal(PROJECT, HealRequest(instance="7", no_ssh=True, arch="sdxl"), {}, lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -113,27 +111,27 @@ def test_the_architecture_of_a_reference(image: str, arch: str) -> None:
 
 
 @pytest.mark.usefixtures("_vast")
-def test_a_stopped_instance_and_one_without_sshd(service: VastLike) -> None:
+def test_a_stopped_instance_and_one_without_ssh(service: FakeVast) -> None:
     service.instances[7] = instance(actual_status="exited")
-    for wish in (WITHOUT, Wish(instance="7")):
+    for request in (WITHOUT, HealRequest(instance="7")):
         with pytest.raises(PublishError, match="is not running"):
-            command.heal(PROJECT, wish, {}, lambda _: None)
+            command.heal(PROJECT, request, {}, lambda _: None)
         service.time += 10
     service.instances[7] = instance(ports=None, ssh_host=None)
-    with pytest.raises(PublishError, match="names no address of its sshd") as raised:
-        command.heal(PROJECT, Wish(instance="7"), {}, lambda _: None)
+    with pytest.raises(PublishError, match="lists no SSH address") as raised:
+        command.heal(PROJECT, HealRequest(instance="7"), {}, lambda _: None)
     assert "--no-ssh" in raised.value.next_step
 
 
 @pytest.mark.usefixtures("_vast")
-def test_from_a_number_to_a_door(service: VastLike, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_an_id_to_a_connection(service: FakeVast, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def instead(door: Door, asked: remote.Asked, *_: object) -> int:
-        seen.append((str(door.target), door.accept_new, asked.flags, asked.selection))
+    def instead(connection: Connection, options: remote.HealOptions, *_: object) -> int:
+        seen.append((str(connection.target), connection.accept_new, options.flags, options.selection))
         return 4
 
     monkeypatch.setattr(remote, "heal", instead)
-    wish = Wish(instance="7", dry_run=True, accept_new=True)
-    assert command.heal(PROJECT, wish, {}, lambda _: None) == 4
+    request = HealRequest(instance="7", dry_run=True, accept_new=True)
+    assert command.heal(PROJECT, request, {}, lambda _: None) == 4
     assert seen == [("root@203.0.113.9:40022", True, ["--dry-run", "--by", "ssh"], None)]

@@ -1,35 +1,37 @@
-"""What an update pulls, and what is different in it."""
+"""The difference between two images: what an update pulls, and what changed."""
 
 from __future__ import annotations
 
 import copy
 from typing import Any
 
-from gesso.builder.diff.delta import Part, Shape, between, changes
+from gesso.builder.diff.delta import ComparedImage, Layer, changes, compare
 from tests.unit.builder import images
 
-OLD = Shape("old", "sha256:1", True, (Part("a", 1000, "base"), Part("b", 2000, "COPY arch")), images.RECORD)
+OLD = ComparedImage("old", "sha256:1", True, (Layer("a", 1000, "base"), Layer("b", 2000, "COPY arch")), images.RECORD)
 
 
 def test_the_same_image_pulls_nothing() -> None:
-    found = between(OLD, OLD)
+    found = compare(OLD, OLD)
     assert (found.size, found.pulled, len(found.shared)) == (0, (), 2)
     assert all(rows == [] for rows in found.changes.values())
     assert "0.0 MB to pull (compressed) in 0 of 2 layers; 2 are shared" in found.lines()
     assert "packages: nothing changed" in found.lines()
 
 
-def test_a_layer_counts_by_what_it_unpacks_to_wherever_it_stands() -> None:
-    new = Shape("new", "sha256:2", True, (Part("c", 150_000, "COPY arch"), Part("a", 1000, "base")), images.RECORD)
-    found = between(OLD, new)
-    assert (found.size, [part.diff_id for part in found.pulled]) == (150_000, ["c"])
+def test_layers_are_shared_by_diff_id_in_any_order() -> None:
+    new = ComparedImage(
+        "new", "sha256:2", True, (Layer("c", 150_000, "COPY arch"), Layer("a", 1000, "base")), images.RECORD
+    )
+    found = compare(OLD, new)
+    assert (found.size, [layer.diff_id for layer in found.pulled]) == (150_000, ["c"])
     assert found.as_json()["bytes"] == 150_000
     assert any("0.1 MB  COPY arch" in line or "0.2 MB  COPY arch" in line for line in found.lines())
 
 
-def test_a_size_that_is_not_known_is_not_made_up() -> None:
-    new = Shape("new", "sha256:2", False, (Part("c", None, ""),), images.RECORD)
-    found = between(OLD, new)
+def test_an_unknown_size_is_shown_as_unknown() -> None:
+    new = ComparedImage("new", "sha256:2", False, (Layer("c", None, ""),), images.RECORD)
+    found = compare(OLD, new)
     assert found.size == 0
     assert any("? MB" in line for line in found.lines())
     assert "unpacked" in "".join(found.lines())
@@ -51,12 +53,12 @@ def test_what_changed_by_kind() -> None:
     assert changed(base={"bootstrap": "trixie"})["base"][0].endswith("-> trixie")
 
 
-def test_a_model_that_moves_into_a_layer_has_changed() -> None:
+def test_a_model_that_is_no_longer_baked_has_changed() -> None:
     (row,) = changed(baked=[])["models"]
     assert row.startswith("~ vae/a.safetensors abababababab 0.0 MB required, in a layer -> ")
 
 
-def test_a_model_of_unknown_size_is_not_called_empty() -> None:
+def test_a_model_of_unknown_size_is_not_shown_as_empty() -> None:
     first, *rest = images.RECORD["models"]
     (row,) = changed(models=[{key: value for key, value in first.items() if key != "size"}, *rest])["models"]
     assert row.endswith(" -> abababababab ? MB required, in a layer")

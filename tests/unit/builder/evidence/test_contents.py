@@ -1,4 +1,4 @@
-"""What is in an image: dpkg's book, the lock it keeps, gesso's own Python, its layers by name."""
+"""The contents of an image: dpkg's status, its Python lock, gesso's own Python, the layers and their instructions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gesso.builder.evidence import contents, dpkg
 from gesso.builder.evidence.dpkg import Package
 from gesso.builder.registry import layer_files
 from gesso.builder.registry.local_image import LocalLayer, pair
-from gesso.builder.registry.tar_stream import Chunks
+from gesso.builder.registry.tar_stream import TarStream
 from gesso.errors import VerifyError
 
 STATUS = """\
@@ -22,7 +22,7 @@ Architecture: amd64
 Source: glibc (2.41)
 Version: 2.41-12
 Description: GNU C Library
- Version: a line of the text, no field
+ Version: a line of the description, not a field
 
 Package: gone
 Status: deinstall ok config-files
@@ -60,7 +60,10 @@ def test_gessos_own_python() -> None:
     folder = "/opt/gesso/venv/lib/python3.13/site-packages"
     paths = [f"{folder}/huggingface_hub-2.4.0.dist-info", f"{folder}/PyYAML-6.0.3.dist-info/", f"{folder}/yaml",
              f"{folder}/x-1.0.dist-info/RECORD"]  # fmt: skip
-    assert [(d.name, d.version) for d in contents.own(paths)] == [("huggingface-hub", "2.4.0"), ("pyyaml", "6.0.3")]
+    assert [(d.name, d.version) for d in contents.own_python(paths)] == [
+        ("huggingface-hub", "2.4.0"),
+        ("pyyaml", "6.0.3"),
+    ]
 
 
 HISTORY = [
@@ -72,14 +75,14 @@ HISTORY = [
 ]
 
 
-def test_layers_and_who_made_them() -> None:
-    """A WORKDIR makes a layer though it has no size."""
+def test_layers_and_their_instructions() -> None:
+    """A WORKDIR makes a layer although its size is 0."""
     assert pair(["a", "b", "c"], HISTORY) == (
         LocalLayer("a", 79, "base"), LocalLayer("b", 0, "WORKDIR /workspace"), LocalLayer("c", 22, "uv pip install x"),
     )  # fmt: skip
 
 
-def test_where_they_do_not_fit_they_stay_nameless() -> None:
+def test_where_the_numbers_differ_layers_have_no_instruction() -> None:
     assert pair(["a", "b"], HISTORY) == (LocalLayer("a", None, ""), LocalLayer("b", None, ""))
 
 
@@ -95,14 +98,14 @@ def _layer(files: dict[str, bytes], *, packed: bool = True) -> bytes:
 
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("name", ["opt/gesso/build.json", "./opt/gesso/build.json"])
-def test_a_file_out_of_a_layer(packed: bool, name: str) -> None:
+def test_a_file_from_a_layer(packed: bool, name: str) -> None:
     layer = _layer({"opt/x": b"no", name: b"yes"}, packed=packed)
     assert layer_files.find(layer, "opt/gesso/build.json") == b"yes"
     assert layer_files.find(layer, "opt/gesso/other") is None
 
 
-def test_a_layer_that_unpacks_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layer_files, "_UNPACKED", 10_000)
+def test_a_layer_that_unpacks_to_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_files, "_MAX_UNPACKED", 10_000)
     with pytest.raises(VerifyError, match="unpacks to more than"):
         layer_files.find(gzip.compress(b"\0" * 100_000), "x")
     with pytest.raises(VerifyError, match="a layer is damaged"):
@@ -111,7 +114,7 @@ def test_a_layer_that_unpacks_without_end(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("size", [1, 3, 512, 10_240, 100_000])
 def test_chunks_of_any_size_make_a_file(size: int) -> None:
-    whole = _layer({"a": b"x" * 3000, "b": b"y"}, packed=False)
-    chunks = iter([whole[at : at + size] for at in range(0, len(whole), size)])
-    with tarfile.open(fileobj=Chunks(chunks), mode="r|") as archive:
+    data = _layer({"a": b"x" * 3000, "b": b"y"}, packed=False)
+    chunks = iter([data[at : at + size] for at in range(0, len(data), size)])
+    with tarfile.open(fileobj=TarStream(chunks), mode="r|") as archive:
         assert [(member.name, member.size) for member in archive] == [("a", 3000), ("b", 1)]

@@ -1,4 +1,4 @@
-"""The bill of materials and the provenance: valid by their schemas, the same each time, whole, and without secrets."""
+"""The SBOM and the provenance: valid by their schemas, reproducible, complete, and without secrets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def part(ref: str) -> dict[str, Any]:
 
 def test_valid_by_cyclonedx_own_schema() -> None:
     assert json.loads(BILL)["specVersion"] == "1.6"
-    assert sbom.faults(BILL) == []
+    assert sbom.schema_errors(BILL) == []
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,10 @@ def test_valid_by_cyclonedx_own_schema() -> None:
     ],
 )
 def test_the_schema_is_strict(damage: dict[str, Any]) -> None:
-    assert sbom.faults(json.dumps({**json.loads(BILL), **damage})) != []
+    assert sbom.schema_errors(json.dumps({**json.loads(BILL), **damage})) != []
 
 
-def test_the_same_image_has_the_same() -> None:
+def test_the_same_image_has_the_same_sbom() -> None:
     assert sbom.bill(SUBJECT, images.CONTENTS) == BILL
     other = sbom.bill(replace(SUBJECT, digest=f"sha256:{'9' * 64}"), images.CONTENTS)
     assert json.loads(other)["serialNumber"] != json.loads(BILL)["serialNumber"]
@@ -94,7 +94,7 @@ def test_models() -> None:
 
 def test_counts() -> None:
     counts = {"python": 2, "gesso's own python": 1, "debian": 2, "sources": 3, "models": 2, "workflows": 1}
-    assert sbom.counted(BILL) == counts
+    assert sbom.count_components(BILL) == counts
 
 
 def test_provenance() -> None:
@@ -129,24 +129,24 @@ CANARY = "hf_CanaryInTheMine"
 
 @pytest.mark.parametrize("where", ["models", "labels"])
 def test_a_secret_is_published_nowhere(where: str) -> None:
-    """However one came in: it is refused by the variable's name, and stands in no message."""
+    """It is refused with the variable's name, wherever it came from; the message does not contain it."""
     record, labels = copy.deepcopy(images.RECORD), dict(images.LABELS)
     if where == "models":
         record["models"][0]["sources"] = [f"https://models.example/a?x={CANARY}"]
     else:
         labels["org.opencontainers.image.description"] = f"made with {CANARY}"
-    with pytest.raises(PublishError, match="the value of HF_TOKEN stands in") as error:
+    with pytest.raises(PublishError, match="the value of HF_TOKEN is in") as error:
         attach.make(SUBJECT, replace(images.CONTENTS, record=record), labels, INVOCATION, {"HF_TOKEN": CANARY})
     assert CANARY not in str(error.value)
 
 
-def test_no_secret_in_what_was_asked_for() -> None:
+def test_no_secret_in_the_parameters() -> None:
     found = attach.make(SUBJECT, images.CONTENTS, images.LABELS, {"env": [f"HF_TOKEN={CANARY}"]}, {})
     assert CANARY not in found.provenance
     assert "HF_TOKEN=***" in found.provenance
 
 
-def test_evidence_is_valid_or_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_evidence_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     found = attach.make(SUBJECT, images.CONTENTS, images.LABELS, INVOCATION, {"HF_TOKEN": CANARY})
     assert json.loads(found.sbom)["components"]
     monkeypatch.setattr(sbom, "bill", lambda *_: json.dumps({**json.loads(BILL), "bomFormat": "x"}))
@@ -154,13 +154,13 @@ def test_evidence_is_valid_or_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
         attach.make(SUBJECT, images.CONTENTS, images.LABELS, INVOCATION, {})
 
 
-def test_cosign_may_leave_out_what_is_empty() -> None:
-    assert attach.same({"a": 1, "b": {"c": None}, "d": []}, {"a": 1})
-    assert not attach.same({"a": 1}, {"a": 2})
-    assert not attach.same({"a": [1, 2]}, {"a": [2, 1]})
+def test_empty_values_of_a_predicate_are_ignored() -> None:
+    assert attach.is_same_predicate({"a": 1, "b": {"c": None}, "d": []}, {"a": 1})
+    assert not attach.is_same_predicate({"a": 1}, {"a": 2})
+    assert not attach.is_same_predicate({"a": [1, 2]}, {"a": [2, 1]})
 
 
-def test_everything_agrees() -> None:
+def test_everything_matches() -> None:
     assert consistency.bill(json.loads(BILL), DIGEST, images.RECORD, PINS) == []
     assert consistency.labels(images.LABELS, images.RECORD, trial_allowed=False) == []
     assert consistency.provenance(ORIGIN, images.RECORD) == []
@@ -173,25 +173,28 @@ def _damaged(change: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
         (lambda b, _: b["metadata"]["component"].update(version="sha256:x"), "it describes sha256:x"),
         (lambda b, _: b["metadata"]["component"].update(properties=[]), "it was made for lock "),
-        (lambda b, p: b["components"].remove(p["model:vae/a.safetensors"]), "model:vae/a.safetensors is not in it"),
-        (lambda _, p: p["model:vae/a.safetensors"]["hashes"][0].update(content="0" * 64), "is another one in it"),
-        (lambda _, p: p["workflow:gold.json"].update(hashes=[]), "workflow:gold.json is another one"),
-        (lambda _, p: p["venv:torch"].update(version="2.9.0"), "venv:torch is another one in it"),
+        (lambda b, p: b["components"].remove(p["model:vae/a.safetensors"]), "model:vae/a.safetensors is missing"),
+        (
+            lambda _, p: p["model:vae/a.safetensors"]["hashes"][0].update(content="0" * 64),
+            "model:vae/a.safetensors differs",
+        ),
+        (lambda _, p: p["workflow:gold.json"].update(hashes=[]), "workflow:gold.json differs"),
+        (lambda _, p: p["venv:torch"].update(version="2.9.0"), "venv:torch differs"),
         (
             lambda b, _: b["components"].append({"bom-ref": "venv:extra", "version": "1"}),
             "venv:extra is not in the image",
         ),
-        (lambda _, p: p["source:ComfyUI"].update(version="f" * 40), "source:ComfyUI is another one"),
+        (lambda _, p: p["source:ComfyUI"].update(version="f" * 40), "source:ComfyUI differs"),
     ],
 )
-def test_a_bill_of_something_else(change: Any, said: str) -> None:
+def test_an_sbom_of_another_image(change: Any, reason: str) -> None:
     found = _damaged(change)
     assert len(found) == 1
-    assert said in found[0]
+    assert reason in found[0]
 
 
 @pytest.mark.parametrize(
@@ -199,32 +202,32 @@ def test_a_bill_of_something_else(change: Any, said: str) -> None:
     [("dev.gesso.lock", "x"), ("dev.gesso.arch", "flux"), ("dev.gesso.sqlalchemy", "1.4"), ("dev.gesso.comfyui", "x"),
      ("org.opencontainers.image.version", "9"), ("dev.gesso.trial", "true")],
 )  # fmt: skip
-def test_a_label_that_says_something_else(label: str, value: str) -> None:
+def test_a_label_of_another_image(label: str, value: str) -> None:
     found = consistency.labels({**images.LABELS, label: value}, images.RECORD, trial_allowed=True)
     assert len(found) == 1
     assert f"label {label} is {value}" in found[0]
 
 
-def test_labels_that_are_not_there() -> None:
+def test_missing_labels() -> None:
     assert len(consistency.labels({}, images.RECORD, trial_allowed=False)) == 6
 
 
-def test_a_trial_image_is_no_image_to_trust() -> None:
+def test_a_trial_image_is_not_trusted() -> None:
     labels, record = {**images.LABELS, "dev.gesso.trial": "true"}, {**images.RECORD, "trial": True}
     assert consistency.labels(labels, record, trial_allowed=False) == ["it is a trial image"]
     assert consistency.labels(labels, record, trial_allowed=True) == []
 
 
 @pytest.mark.parametrize(
-    ("record", "said"),
+    ("record", "reason"),
     [
         ({"lock": "other"}, "made for another lock"),
-        ({"comfyui": {"commit": "f" * 40}}, "ComfyUI is another commit"),
-        ({"base": {"digest": f"sha256:{'1' * 64}"}}, "its base is another one"),
+        ({"comfyui": {"commit": "f" * 40}}, "ComfyUI has another commit"),
+        ({"base": {"digest": f"sha256:{'1' * 64}"}}, "its base differs"),
     ],
 )
-def test_a_provenance_of_something_else(record: dict[str, Any], said: str) -> None:
+def test_a_provenance_of_another_image(record: dict[str, Any], reason: str) -> None:
     found = consistency.provenance(ORIGIN, {**images.RECORD, **record})
     assert len(found) == 1
-    assert said in found[0]
+    assert reason in found[0]
     assert consistency.provenance({}, images.RECORD) != []

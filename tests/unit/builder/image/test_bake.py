@@ -1,4 +1,4 @@
-"""Which models may become layers of an image, and that they come by the same fetch as in an instance."""
+"""`--bake`: the choice of models, and fetching them with the same code as an instance."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_model_over_the_registrys_limit_is_refused_with_both_sizes() -> None:
     assert choose((_model("fits", size=LAYER_LIMIT),), Baking("required"))
 
 
-def test_weights_that_must_not_be_redistributed_are_refused_unless_somebody_says_that_he_may() -> None:
+def test_weights_that_must_not_be_redistributed_need_an_accepted_licence() -> None:
     closed = _model("closed", redistribute=False, license="FLUX.1-dev")
     with pytest.raises(ManifestError, match=r"vae/closed.*FLUX\.1-dev, forbids redistribution"):
         choose((closed,), Baking("required"))
@@ -57,7 +57,7 @@ def test_weights_that_must_not_be_redistributed_are_refused_unless_somebody_says
     assert choose((closed,), Baking("none")) == ()
 
 
-def test_all_that_speaks_against_it_is_said_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     bad = (_model("x", size=LAYER_LIMIT + 1, redistribute=False), _model("y", redistribute=False))
     with pytest.raises(ManifestError) as caught:
         choose(bad, Baking("all"))
@@ -65,8 +65,8 @@ def test_all_that_speaks_against_it_is_said_at_once() -> None:
     assert "fetched at first boot" in caught.value.next_step
 
 
-def test_a_licence_that_no_model_has_is_a_slip() -> None:
-    with pytest.raises(ManifestError, match="--accept-license GPL: no model has it") as caught:
+def test_a_licence_that_no_model_has_is_refused() -> None:
+    with pytest.raises(ManifestError, match="--accept-license GPL: no model has this licence") as caught:
         choose(MODELS, Baking("all", licenses=("GPL",)))
     assert caught.value.next_step == "known: MIT"
 
@@ -78,7 +78,7 @@ def test_flux_cannot_be_baked_by_accident() -> None:
         choose(models, Baking("required"))
 
 
-def test_nothing_to_bake_touches_nothing(tmp_path: Path) -> None:
+def test_without_models_the_cache_is_not_created(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     assert bake.bake(ROOT, (), {"GESSO_CACHE": str(cache)}, lambda _: None, is_trial=True) == bake.Baked()
     assert not cache.exists()
@@ -89,14 +89,14 @@ def _trial_models() -> tuple[Model, ...]:
     return load(selection.manifest, selection.layers, root=ROOT.root).manifest.models
 
 
-def test_a_trial_bakes_what_its_own_mirror_serves(tmp_path: Path) -> None:
-    """Over HTTP, by the ordinary fetch, into the store; a second time nothing is fetched."""
+def test_a_trial_bakes_the_models_of_its_own_mirror(tmp_path: Path) -> None:
+    """Over HTTP, with the ordinary fetch, into the store; a second run fetches nothing."""
     models = choose(_trial_models(), Baking("required"))
-    told: list[str] = []
-    for turn in ("done", "there"):
-        told.clear()
-        baked = bake.bake(ROOT, models, {"GESSO_CACHE": str(tmp_path)}, lambda e: told.append(e.kind), is_trial=True)
-        assert told.count(turn) == len(models)
+    kinds: list[str] = []
+    for expected in ("done", "there"):
+        kinds.clear()
+        baked = bake.bake(ROOT, models, {"GESSO_CACHE": str(tmp_path)}, lambda e: kinds.append(e.kind), is_trial=True)
+        assert kinds.count(expected) == len(models)
     assert baked.folder is not None
     for model in models:
         content = baked.folder.path(model.name).read_bytes()
@@ -105,11 +105,13 @@ def test_a_trial_bakes_what_its_own_mirror_serves(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("state", ["failed", "skipped"])
-def test_a_model_that_did_not_come_stops_the_build(state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_was_not_fetched_stops_the_build(
+    state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fetch(models: Sequence[Model], *_: object, **__: object) -> list[Outcome]:
-        error = GessoError("it did not come") if state == "failed" else None
+        error = GessoError("no response") if state == "failed" else None
         return [Outcome(models[0], "failed" if error else "skipped", note="no room", error=error)]
 
     monkeypatch.setattr(bake, "fetch", fetch)
-    with pytest.raises(GessoError, match="it did not come" if state == "failed" else "no room"):
+    with pytest.raises(GessoError, match="no response" if state == "failed" else "no room"):
         bake.bake(ROOT, MODELS[:1], {"GESSO_CACHE": str(tmp_path)}, lambda _: None, is_trial=False)

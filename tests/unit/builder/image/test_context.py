@@ -1,4 +1,4 @@
-"""A build context on disk: complete, exact, and never on top of something of a person's."""
+"""A build context on disk: complete, exact, and never written over existing files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from gesso.builder.image import context
-from gesso.builder.image.context import Inputs, Wheel
+from gesso.builder.image.context import Inputs
+from gesso.builder.image.own_package import Wheel
 from gesso.builder.image.plan import Plan
 from gesso.builder.image.spares import Spare
 from gesso.errors import BuildError, ManifestError
@@ -47,8 +48,8 @@ def inputs(tmp_path: Path) -> Inputs:
 
 
 def _plan(**variables: object) -> Plan:
-    given = {"base": "debian@sha256:0", "apt": ("a", "b"), **variables}
-    return Plan(("gesso:x",), given, {"python/constraints.txt": "é==1\n", "gesso/requirements.txt": "x"}, trial=False)
+    values = {"base": "debian@sha256:0", "apt": ("a", "b"), **variables}
+    return Plan(("gesso:x",), values, {"python/constraints.txt": "é==1\n", "gesso/requirements.txt": "x"}, trial=False)
 
 
 def test_a_context_is_complete(images: Path, inputs: Inputs, tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_a_context_is_complete(images: Path, inputs: Inputs, tmp_path: Path) -> 
 
 def test_links_modes_and_bytes_are_kept(images: Path, inputs: Inputs, tmp_path: Path) -> None:
     target = tmp_path / "out"
-    target.mkdir()  # an empty folder is as good as none
+    target.mkdir()  # an empty folder is accepted
     context.write_context(_plan(), inputs, images, target)
     for folder in (target / "sources/ComfyUI", target / "sources/nodes/pack"):
         assert (folder / "link").readlink() == Path("main.py")
@@ -84,7 +85,7 @@ def test_links_modes_and_bytes_are_kept(images: Path, inputs: Inputs, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["a folder with something", "a file", "a hidden file"])
-def test_what_is_there_is_left_alone(images: Path, inputs: Inputs, tmp_path: Path, kind: str) -> None:
+def test_existing_files_are_never_overwritten(images: Path, inputs: Inputs, tmp_path: Path, kind: str) -> None:
     target = tmp_path / "mine"
     if kind == "a file":
         target.write_text("precious")
@@ -107,7 +108,7 @@ def test_a_template_that_fails_writes_nothing(images: Path, inputs: Inputs, tmp_
 
 
 @pytest.mark.parametrize(
-    ("template", "line", "said"),
+    ("template", "line", "reason"),
     [
         ("# one\nFROM {{ base }}\nRUN {{ missing }}\n", 3, "'missing' is undefined"),
         ("# one\n{% for x in lost %}{{ x }}{% endfor %}\n", 2, "'lost' is undefined"),
@@ -116,18 +117,18 @@ def test_a_template_that_fails_writes_nothing(images: Path, inputs: Inputs, tmp_
         ("# one\n{% for x in apt %}\n", 2, "Unexpected end of template"),
     ],
 )
-def test_a_template_error_says_where(images: Path, template: str, line: int, said: str) -> None:
+def test_a_template_error_names_the_line(images: Path, template: str, line: int, reason: str) -> None:
     (images / "Dockerfile.j2").write_text(template)
     with pytest.raises(BuildError) as raised:
         context.dockerfile(_plan(), images)
     assert raised.value.message.startswith(f"images/Dockerfile.j2:{line}: ")
-    assert said in raised.value.message
+    assert reason in raised.value.message
     assert raised.value.exit_code == 6
     assert raised.value.next_step == "correct the template"
 
 
-def test_every_variable_of_the_real_template_is_needed() -> None:
-    """Taking any one away is an error: nothing in the template has a silent default."""
+def test_every_variable_of_the_real_template_is_required() -> None:
+    """A missing variable is an error: the template has no silent defaults."""
     images = Path(__file__).resolve().parents[4] / "images"
     variables = {
         "arch": "x", "base": "x", "apt": ["x"], "apt_without": [],
@@ -135,9 +136,9 @@ def test_every_variable_of_the_real_template_is_needed() -> None:
         "gesso_wheel": "x", "sqlalchemy": "x", "epoch": 1, "labels": {"a": "b"},
         "baked": [], "trial": False,
     }  # fmt: skip
-    whole = Plan((), variables, {}, trial=False)
-    assert context.dockerfile(whole, images)
+    complete = Plan((), variables, {}, trial=False)
+    assert context.dockerfile(complete, images)
     for name in variables:
-        less = {key: value for key, value in variables.items() if key != name}
+        rest = {key: value for key, value in variables.items() if key != name}
         with pytest.raises(BuildError, match=rf"images/Dockerfile\.j2:\d+: '{name}' is undefined"):
-            context.dockerfile(Plan((), less, {}, trial=False), images)
+            context.dockerfile(Plan((), rest, {}, trial=False), images)

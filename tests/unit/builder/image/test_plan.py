@@ -1,6 +1,6 @@
-"""What will be built: golden files of the real manifests and locks, and what holds of every Dockerfile.
+"""The plan of an image: golden files of the real manifests and locks, and invariants of every Dockerfile.
 
-After a change that is meant, write the golden files anew and read the difference before committing it:
+After an intended change, rewrite the golden files and read the diff before committing it:
 
     GESSO_GOLDEN=write python -m pytest tests/unit/builder/image/test_plan.py
 """
@@ -66,14 +66,14 @@ def decided(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _instructions(text: str) -> list[tuple[str, str]]:
-    """Give (instruction, rest) of a Dockerfile, its continuation lines joined, comments left out."""
+    """Return (instruction, rest) of a Dockerfile, with continuation lines joined and without comments."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
     return [(word, rest) for word, _, rest in (line.partition(" ") for line in joined.splitlines())]
 
 
 def _keys(data: Any, path: str = "") -> set[str]:
-    """Name every key of a record; what is in a list is one thing, and so are the values under names."""
+    """Return every key of a record; the items of a list share a key, and so do entries by name."""
     if isinstance(data, dict):
         named = path in {".nodes", ".python.pins", ".spares", ".workflows"}
         return {path}.union(*(_keys(v, f"{path}.{'*' if named else k}") for k, v in data.items()))
@@ -87,7 +87,7 @@ def _keys(data: Any, path: str = "") -> set[str]:
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_golden(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The docstring of this module says how to write them anew."""
+    """See the docstring of this module for how to rewrite them."""
     found = _decide(name, monkeypatch)
     record = json.loads(found.plan.files["arch/build.json"])
     made = {
@@ -111,7 +111,7 @@ def test_there_are_no_other_golden_files() -> None:
 # --- the Dockerfile
 
 
-def test_the_last_run_settles_sqlalchemy(decided: Decided) -> None:
+def test_the_last_run_reinstalls_sqlalchemy(decided: Decided) -> None:
     found = _instructions(decided.dockerfile)
     last = max(index for index, (word, _) in enumerate(found) if word in CHANGES_FILES)
     word, rest = found[last]
@@ -125,7 +125,7 @@ def test_the_last_run_settles_sqlalchemy(decided: Decided) -> None:
     assert {word for word, _ in found[last + 1 :]} == {"LABEL", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT"}
 
 
-def test_nothing_that_is_installed_later_can_move_what_is_locked(decided: Decided) -> None:
+def test_constraints_protect_the_locked_versions_from_later_installs(decided: Decided) -> None:
     found = _instructions(decided.dockerfile)
     first_source = next(n for n, (word, rest) in enumerate(found) if word == "COPY" and " sources/" in rest)
     before = [rest for word, rest in found[:first_source] if word == "ENV"]
@@ -150,14 +150,14 @@ def test_every_locked_pin_is_a_constraint_and_in_one_layer(decided: Decided) -> 
     assert all("--require-hashes" in rest and "--no-deps" in rest for rest in installs)
 
 
-def test_what_is_locked_can_be_installed_again(decided: Decided) -> None:
-    kept = read_pins(decided.plan.files["python/requirements.txt"])
-    assert kept == decided.locked.pins
+def test_the_whole_lock_is_in_the_image(decided: Decided) -> None:
+    pins = read_pins(decided.plan.files["python/requirements.txt"])
+    assert pins == decided.locked.pins
     copies = [rest for word, rest in _instructions(decided.dockerfile) if word == "COPY"]
     assert "--link python/constraints.txt python/requirements.txt /opt/gesso/" in copies
 
 
-def test_the_spares_are_shared_but_for_those_of_an_architecture(decided: Decided) -> None:
+def test_spares_are_shared_except_those_of_an_architecture(decided: Decided) -> None:
     copies = [rest for word, rest in _instructions(decided.dockerfile) if word == "COPY"]
     assert "--link spare/ /opt/gesso/spare/" in copies
     own = own_files(decided.locked, build.read_workflows(Project(ROOT), decided.manifest))
@@ -189,7 +189,7 @@ def test_no_secret_can_stay_in_the_image(decided: Decided) -> None:
         "LANG", "MPLCONFIGDIR", "PATH", "PIP_CONSTRAINT", "PIP_NO_CACHE_DIR", "UV_CONSTRAINT", "UV_NO_CACHE",
         "VIRTUAL_ENV",
     }  # fmt: skip
-    # Whatever goes to the network takes its settings from the secrets; whatever does not cannot see them.
+    # Steps with network access read the secrets; other steps cannot.
     for word, rest in found:
         if word == "RUN":
             assert (". /run/net.sh" in rest) == ("type=secret,id=index" in rest) == ("type=secret,id=ca" in rest), rest
@@ -256,7 +256,7 @@ def test_tags(decided: Decided) -> None:
     assert tags_of("sdxl", trial=True) == ("gesso:sdxl-trial",)
 
 
-def test_the_record_says_what_everything_is(decided: Decided) -> None:
+def test_the_record_lists_everything(decided: Decided) -> None:
     record = json.loads(decided.plan.files["arch/build.json"])
     assert record["trial"] is decided.plan.trial
     assert record["lock"] == decided.locked.lock.sha256

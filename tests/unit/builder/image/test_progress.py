@@ -1,4 +1,4 @@
-"""What BuildKit says, as events; and what a failed build means to a person, from the texts of real failures."""
+"""BuildKit's progress as events, and the error of a failed build, from the output of real failures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _feed(progress: Progress, *statuses: dict[str, Any], indent: int | None = No
 
 @pytest.mark.parametrize("indent", [None, 1, 2])
 def test_the_life_of_a_step(indent: int | None) -> None:
-    """Compact, as buildx says it today, and over many lines, as 0.13 did."""
+    """Compact, as buildx writes it today, and over many lines, as 0.13 did."""
     statuses = [
         _vertex(),
         _vertex(started=START),
@@ -59,7 +59,7 @@ def test_a_step_from_the_cache_took_no_time() -> None:
 
 
 @pytest.mark.parametrize(("start", "end"), [(None, END), ("nonsense", END), (END, START)])
-def test_times_that_make_no_sense_are_none(start: str | None, end: str) -> None:
+def test_invalid_times_count_as_zero(start: str | None, end: str) -> None:
     assert _feed(Progress(), _vertex(started=start, completed=end)) == [Finished(NAME, 0.0, cached=False)]
 
 
@@ -68,7 +68,7 @@ def test_many_in_one_status() -> None:
     assert _feed(Progress(), status) == [Started("a"), Started("b")]
 
 
-def test_a_failed_step_is_remembered() -> None:
+def test_a_failed_step_is_recorded() -> None:
     progress = Progress()
     _feed(
         progress, _log("one\ntwo https://me:pw@host/x\n\n"), _vertex(started=START, error="exit code: 1 https://a:b@c")
@@ -77,7 +77,7 @@ def test_a_failed_step_is_remembered() -> None:
     assert (progress.failed, progress.error) == (NAME, "exit code: 1 https://***@c")
 
 
-def test_a_step_that_was_only_called_off_did_not_fail() -> None:
+def test_a_canceled_step_did_not_fail() -> None:
     progress = Progress()
     _feed(progress, _vertex(error="process did not complete: context canceled"))
     assert (progress.failed, progress.error) == ("", "")
@@ -91,12 +91,12 @@ def test_other_lines_are_kept() -> None:
 
 
 @pytest.mark.parametrize("line", ["{", "{half of", '{"vertexes": [', "{x} and more"])
-def test_a_line_that_only_begins_like_an_object_swallows_nothing(line: str) -> None:
+def test_a_line_that_only_starts_like_an_object_hides_no_other_line(line: str) -> None:
     progress = Progress()
     progress.feed(line)
-    progress.feed("ERROR: said in between")
+    progress.feed("ERROR: in between")
     assert _feed(progress, _vertex(started=START)) == [Started(NAME)]
-    assert list(progress.other) == [line, "ERROR: said in between"]
+    assert list(progress.other) == [line, "ERROR: in between"]
 
 
 def test_memory_is_bounded() -> None:
@@ -141,7 +141,7 @@ def test_garbage_never_raises(lines: list[str]) -> None:
         '{"logs": [{"data": 5}]}',
     ],
 )
-def test_known_poison(text: str) -> None:
+def test_invalid_values(text: str) -> None:
     progress = Progress()
     assert not [event for event in progress.feed(text) if not isinstance(event, Started)]
     assert _feed(progress, _vertex(started=START)) == [Started(NAME)]
@@ -187,16 +187,16 @@ NO_FILE = 'failed to calculate checksum of ref x::y: "/sources/nodes/x": not fou
         ("error", "write /x: no space left on device", BuildError, "the engine's disk is full", "docker system prune"),
         (
             "other", NO_BASE, FetchError,
-            "base image docker.io/library/debian:trixie-slim@sha256:00 cannot be had", "registry can be reached",
+            "base image docker.io/library/debian:trixie-slim@sha256:00 cannot be pulled", "registry can be reached",
         ),
-        ("other", DENIED, FetchError, "base image example.org/team/base:1 cannot be had", "registry can be reached"),
+        ("other", DENIED, FetchError, "base image example.org/team/base:1 cannot be pulled", "registry can be reached"),
         (
             "other", 'failed to push: Get "http://localhost:5000/v2/": dial tcp [::1]:5000: no route to host',
-            FetchError, "a registry does not answer", "is kept",
+            FetchError, "a registry does not answer", "are kept",
         ),
-        ("other", "dial tcp 10.0.0.1:443: connect: connection refused", FetchError, "a registry does not", "is kept"),
-        ("log", UV_HASH, BuildError, "a package is not the one that the lock names", "do not build from that index"),
-        ("log", PIP_HASH, BuildError, "a package is not the one that the lock names", "do not build from that index"),
+        ("other", "dial tcp 10.0.0.1:443: connect: connection refused", FetchError, "a registry does not", "are kept"),
+        ("log", UV_HASH, BuildError, "a package does not match its hash in the lock", "do not build from that index"),
+        ("log", PIP_HASH, BuildError, "a package does not match its hash in the lock", "do not build from that index"),
         ("log", UV_FETCH, FetchError, "a package index cannot be reached from inside the build", "UV_DEFAULT_INDEX"),
         ("log", PIP_DEAD, FetchError, "a package index cannot be reached from inside the build", "PIP_INDEX_URL"),
         (
@@ -204,15 +204,15 @@ NO_FILE = 'failed to calculate checksum of ref x::y: "/sources/nodes/x": not fou
             FetchError, "a package index cannot be reached from inside the build", "proxy",
         ),
         (
-            "log", PIP_CONFLICT, BuildError, "a node pack's install script asks for what the lock forbids",
-            "nothing may move what is locked",
+            "log", PIP_CONFLICT, BuildError, "a node pack's install script requires what the lock forbids",
+            "locked versions never change",
         ),
         (
             "log", "ERROR: Cannot install foo==1 because these package versions have conflicting dependencies.",
-            BuildError, "a node pack's install script asks for what the lock forbids", "leave the pack",
+            BuildError, "a node pack's install script requires what the lock forbids", "leave out the pack",
         ),
-        ("log", "/bin/sh: 1: curl: not found", BuildError, "the build failed: /bin/sh: 1: curl: not found", "mend it"),
-        ("error", NO_FILE, BuildError, "the build failed: " + NO_FILE, "mend it"),
+        ("log", "/bin/sh: 1: curl: not found", BuildError, "the build failed: /bin/sh: 1: curl: not found", "fix it"),
+        ("error", NO_FILE, BuildError, "the build failed: " + NO_FILE, "fix it"),
     ],
 )  # fmt: skip
 def test_known_failures(where: str, text: str, kind: type[GessoError], message: str, next_step: str) -> None:
@@ -234,7 +234,7 @@ def test_known_failures(where: str, text: str, kind: type[GessoError], message: 
     assert "\n" not in error.message
 
 
-def test_the_evidence_is_the_line_that_says_it() -> None:
+def test_the_message_quotes_the_matching_line() -> None:
     progress = Progress()
     _feed(progress, _log("before\nwrite /x: no space left on device\nafter"))
     assert failure(progress, "").message == "the engine's disk is full: write /x: no space left on device"
@@ -250,7 +250,7 @@ def test_an_unknown_failure_names_the_step_and_the_last_lines() -> None:
 
 
 def test_a_builder_that_cannot_export_a_cache() -> None:
-    """The text of buildx 0.13, which knows of it before any step."""
+    """The output of buildx 0.13, which reports it before any step."""
     progress = Progress()
     for line in (
         "ERROR: Cache export is not supported for the docker driver.",

@@ -1,4 +1,4 @@
-"""The archives that heal restores from: the same bytes from the same files, and everything that the image gets."""
+"""The archives that heal restores from: reproducible, and with everything that the image contains."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gesso.builder.image import context, spares
-from gesso.builder.image.context import Inputs, Wheel
+from gesso.builder.image.context import Inputs
+from gesso.builder.image.own_package import Wheel
 from gesso.builder.image.plan import EPOCH, Plan
 from gesso.builder.image.spares import Spare
 
@@ -37,13 +38,13 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def _opened(content: bytes) -> dict[str, tarfile.TarInfo]:
+def _members(content: bytes) -> dict[str, tarfile.TarInfo]:
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         return {member.name: member for member in archive}
 
 
-def test_what_is_in_it(folder: Path) -> None:
-    members = _opened(spares.tar(spares.of_folder(folder)))
+def test_the_members(folder: Path) -> None:
+    members = _members(spares.tar(spares.of_folder(folder)))
     names = [
         ".hidden",
         "a.d/x.txt",
@@ -63,8 +64,8 @@ def test_what_is_in_it(folder: Path) -> None:
     assert {name: m.linkname for name, m in members.items() if m.issym()} == {"link": "a.py", "folder link": "a"}
 
 
-def test_the_bytes_are_these() -> None:
-    """Golden: another layout of the archive makes another layer of every image."""
+def test_the_bytes_are_stable() -> None:
+    """Golden: another archive layout changes a layer of every image."""
     members = [(spares._info("b", 1, executable=True), b"b"), (spares._info("a", 2), b"aa")]
     digest = hashlib.sha256(spares.tar(members)).hexdigest()
     assert digest == "87f53ddded0f686740330c2a65f0655957d797eaf98dd8c0ba477c3ab6228727"
@@ -89,14 +90,14 @@ def test_times_order_owner_and_umask_do_not_matter(folder: Path, tmp_path: Path)
     assert spares.tar(spares.of_folder(other)) != first
 
 
-def test_names_that_are_no_text(tmp_path: Path) -> None:
+def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / os.fsdecode(b"a\xff")).touch()
-    assert list(_opened(spares.tar(spares.of_folder(folder)))) == ["a\udcff"]
+    assert list(_members(spares.tar(spares.of_folder(folder)))) == ["a\udcff"]
 
 
-def test_all_that_an_image_has(folder: Path, tmp_path: Path) -> None:
+def test_the_spares_of_an_image(folder: Path, tmp_path: Path) -> None:
     rootfs = tmp_path / "rootfs"
     (rootfs / "usr/local/bin").mkdir(parents=True)
     (rootfs / "usr/local/bin/entrypoint.sh").write_text("#!/bin/sh\n")
@@ -115,13 +116,13 @@ def test_all_that_an_image_has(folder: Path, tmp_path: Path) -> None:
         {"sha256": digests[1], "target": "/opt/ComfyUI/custom_nodes/one"},
         {"sha256": digests[2], "target": "/opt/ComfyUI/custom_nodes/two", "loose": True},
     ]
-    members = _opened(made[-1].content)
+    members = _members(made[-1].content)
     assert set(members) == {*own, "usr/local/bin/entrypoint.sh"}
     assert members["usr/local/bin/entrypoint.sh"].mode == 0o755
 
 
-def test_it_is_the_context_that_is_packed(folder: Path, tmp_path: Path) -> None:
-    """What the image gets and what is compared with it later is the same, to the file and its mode."""
+def test_a_spare_contains_the_same_files_as_the_context(folder: Path, tmp_path: Path) -> None:
+    """The image's files and the spare that heal compares them with are the same, including modes."""
     images = tmp_path / "images"
     for name in ("build", "rootfs"):
         (images / name).mkdir(parents=True)
@@ -131,31 +132,31 @@ def test_it_is_the_context_that_is_packed(folder: Path, tmp_path: Path) -> None:
     )
     placed = tmp_path / "out/sources/ComfyUI"
     assert spares.tar(spares.of_folder(placed)) == spares.tar(spares.of_folder(folder))
-    there = {str(p.relative_to(placed)) for p in placed.rglob("*") if p.is_symlink() or p.is_file()}
-    assert there == set(_opened(spares.tar(spares.of_folder(folder))))
+    names = {str(p.relative_to(placed)) for p in placed.rglob("*") if p.is_symlink() or p.is_file()}
+    assert names == set(_members(spares.tar(spares.of_folder(folder))))
 
 
 # --- the cache
 
 
-def test_packing_twice_packs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_run_uses_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
-    first = spares._packed(b"data" * 999, cache)
+    first = spares._compressed(b"data" * 999, cache)
     assert lzma.decompress(first) == b"data" * 999
     assert len(list(cache.iterdir())) == 1
     monkeypatch.setattr(lzma, "compress", None)
-    assert spares._packed(b"data" * 999, cache) == first
+    assert spares._compressed(b"data" * 999, cache) == first
 
 
 @pytest.mark.parametrize("how", ["altered", "cut", "empty"])
-def test_a_damaged_cache_is_not_believed(tmp_path: Path, how: str) -> None:
+def test_a_damaged_cache_is_ignored(tmp_path: Path, how: str) -> None:
     cache = tmp_path / "cache"
-    first = spares._packed(b"data" * 999, cache)
-    (kept,) = cache.iterdir()
-    kept.write_bytes({"altered": first[:-1] + b"?", "cut": first[:-4], "empty": b""}[how])
-    assert spares._packed(b"data" * 999, cache) == first
-    assert kept.read_bytes() == first
+    first = spares._compressed(b"data" * 999, cache)
+    (cached,) = cache.iterdir()
+    cached.write_bytes({"altered": first[:-1] + b"?", "cut": first[:-4], "empty": b""}[how])
+    assert spares._compressed(b"data" * 999, cache) == first
+    assert cached.read_bytes() == first
 
 
-def test_a_spare_says_what_it_is() -> None:
+def test_the_record_of_a_spare() -> None:
     assert Spare("a", "/a", b"").as_record() == {"sha256": hashlib.sha256(b"").hexdigest(), "target": "/a"}

@@ -1,4 +1,4 @@
-"""What moved between two locks: as lines for a terminal, as Markdown for a pull request."""
+"""The difference between two locks: as lines for a terminal, as Markdown for a pull request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _with(**parts: Any) -> Lock:
     return LOCK.model_copy(update=parts)
 
 
-def test_difference_reads_as_a_person_does() -> None:
+def test_difference_as_lines() -> None:
     assert difference(LOCK, LOCK, _pins(a="1"), _pins(a="1")) == []
     assert difference(None, LOCK, (), _pins(a="1")) == [
         f"+ new lock: {len(LOCK.nodes)} node packs, 1 Python pins, {len(LOCK.models)} models"
@@ -53,11 +53,17 @@ def test_difference_reads_as_a_person_does() -> None:
         "~ a 1 -> 1.1",
         "- b 1",
         "+ c 1",
-        f"~ {first.name} {model} -> {'c' * 12} size unknown (its sources moved)",
+        f"~ {first.name} {model} -> {'c' * 12} size unknown (sources changed)",
     ]
 
 
 # --- single things
+
+
+def test_a_confirmed_size_is_noted() -> None:
+    sure = _with(models=(LOCK.models[0].model_copy(update={"size_confirmed": True}), *LOCK.models[1:]))
+    [confirmed], [unconfirmed] = changes(LOCK, sure), changes(sure, LOCK)
+    assert (confirmed.note, unconfirmed.note) == ("size confirmed", "size no longer confirmed")
 
 
 @pytest.mark.parametrize(
@@ -67,28 +73,28 @@ def test_difference_reads_as_a_person_does() -> None:
         ("1.2.3", "1.3.0", ""),
         ("1.2.3", "2.0", "major"),
         ("1!1.0", "2!1.0", "major"),
-        ("2.0", "1.9", "back"),
+        ("2.0", "1.9", "downgrade"),
         ("1.0", "1.0.post1", ""),
         ("not a version", "2", ""),
     ],
 )
-def test_the_step_that_a_version_makes(old: str, new: str, note: str) -> None:
+def test_version_steps(old: str, new: str, note: str) -> None:
     assert python_changes(_pins(a=old), _pins(a=new)) == (Change("python", "a", old, new, note),)
 
 
-def test_a_version_that_stays_while_its_files_do_not() -> None:
-    """Files that go away under a published version deserve a look."""
+def test_the_same_version_with_other_files() -> None:
+    """Files that disappear from a published version need attention."""
     one, two, three = (f"    --hash=sha256:{c * 64}" for c in "123")
     old = read_pins(f"a==1 \\\n{one} \\\n{two}\n")
     assert [str(c) for c in python_changes(old, read_pins(f"a==1 \\\n{two} \\\n{three}\n"))] == [
-        "~ a 1 (files: 1 came, 1 went)"
+        "~ a 1 (files: 1 added, 1 removed)"
     ]
     marked = read_pins(f"a==1 ; os_name == 'nt' \\\n{one} \\\n{two}\n")
-    assert [str(c) for c in python_changes(old, marked)] == ["~ a 1 (asked for otherwise)"]
+    assert [str(c) for c in python_changes(old, marked)] == ["~ a 1 (requirement changed)"]
     assert python_changes(old, old) == ()
 
 
-def test_a_source_that_comes_from_elsewhere_is_told() -> None:
+def test_another_repository_is_noted() -> None:
     moved = LOCK.comfyui.model_copy(update={"git": "https://github.com/somebody/ComfyUI"})
     (change,) = changes(LOCK, _with(comfyui=moved))
     assert change.note == "now from https://github.com/somebody/ComfyUI"
@@ -96,14 +102,14 @@ def test_a_source_that_comes_from_elsewhere_is_told() -> None:
     assert change.link == "https://github.com/somebody/ComfyUI"  # two repositories cannot be compared
 
 
-def test_what_the_lock_says_otherwise_of_the_same_commit_is_nothing() -> None:
+def test_another_ref_of_the_same_commit_is_no_change() -> None:
     assert changes(LOCK, _with(comfyui=LOCK.comfyui.model_copy(update={"ref": "v0.33.0"}))) == ()
 
 
-def test_the_same_model_from_other_sources_is_told() -> None:
+def test_other_sources_of_a_model_are_noted() -> None:
     moved = LOCK.models[0].model_copy(update={"sources": ("https://elsewhere/x",)})
     (change,) = changes(LOCK, _with(models=(moved, *LOCK.models[1:])))
-    assert (change.old, change.note) == (change.new, "its sources moved")
+    assert (change.old, change.note) == (change.new, "sources changed")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +124,7 @@ def test_the_same_model_from_other_sources_is_told() -> None:
         ("https://github.com.bad.example/a/b", ""),
     ],
 )
-def test_the_page_with_the_commits_in_between(git: str, link: str) -> None:
+def test_the_link_compares_the_commits(git: str, link: str) -> None:
     old = LockedSource(git=git, ref="main", commit="1" * 40)
     new = LockedSource(git=git, ref="main", commit="2" * 40)
     (change,) = changes(_with(comfyui=old), _with(comfyui=new))
@@ -149,18 +155,18 @@ def test_the_page() -> None:
         "| `flux.lock.json`, `sdxl.lock.json` |\n\n"
         "### Python\n\n| what | from | to | | in |\n|---|---|---|---|---|\n"
         "| `a` | `1` | `2` | `major` | `python.lock.txt` |\n"
-        "| `b` | `1` |  | `gone` | `python.lock.txt` |\n"
+        "| `b` | `1` |  | `removed` | `python.lock.txt` |\n"
         "| `c` |  | `3` | `new` | `python.lock.txt` |\n\n"
         "### Kept, not confirmed\n\n| what | why |\n|---|---|\n| `models a` | `no answer` |\n"
     )
 
 
-def test_a_page_of_nothing_says_so() -> None:
-    assert markdown([]) == "Nothing moved.\n"
-    assert markdown([Moved("a", (), (("base", "no answer"),))]).startswith("Nothing moved.\n\n### Kept, not confirmed")
+def test_a_page_without_changes() -> None:
+    assert markdown([]) == "No changes.\n"
+    assert markdown([Moved("a", (), (("base", "no answer"),))]).startswith("No changes.\n\n### Kept, not confirmed")
 
 
-def test_names_from_elsewhere_format_nothing() -> None:
+def test_untrusted_names_add_no_formatting() -> None:
     hostile = "x`|](https://bad) @everyone\n| <img src=x> #1"
     page = markdown([Moved("w|`", (Change("python", hostile, hostile, hostile, hostile),), ((hostile, hostile),))])
     rows = [line for line in page.splitlines() if "bad" in line]
@@ -174,13 +180,13 @@ TEXTS = st.text(max_size=40) | st.sampled_from(["`", "|", "\\", "\\|", "\r\n", "
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS), max_size=30), st.integers(200, 3000))
-def test_every_row_is_a_row_and_the_page_keeps_its_limit(rows: list[tuple[str, str, str]], limit: int) -> None:
-    given_ = tuple(Change("python", name, old, new) for name, old, new in rows)
-    page = markdown([Moved("x", given_)], limit=limit)
+def test_every_row_is_complete_and_the_page_is_within_its_limit(rows: list[tuple[str, str, str]], limit: int) -> None:
+    expected = tuple(Change("python", name, old, new) for name, old, new in rows)
+    page = markdown([Moved("x", expected)], limit=limit)
     assert len(page) <= limit
     table = [line for line in page.split("\n") if line.startswith("| ") and "`" in line]
-    left_out = re.search(r"^(\d+) more did not fit", page, re.MULTILINE)
-    assert len(table) + int(left_out[1] if left_out else 0) == len(set(given_))
+    left_out = re.search(r"^(\d+) more rows did not fit", page, re.MULTILINE)
+    assert len(table) + int(left_out[1] if left_out else 0) == len(set(expected))
     for line in table:
         assert len(line.split("|")[1:]) == 6
         assert line.count("`") % 2 == 0

@@ -13,7 +13,7 @@ from gesso.builder.image.build import read_workflows
 from gesso.builder.lock import lock_files
 from gesso.errors import LockError, ManifestError
 from gesso.manifest.load import load
-from gesso.manifest.lock import read_lock
+from gesso.manifest.lock import inputs_of, read_lock
 from gesso.settings import Project, Selection
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[4]
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Project:
-    """A project with the real manifests and locks, to be spoiled."""
+    """A project with copies of the real manifests and locks."""
     root = tmp_path / "project"
     shutil.copytree(ROOT / "manifests", root / "manifests")
     return Project(root)
@@ -44,7 +44,7 @@ def _manifest(selection: Selection) -> Manifest:
 
 
 def _fresh(selection: Selection) -> lock_files.Locked:
-    return lock_files.fresh(selection, _manifest(selection))
+    return lock_files.read_fresh(selection, _manifest(selection))
 
 
 @pytest.mark.parametrize("trial", [False, True])
@@ -98,10 +98,10 @@ def test_an_overlay_with_its_own_lock_uses_that(copied: Project, tmp_path: Path)
     assert {p.name for p in overlay.parent.iterdir()} == {
         "mine.yaml", "mine.sdxl.lock.json", "mine.python.lock.txt",
     }  # fmt: skip
-    assert lock_files.fresh(selection, manifest).lock.inputs == inputs_of(manifest)
+    assert lock_files.read_fresh(selection, manifest).lock.inputs == inputs_of(manifest)
     (overlay.parent / "mine.python.lock.txt").unlink()
     with pytest.raises(LockError, match=r"mine\.python\.lock\.txt: No such file"):
-        lock_files.fresh(selection, manifest)
+        lock_files.read_fresh(selection, manifest)
 
 
 @pytest.mark.parametrize("name", ["sdxl.lock.json", "python.lock.txt"])
@@ -116,13 +116,13 @@ def test_a_python_lock_that_was_tampered_with_is_refused(copied: Project) -> Non
     path = copied.locks / "python.lock.txt"
     path.write_text(path.read_text().replace("sqlalchemy==2.0.", "sqlalchemy==1.4."))
     for arch in copied.archs():
-        with pytest.raises(LockError, match=rf"python\.lock\.txt is not the one that {arch}\.lock\.json was made with"):
+        with pytest.raises(LockError, match=rf"python\.lock\.txt does not match {arch}\.lock\.json"):
             _fresh(Selection(copied, arch))
-    assert _fresh(Selection(copied, "sdxl", (), trial=True)).pins  # which has another
+    assert _fresh(Selection(copied, "sdxl", (), trial=True)).pins  # its own Python lock
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1", '{"format": 2}'])
-def test_what_is_no_lock_is_refused(copied: Project, text: str) -> None:
+def test_an_invalid_lock_is_refused(copied: Project, text: str) -> None:
     (copied.locks / "sdxl.lock.json").write_text(text)
     with pytest.raises(LockError, match=r"sdxl\.lock\.json: not a lock of format 1"):
         _fresh(Selection(copied, "sdxl"))
@@ -135,13 +135,14 @@ def _change_model(data: dict[str, Any], **new: Any) -> None:
     next(model for model in data["models"] if model["name"] == ONE).update(new)
 
 
-# What somebody could write into a lock, where few people look, and the part that must be named.
+# Manual edits of a lock, and the part that the error must name.
 BY_HAND: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda d: _change_model(d, sha256="0" * 64), f"models {ONE}"),
     (lambda d: _change_model(d, sources=["https://bad.example/x", "https://civitai.com/y"]), f"models {ONE}"),
     (lambda d: _change_model(d, sources=["http://huggingface.co/x", "https://civitai.com/y"]), f"models {ONE}"),
     (lambda d: _change_model(d, sources=["https://huggingface.co/x"]), f"models {ONE}"),
     (lambda d: _change_model(d, size=5), f"models {ONE}"),
+    (lambda d: _change_model(d, size_confirmed=True), f"models {ONE}"),  # no host confirmed it
     (lambda d: d["models"][0].update(size=-5), "models inpaint/MAT_Places512_G_fp16.safetensors"),
     (lambda d: d["models"].pop(), "models"),
     (lambda d: d["models"].append(d["models"][0]), "models"),
@@ -160,10 +161,10 @@ BY_HAND: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "named"), BY_HAND, ids=range(len(BY_HAND)))
-def test_a_lock_that_was_changed_alone_is_refused(
+def test_a_manually_edited_lock_is_refused(
     copied: Project, change: Callable[[dict[str, Any]], Any], named: str
 ) -> None:
-    """Its checksums of the manifest still fit: nothing else would see it, and the lock is what is built."""
+    """Its checksums of the manifest still match, so no other check finds it, and the lock decides what is built."""
     path = copied.locks / "sdxl.lock.json"
     data = json.loads(path.read_text())
     change(data)
@@ -173,16 +174,39 @@ def test_a_lock_that_was_changed_alone_is_refused(
     assert raised.value.message == f"sdxl.lock.json was changed by hand: it contradicts the manifest in {named}"
 
 
-def test_a_lock_may_say_more_than_the_manifest(copied: Project) -> None:
-    """A size that people did not write, a revision of the same host's file, what a branch led to."""
+def test_a_lock_may_be_more_specific_than_the_manifest(copied: Project) -> None:
+    """A size that the manifest lacks, a revision of the same host's file, the commit of a branch."""
     path = copied.locks / "sdxl.lock.json"
     data = json.loads(path.read_text())
-    data["models"][0].update(size=5, sources=["https://huggingface.co/Acly/MAT/resolve/0123/MAT.safetensors"])
+    data["models"][0].update(sources=["https://huggingface.co/Acly/MAT/resolve/0123/MAT.safetensors"])
+    data["models"][1].update(size=5, size_confirmed=True)
+    data["unconfirmed"].remove(f"models {data['models'][1]['name']}")
+    selection = Selection(copied, "sdxl")
+    manifest = _manifest(selection)
+    bare = manifest.models[1].model_copy(update={"size": None})
+    manifest = manifest.model_copy(update={"models": (manifest.models[0], bare, *manifest.models[2:])})
+    data["inputs"] = inputs_of(manifest)
     path.write_text(json.dumps(data))
-    assert _fresh(Selection(copied, "sdxl")).lock.models[0].size == 5
+    assert lock_files.read_fresh(selection, manifest).lock.models[1].size == 5
 
 
-def test_what_stands_in_a_lock_cannot_write_to_the_terminal(copied: Project) -> None:
+def test_a_lock_of_an_earlier_version_has_no_confirmed_size(copied: Project) -> None:
+    path = copied.locks / "sdxl.lock.json"
+    data = json.loads(path.read_text())
+    for model in data["models"]:
+        del model["size_confirmed"]
+    path.write_text(json.dumps(data))
+    assert not any(model.size_confirmed for model in _fresh(Selection(copied, "sdxl")).lock.models)
+
+
+def test_the_trials_sizes_are_confirmed_and_the_real_ones_are_not_yet(copied: Project) -> None:
+    for arch in copied.archs():
+        for trial in (True, False):
+            models = _fresh(Selection(copied, arch, (), trial)).lock.models
+            assert {model.size_confirmed for model in models} == {trial}
+
+
+def test_a_lock_cannot_write_control_characters_to_the_terminal(copied: Project) -> None:
     path = copied.locks / "sdxl.lock.json"
     data = json.loads(path.read_text())
     data["inputs"]["models \x1b[2J\nok: fresh"] = "0"
@@ -196,17 +220,17 @@ def test_what_stands_in_a_lock_cannot_write_to_the_terminal(copied: Project) -> 
 def test_a_python_lock_with_other_bytes_is_refused(copied: Project, damage: bytes) -> None:
     path = copied.locks / "python.lock.txt"
     path.write_bytes(damage + path.read_bytes())
-    with pytest.raises(LockError, match=r"python\.lock\.txt is not the one") as raised:
+    with pytest.raises(LockError, match=r"python\.lock\.txt does not match") as raised:
         _fresh(Selection(copied, "sdxl"))
     assert raised.value.next_step == "run `invoke lock --arch sdxl`"
 
 
 @pytest.mark.parametrize("suffix", [".json", ".api.json"])
-def test_a_workflow_that_is_no_text_is_named(copied: Project, suffix: str) -> None:
+def test_a_workflow_that_is_not_text_is_named(copied: Project, suffix: str) -> None:
     shutil.copytree(ROOT / "workflows", copied.workflows)
     path = copied.workflows / f"krita_gold_standard_sdxl{suffix}"
     path.write_bytes(b"\xff" + path.read_bytes())
-    with pytest.raises(ManifestError, match=rf"krita_gold_standard_sdxl{suffix}: not a text in UTF-8"):
+    with pytest.raises(ManifestError, match=rf"krita_gold_standard_sdxl{suffix}: not UTF-8 text"):
         read_workflows(copied, _manifest(Selection(copied, "sdxl")))
 
 
@@ -231,7 +255,7 @@ def test_write_names_what_changed(copied: Project) -> None:
 
 
 def test_write_is_all_or_nothing(copied: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new text stands beside the old, whole, when it takes its place."""
+    """The new text is complete, in a file next to the old one, before it replaces it."""
     path = copied.locks / "sdxl.lock.json"
     old = path.read_text(encoding="utf-8")
     seen: list[str] = []

@@ -1,4 +1,4 @@
-"""gesso's own locks: when they are stale, and what a new one goes on from."""
+"""gesso's own locks: when they are stale, and which pins a new one keeps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[4]
 UV = r"""
 while [ "$1" != --output-file ]; do shift; done
-[ -f "$2" ] && cp "$2" "$LOG/known"
+[ -f "$2" ] && cp "$2" "$LOG/existing"
 cp requirements.in "$LOG/requirements.in"
 printf 'new==1 \\\n    --hash=sha256:%064d\n' 0 >"$2"
 """
@@ -33,50 +33,50 @@ def project(tmp_path: Path) -> Project:
 
 @pytest.fixture
 def log(program: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A uv that keeps what it was given; gives the folder of it."""
+    """Replace uv by a program that records its input; return the folder of the records."""
     monkeypatch.setattr(own_python, "UV_COMPILE", ("gesso-uv",))
     return program("gesso-uv", UV)
 
 
-def _ask_for_more(project: Project) -> None:
+def _add_requirement(project: Project) -> None:
     path = project.root / "pyproject.toml"
     path.write_text(path.read_text().replace('"uvicorn>=0.40,<1",', '"uvicorn>=0.40,<1", "six",'))
 
 
-def test_the_projects_own_are_current(project: Project) -> None:
+def test_the_projects_own_locks_are_current(project: Project) -> None:
     assert own_python.stale(project) == []
     assert own_python.make(project) == {}
 
 
-def test_what_asks_for_more_makes_stale_what_it_is_in(project: Project, log: Path) -> None:
-    _ask_for_more(project)
+def test_a_new_requirement_makes_its_locks_stale(project: Project, log: Path) -> None:
+    _add_requirement(project)
     assert own_python.stale(project) == ["gesso", "builder"]
     made = own_python.make(project)
     assert [path.name for path in made] == ["gesso.lock.txt", "builder.lock.txt"]
     assert all(text.splitlines()[1].startswith("new==1") for text in made.values())
-    assert (log / "known").read_text() == (project.locks / "builder.lock.txt").read_text()  # what fits stays
+    assert (log / "existing").read_text() == (project.locks / "builder.lock.txt").read_text()  # existing pins
     assert "six" in (log / "requirements.in").read_text().splitlines()
     for path, text in made.items():
         path.write_text(text)
     assert own_python.stale(project) == []
 
 
-def test_upgrade_makes_all_anew_from_nothing(project: Project, log: Path) -> None:
+def test_upgrade_resolves_every_lock_without_existing_pins(project: Project, log: Path) -> None:
     assert len(own_python.make(project, upgrade=True)) == 3
-    assert not (log / "known").exists()
+    assert not (log / "existing").exists()
 
 
 @pytest.mark.parametrize("damage", [b"<<<<<<< ours\n=======\n>>>>>>> theirs\n", b"\xff\xfe", b""])
-def test_one_that_cannot_be_read_is_made_anew(project: Project, log: Path, damage: bytes) -> None:
+def test_an_unreadable_lock_is_resolved_without_existing_pins(project: Project, log: Path, damage: bytes) -> None:
     path = project.locks / "builder.lock.txt"
     path.write_bytes(damage + (path.read_bytes() if damage else b""))
     assert own_python.stale(project) == ["builder"]
     assert list(own_python.make(project)) == [path]
-    assert not (log / "known").exists()
+    assert not (log / "existing").exists()
 
 
-def test_a_resolution_that_fails_says_which(project: Project, program: Callable[[str, str], Path]) -> None:
-    _ask_for_more(project)
+def test_a_failed_resolution_names_the_lock(project: Project, program: Callable[[str, str], Path]) -> None:
+    _add_requirement(project)
     program("gesso-uv", "echo 'no such package: six' >&2; exit 1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(own_python, "UV_COMPILE", ("gesso-uv",))

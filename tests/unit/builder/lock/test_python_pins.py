@@ -1,5 +1,4 @@
-"""The Python lock: read so that no pin is lost or unhashed, and made only where SQLAlchemy is held and nobody else's
-package index comes in."""
+"""The Python lock: parsing loses no pin or hash; compiling requires the SQLAlchemy guard and refuses other indexes."""
 
 from __future__ import annotations
 
@@ -62,15 +61,15 @@ win==1 ; sys_platform == 'linux' \\
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f"a==1 {HASH}\nfoo==1\n", "line 2: `foo==1` is no pin with a hash"),
-        ("foo==1 \\\n    --hash=md5:00\n", "line 2: `--hash=md5:00` is no pin with a hash"),
+        (f"a==1 {HASH}\nfoo==1\n", "line 2: `foo==1` is not a pin with a hash"),
+        ("foo==1 \\\n    --hash=md5:00\n", "line 2: `--hash=md5:00` is not a pin with a hash"),
         (f"foo>=1 {HASH}\n", "line 1: `foo>=1"),
         (f"foo @ https://host/foo.whl {HASH}\n", "line 1: `foo @ https"),
         ("-e .\n", "line 1: `-e .`"),
-        (f"a==1 {HASH}\nfoo==1 \\\n    {HASH} \\\n", "`foo==1 .*ends in the middle"),
+        (f"a==1 {HASH}\nfoo==1 \\\n    {HASH} \\\n", "`foo==1 .*ends inside this entry"),
     ],
 )
-def test_what_is_no_pin_with_a_hash_is_refused(text: str, message: str) -> None:
+def test_a_line_without_a_hash_is_refused(text: str, message: str) -> None:
     with pytest.raises(LockError, match=message) as raised:
         read_pins(text)
     assert raised.value.exit_code == 3
@@ -82,7 +81,7 @@ _NAMES = st.from_regex(r"[a-z][a-z0-9]{0,6}(-[a-z0-9]{1,4})?", fullmatch=True)
 
 @settings(max_examples=30)
 @given(st.lists(st.tuples(_NAMES, st.integers(1, 3), st.booleans()), max_size=12))
-def test_every_pin_is_read_as_it_stands(entries: list[tuple[str, int, bool]]) -> None:
+def test_every_pin_is_read_unchanged(entries: list[tuple[str, int, bool]]) -> None:
     texts = [f"{name}=={n}.0 \\\n" + " \\\n".join([f"    {HASH}"] * n) for name, n, _ in entries]
     lines = [text + "\n    # via somebody" * via for text, (_, _, via) in zip(texts, entries, strict=True)]
     pins = read_pins("\n".join(lines))
@@ -90,7 +89,7 @@ def test_every_pin_is_read_as_it_stands(entries: list[tuple[str, int, bool]]) ->
     assert [pin.name for pin in pins] == [name for name, _, _ in entries]
 
 
-def test_pin_of_knows_a_name_however_it_is_written() -> None:
+def test_pin_of_normalizes_names() -> None:
     pins = read_pins(f"Foo_Bar==1 {HASH}\nsqlalchemy==2.0.58 {HASH}\n")
     assert pin_of(pins, "foo.bar").version == pin_of(pins, "FOO-BAR").version == "1"
     assert pin_of(pins, "SQLAlchemy").version == "2.0.58"
@@ -99,7 +98,7 @@ def test_pin_of_knows_a_name_however_it_is_written() -> None:
 
 
 @pytest.mark.parametrize("name", ["python.lock.txt", "python.trial.lock.txt"])
-def test_the_locks_of_this_project(project: Project, name: str) -> None:
+def test_the_projects_locks(project: Project, name: str) -> None:
     text = (project.locks / name).read_text(encoding="utf-8")
     pins = read_pins(text)
     assert text.count("==") == len(pins) > 10
@@ -108,7 +107,7 @@ def test_the_locks_of_this_project(project: Project, name: str) -> None:
     assert len({pin.name for pin in pins}) == len(pins)
 
 
-# --- dealing out to layers
+# --- grouping by layer
 
 
 def _pins(*names: str) -> tuple[Pin, ...]:
@@ -136,10 +135,10 @@ def test_grouped_first_match_wins_and_the_rest_are_libraries() -> None:
     st.lists(st.sampled_from("abcxyz") | _NAMES, max_size=20, unique=True),
     st.lists(st.lists(st.sampled_from(["a*", "b*", "*", "?", "c-*", "[ab]*"]), min_size=1), max_size=4),
 )
-def test_grouped_loses_and_doubles_nothing(names: list[str], globs: list[list[str]]) -> None:
+def test_grouped_neither_loses_nor_duplicates_a_pin(names: list[str], globs: list[list[str]]) -> None:
     layers = [PythonLayer(name=f"l{n}", match=tuple(match)) for n, match in enumerate(globs)]
-    dealt = [pin for group in grouped(_pins(*names), layers).values() for pin in group]
-    assert sorted(pin.name for pin in dealt) == sorted(names)
+    result = [pin for group in grouped(_pins(*names), layers).values() for pin in group]
+    assert sorted(pin.name for pin in result) == sorted(names)
 
 
 def test_the_layers_of_the_real_image(project: Project) -> None:
@@ -150,7 +149,7 @@ def test_the_layers_of_the_real_image(project: Project) -> None:
     assert {pin.name for pin in groups["torch"]} >= {"torch", "torchvision", "torchaudio"}
 
 
-# --- making
+# --- compiling
 
 
 Fake = tuple[list[tuple[list[str], str | None]], dict[str, str]]
@@ -165,7 +164,7 @@ _NO_SOLUTION = """\
 
 @pytest.fixture
 def resolver(monkeypatch: pytest.MonkeyPatch) -> Fake:
-    """Stand in for uv: give the list of calls, and a table of what a source's mere presence makes it say."""
+    """Fake uv: return the list of calls, and a table of errors by the source whose presence causes them."""
     calls: list[tuple[list[str], str | None]] = []
     conflicts: dict[str, str] = {}
 
@@ -173,10 +172,10 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Fake:
         folder: Path, python: Python, requirements: Mapping[str, str], *, existing: str | None = None
     ) -> proc.Result:
         calls.append((list(requirements), existing))
-        said = next((text for name, text in conflicts.items() if name in requirements), "")
-        if not said:
+        error = next((text for name, text in conflicts.items() if name in requirements), "")
+        if not error:
             (folder / "python.lock.txt").write_text(f"sqlalchemy==2.0.58 {HASH}\n", encoding="utf-8")
-        return proc.Result(command="uv", code=int(bool(said)), stdout="", output=said)
+        return proc.Result(command="uv", code=int(bool(error)), stdout="", output=error)
 
     monkeypatch.setattr(python_pins, "_compile", fake)
     return calls, conflicts
@@ -210,7 +209,7 @@ def test_one_resolution_of_everything(resolver: Fake) -> None:
         ("sqlalchemy-utils>=2.0,<2.1",),
     ],
 )
-def test_a_manifest_that_does_not_hold_sqlalchemy_is_refused(constraints: tuple[str, ...], resolver: Fake) -> None:
+def test_a_manifest_without_the_sqlalchemy_guard_is_refused(constraints: tuple[str, ...], resolver: Fake) -> None:
     with pytest.raises(LockError, match=r"^python\.constraints: nothing keeps SQLAlchemy") as raised:
         compile_lock(_python(constraints=constraints), {"ComfyUI": ""})
     assert raised.value.exit_code == 3
@@ -222,7 +221,7 @@ def test_a_manifest_that_does_not_hold_sqlalchemy_is_refused(constraints: tuple[
     "constraints",
     [("sqlalchemy>=2.0,<2.1",), ("numpy<3", "SQLAlchemy~=2.0.30"), ("sqlalchemy==2.0.*",)],
 )
-def test_a_manifest_that_holds_sqlalchemy(constraints: tuple[str, ...], resolver: Fake) -> None:
+def test_a_manifest_with_the_sqlalchemy_guard(constraints: tuple[str, ...], resolver: Fake) -> None:
     assert compile_lock(_python(constraints=constraints), {"ComfyUI": ""})
 
 
@@ -232,7 +231,7 @@ def test_a_constraint_that_cannot_be_read_is_named(resolver: Fake) -> None:
     assert raised.value.next_step
 
 
-def test_the_real_manifests_hold_sqlalchemy(project: Project, resolver: Fake) -> None:
+def test_the_real_manifests_have_the_sqlalchemy_guard(project: Project, resolver: Fake) -> None:
     for arch in project.archs():
         python = load(project.manifests / f"{arch}.yaml", root=project.root).manifest.python
         assert compile_lock(python, {"ComfyUI": ""})
@@ -259,7 +258,7 @@ def test_a_pack_cannot_bring_another_package_host(line: str, resolver: Fake) -> 
     assert resolver[0] == []
 
 
-def test_words_that_only_look_like_one(resolver: Fake) -> None:
+def test_text_that_only_resembles_such_an_option(resolver: Fake) -> None:
     assert compile_lock(_python(), {"ComfyUI": "# --index-url x\nfoo-i\nnumpy --hash=sha256:00\n"})
 
 
@@ -284,8 +283,8 @@ def test_a_pack_that_conflicts_is_named_with_the_conflict(resolver: Fake) -> Non
 
 
 def test_every_pack_that_conflicts_is_named(resolver: Fake) -> None:
-    said = "error: No solution found when resolving dependencies\n  cause: Because of {}\n"
-    resolver[1].update({"one": said.format("numpy<1"), "two": said.format("numpy>9")})
+    output = "error: No solution found when resolving dependencies\n  cause: Because of {}\n"
+    resolver[1].update({"one": output.format("numpy<1"), "two": output.format("numpy>9")})
     expected = "conflict with the rest: node pack one: Because of numpy<1; node pack two: Because of numpy>9"
     with pytest.raises(LockError) as raised:
         compile_lock(_python(), {"ComfyUI": "x", "one": "numpy<1", "two": "numpy>9"})
@@ -293,22 +292,22 @@ def test_every_pack_that_conflicts_is_named(resolver: Fake) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "next_step"),
+    ("output", "next_step"),
     [
         ("error: Failed to fetch: dns error", "UV_DEFAULT_INDEX"),
         ("error: tcp connect error", "UV_DEFAULT_INDEX"),
         ("No solution found: because torch==99 is not there", "correct `python`"),
     ],
 )
-def test_no_pack_is_blamed_for_what_fails_without_it(said: str, next_step: str, resolver: Fake) -> None:
-    resolver[1]["ComfyUI"] = said
+def test_no_pack_is_blamed_for_what_fails_without_it(output: str, next_step: str, resolver: Fake) -> None:
+    resolver[1]["ComfyUI"] = output
     with pytest.raises(LockError, match=r"^Python requirements cannot be resolved") as raised:
         compile_lock(_python(), {"ComfyUI": "torch", "pack": "numpy"})
     assert next_step in raised.value.next_step
     assert "pack" not in raised.value.message
 
 
-def test_what_uv_is_asked(program: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uvs_arguments(program: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = program("gesso-uv", 'cp * "$LOG"; printf "%s\\n" "$@" >"$LOG/argv"')
     monkeypatch.setattr(python_pins, "UV_COMPILE", ["gesso-uv", *python_pins.UV_COMPILE[1:]])
     python = _python(

@@ -1,4 +1,4 @@
-"""`invoke lock`: what hosts confirm, what they contradict, and what stays as it was while they are out of reach."""
+"""`invoke lock`: what hosts confirm, what they contradict, and what is kept while they cannot be reached."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from gesso import proc
 from gesso.builder.lock import lock_files, python_pins, remote_facts
-from gesso.builder.lock.remote_facts import OutOfReachError, Said
+from gesso.builder.lock.remote_facts import OutOfReachError, RemoteFacts
 from gesso.builder.lock.resolve import Resolver
 from gesso.builder.lock.sources import Peek, SourceCache
 from gesso.errors import FetchError, LockError
@@ -31,30 +31,30 @@ HASH = "--hash=sha256:" + "0" * 64
 
 
 class Sources(SourceCache):
-    """The real one; but what git said of a branch is remembered between tests until the branch moves on."""
+    """The real one, but results of a branch are cached between tests until the branch moves."""
 
-    known: ClassVar[dict[tuple[str, str | None], Peek]] = {}
+    cache: ClassVar[dict[tuple[str, str | None], Peek]] = {}
 
     def peek(self, source: LockedSource, requirements: str | None) -> Peek:
         branch = Path((source.git or "").removeprefix("file://"), ".git/refs/heads", source.ref or "")
         if not branch.is_file():
             return super().peek(source, requirements)
         key = (branch.read_text(), requirements)
-        if key not in self.known:
-            self.known[key] = super().peek(source, requirements)
-        return self.known[key]
+        if key not in self.cache:
+            self.cache[key] = super().peek(source, requirements)
+        return self.cache[key]
 
 
 @dataclass
 class World:
-    """Everybody whom `invoke lock` asks, and what they answer."""
+    """The hosts that `invoke lock` queries, and their responses."""
 
     root: Path
     comfyui: Path
     pack: Path
     digest: str | OutOfReachError = BASE
-    said: dict[str, Said | OutOfReachError] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    facts: dict[str, RemoteFacts | OutOfReachError] = field(default_factory=dict)
+    queries: list[str] = field(default_factory=list)
     compiled: list[dict[str, str]] = field(default_factory=list)
     compiled_from: list[str | None] = field(default_factory=list)
     changes: dict[str, Any] = field(default_factory=dict)
@@ -82,13 +82,13 @@ class World:
         )  # fmt: skip
 
     def lock(self, *, upgrade: bool = False) -> tuple[Lock, Resolver]:
-        """Resolve, and write what comes of it."""
+        """Resolve, and write the lock."""
         manifest = self.manifest
         sources = Sources(self.root / "cache")
         resolver = Resolver(self.selection, manifest, sources, {}, lambda _: None, upgrade=upgrade)
         lock, text = resolver.resolve()
         lock_files.write(self.selection, lock, text)
-        assert lock_files.fresh(self.selection, manifest).lock == lock
+        assert lock_files.read_fresh(self.selection, manifest).lock == lock
         return lock, resolver
 
 
@@ -99,56 +99,56 @@ def world(
     root = tmp_path / "project"
     (root / "manifests").mkdir(parents=True)
     (root / "manifests" / "toy.yaml").touch()
-    made = World(
+    world = World(
         root,
         comfyui=repository("ComfyUI", {"requirements.txt": b"torch\n"}),
         pack=repository("pack", {"requirements.txt": b"numpy\n"}),
     )
-    made.said = {
-        PINNED.format("main"): Said(PINNED.format("c0ffee"), "a" * 64, 10),
-        "https://mirror.test/one": OutOfReachError("mirror.test: gives no sha256 in its headers"),
-        "https://mirror.test/two": Said("https://mirror.test/two", "b" * 64, 20),
+    world.facts = {
+        PINNED.format("main"): RemoteFacts(PINNED.format("c0ffee"), "a" * 64, 10),
+        "https://mirror.test/one": OutOfReachError("mirror.test: sends no sha256 in its headers"),
+        "https://mirror.test/two": RemoteFacts("https://mirror.test/two", "b" * 64, 20),
     }
 
     def ask_registry(image: str) -> str:
-        made.asked.append(image)
-        if isinstance(made.digest, OutOfReachError):
-            raise made.digest
-        return made.digest
+        world.queries.append(image)
+        if isinstance(world.digest, OutOfReachError):
+            raise world.digest
+        return world.digest
 
-    def ask_model_host(url: str, env: Mapping[str, str], session: Any) -> Said:
-        made.asked.append(url)
-        said = made.said[url]
-        if isinstance(said, OutOfReachError):
-            raise said
-        return said
+    def ask_model_host(url: str, env: Mapping[str, str], session: Any) -> RemoteFacts:
+        world.queries.append(url)
+        facts = world.facts[url]
+        if isinstance(facts, OutOfReachError):
+            raise facts
+        return facts
 
     def compile_(
         folder: Path, python: Any, requirements: Mapping[str, str], *, existing: str | None = None
     ) -> proc.Result:
-        made.compiled.append(dict(requirements))
-        made.compiled_from.append(existing)
-        text = f"sqlalchemy==2.0.{len(made.compiled)} {HASH}\n"
+        world.compiled.append(dict(requirements))
+        world.compiled_from.append(existing)
+        text = f"sqlalchemy==2.0.{len(world.compiled)} {HASH}\n"
         (folder / "python.lock.txt").write_text(text, encoding="utf-8")
         return proc.Result(command="", code=0, stdout="", output="")
 
-    monkeypatch.setattr(remote_facts, "ask_registry", ask_registry)
-    monkeypatch.setattr(remote_facts, "ask_model_host", ask_model_host)
+    monkeypatch.setattr(remote_facts, "query_registry", ask_registry)
+    monkeypatch.setattr(remote_facts, "query_model_host", ask_model_host)
     monkeypatch.setattr(python_pins, "_compile", compile_)
-    return made
+    return world
 
 
 def _cut_off(world: World, *, git: bool = True) -> None:
-    """Take the whole network away."""
-    down = {url: OutOfReachError(f"{url.split('/')[2]}: ConnectionError", host_is_down=True) for url in world.said}
-    world.said.update(down)
+    """Disconnect the network."""
+    down = {url: OutOfReachError(f"{url.split('/')[2]}: ConnectionError", host_is_down=True) for url in world.facts}
+    world.facts.update(down)
     world.digest = OutOfReachError("registry of debian:trixie-slim: no such host")
     if git:
         for upstream in (world.comfyui, world.pack):
             shutil.move(upstream, upstream.with_name(f"{upstream.name}-gone"))
 
 
-def test_everybody_answers(world: World, git: Callable[..., str]) -> None:
+def test_every_host_responds(world: World, git: Callable[..., str]) -> None:
     lock, resolver = world.lock()
     assert (lock.base.image, lock.base.digest) == ("debian:trixie-slim", BASE)
     commit, tree = git(world.comfyui, "rev-parse", "HEAD", "HEAD^{tree}").split()
@@ -166,8 +166,8 @@ def test_everybody_answers(world: World, git: Callable[..., str]) -> None:
 
 def test_a_second_run_changes_nothing(world: World) -> None:
     first, _ = world.lock()
-    again, _ = world.lock()
-    assert again == first
+    second, _ = world.lock()
+    assert second == first
     assert len(world.compiled) == 1
 
 
@@ -206,15 +206,15 @@ def test_an_earlier_confirmation_survives_an_offline_run(world: World) -> None:
 
 
 def test_what_was_never_confirmed_is_listed_until_it_is(world: World) -> None:
-    online = dict(world.said)
+    online = dict(world.facts)
     _cut_off(world, git=False)
     world.digest = BASE
     first, _ = world.lock()
     assert first.unconfirmed == (f"models {CHECKPOINT}", f"models {VAE}")
     assert first.models[0].sources == (PINNED.format("main"), "https://mirror.test/one")
     assert first.models[1].size is None
-    assert world.lock()[0].unconfirmed == first.unconfirmed  # asking again and hearing nothing confirms nothing
-    world.said = online
+    assert world.lock()[0].unconfirmed == first.unconfirmed  # a repeated query without a response confirms nothing
+    world.facts = online
     assert world.lock()[0].unconfirmed == ()
     _cut_off(world)
     assert world.lock()[0].unconfirmed == ()
@@ -237,12 +237,11 @@ def test_a_changed_model_needs_a_new_confirmation(world: World) -> None:
     ("sha256", "size", "message"),
     [
         ("f" * 64, 10, f"huggingface.co has sha256 {'f' * 64}, the manifest says {'a' * 64}"),
-        ("a" * 64, 11, "huggingface.co has 11 bytes, the manifest says 10"),
         (None, 710_000, "huggingface.co has 710,000 bytes, the manifest says 10"),
     ],
 )
 def test_a_host_that_contradicts_the_manifest(world: World, sha256: str | None, size: int, message: str) -> None:
-    world.said[PINNED.format("main")] = Said(PINNED.format("c0ffee"), sha256, size)
+    world.facts[PINNED.format("main")] = RemoteFacts(PINNED.format("c0ffee"), sha256, size)
     with pytest.raises(LockError) as raised:
         world.lock()
     assert raised.value.message == f"{VAE}: {message}"
@@ -251,23 +250,97 @@ def test_a_host_that_contradicts_the_manifest(world: World, sha256: str | None, 
     assert not world.selection.lock.exists()
 
 
+def test_a_host_with_the_right_hash_and_another_size_names_the_size_to_set(world: World) -> None:
+    world.facts[PINNED.format("main")] = RemoteFacts(PINNED.format("c0ffee"), "a" * 64, 11)
+    with pytest.raises(LockError) as raised:
+        world.lock()
+    assert raised.value.message == f"{VAE}: huggingface.co has 11 bytes, the manifest says 10"
+    assert raised.value.next_step == "its sha256 matches, so the manifest's size is wrong: set `size: 11`"
+
+
+def _sizes(lock: Lock) -> list[tuple[int | None, bool]]:
+    return [(model.size, model.size_confirmed) for model in lock.models]
+
+
+def test_a_size_is_confirmed_by_a_host_that_sends_it_with_the_hash(world: World) -> None:
+    assert _sizes(world.lock()[0]) == [(10, True), (20, True)]
+    world.facts[PINNED.format("main")] = RemoteFacts(PINNED.format("c0ffee"), "a" * 64, None)
+    world.facts["https://mirror.test/two"] = RemoteFacts("https://mirror.test/two", None, 20)
+    world.selection.lock.unlink()
+    assert _sizes(world.lock()[0]) == [(10, False), (20, False)]
+
+
+def test_a_confirmed_size_stays_confirmed_offline_for_the_same_entry_only(world: World) -> None:
+    world.lock()
+    _cut_off(world)
+    assert _sizes(world.lock()[0]) == [(10, True), (20, True)]
+    models = [m.model_dump(exclude_none=True) for m in world.manifest.models]
+    models[0]["size"] = 12
+    models[1]["sha256"] = "d" * 64
+    world.changes = {"models": models}
+    assert _sizes(world.lock()[0]) == [(12, False), (None, False)]
+
+
+def test_a_hint_is_corrected_by_the_host_and_confirmed(world: World) -> None:
+    """The manifest has no size: the lock has it from a list, or from a host that sent no hash."""
+    first, _ = world.lock()
+    hint = first.models[1].model_copy(update={"size": 25, "size_confirmed": False})
+    world.selection.lock.write_text(first.model_copy(update={"models": (first.models[0], hint)}).dumps())
+    assert _sizes(world.lock()[0]) == [(10, True), (20, True)]
+    world.selection.lock.write_text(first.model_copy(update={"models": (first.models[0], hint)}).dumps())
+    _cut_off(world)
+    assert _sizes(world.lock()[0]) == [(10, True), (25, False)]
+
+
+def test_a_size_that_is_not_the_manifests_was_not_confirmed(world: World) -> None:
+    first, _ = world.lock()
+    forged = first.models[0].model_copy(update={"size": 11})
+    world.selection.lock.write_text(first.model_copy(update={"models": (forged, first.models[1])}).dumps())
+    _cut_off(world)
+    assert _sizes(world.lock()[0]) == [(10, False), (20, True)]
+
+
+def test_two_hosts_that_differ_confirm_nothing(world: World) -> None:
+    models = [m.model_dump(exclude_none=True) for m in world.manifest.models]
+    del models[0]["size"]
+    world.changes = {"models": models}
+    world.facts["https://mirror.test/one"] = RemoteFacts("https://mirror.test/one", "a" * 64, 11)
+    assert _sizes(world.lock()[0])[0] == (10, False)
+
+
+def test_a_loopback_mirror_serves_what_the_manifest_was_made_with(world: World) -> None:
+    models = [m.model_dump(exclude_none=True) for m in world.manifest.models]
+    models[0]["sources"] = ["http://127.0.0.1:18190/one"]
+    world.changes = {"models": models}
+    assert _sizes(world.lock()[0])[0] == (10, True)
+
+
+def test_a_manual_confirmation_is_removed_by_the_next_lock(world: World) -> None:
+    _cut_off(world, git=False)
+    world.digest = BASE
+    first, _ = world.lock()
+    forged = first.models[0].model_copy(update={"size_confirmed": True})
+    world.selection.lock.write_text(first.model_copy(update={"models": (forged, first.models[1])}).dumps())
+    assert _sizes(world.lock()[0])[0] == (10, False)
+
+
 def test_a_mirror_that_contradicts_is_an_error_too(world: World) -> None:
-    world.said["https://mirror.test/one"] = Said("https://mirror.test/one", "f" * 64, None)
+    world.facts["https://mirror.test/one"] = RemoteFacts("https://mirror.test/one", "f" * 64, None)
     with pytest.raises(LockError, match=r"mirror\.test has sha256 f+"):
         world.lock()
 
 
-def test_a_dead_host_is_asked_once(world: World) -> None:
-    world.said["https://mirror.test/one"] = OutOfReachError("mirror.test: ConnectTimeout", host_is_down=True)
+def test_a_host_that_is_down_is_queried_once(world: World) -> None:
+    world.facts["https://mirror.test/one"] = OutOfReachError("mirror.test: ConnectTimeout", host_is_down=True)
     lock, resolver = world.lock()
-    assert [url for url in world.asked if "mirror.test" in url] == ["https://mirror.test/one"]
+    assert [url for url in world.queries if "mirror.test" in url] == ["https://mirror.test/one"]
     assert resolver.unconfirmed == {f"models {CHECKPOINT}": "mirror.test: ConnectTimeout"}
     assert lock.unconfirmed == (f"models {CHECKPOINT}",)
 
 
-def test_a_host_that_is_up_is_asked_for_each_file(world: World) -> None:
+def test_a_host_that_is_up_is_queried_for_each_file(world: World) -> None:
     world.lock()
-    assert [url for url in world.asked if "mirror.test" in url] == [
+    assert [url for url in world.queries if "mirror.test" in url] == [
         "https://mirror.test/one",
         "https://mirror.test/two",
     ]
@@ -335,7 +408,7 @@ def test_a_new_pack_needs_every_source(world: World, repository: Callable[[str, 
 
 @pytest.mark.parametrize("spoil", ["tampered", "missing"])
 def test_a_python_lock_that_is_not_the_locked_one_needs_every_source(world: World, spoil: str) -> None:
-    """Without the requirements of a source out of reach, a resolution would leave them out and nobody would see."""
+    """Without the requirements of an unreachable source, a resolution would silently omit them."""
     world.lock()
     path = world.selection.python_lock
     if spoil == "missing":
@@ -348,7 +421,7 @@ def test_a_python_lock_that_is_not_the_locked_one_needs_every_source(world: Worl
     assert len(world.compiled) == 1
 
 
-def test_a_tampered_python_lock_is_made_anew(world: World) -> None:
+def test_a_tampered_python_lock_is_resolved_again(world: World) -> None:
     world.lock()
     world.selection.python_lock.write_text(f"sqlalchemy==1.4.54 {HASH}\n")
     lock, _ = world.lock()
@@ -360,20 +433,20 @@ MARKS = b"<<<<<<< ours\n=======\n>>>>>>> theirs\n"
 
 @pytest.mark.parametrize("damage", [MARKS, b"", b"\xff\xfe", b"{}"])
 @pytest.mark.parametrize("which", ["lock", "python lock", "both"])
-def test_a_lock_that_cannot_be_read_is_made_anew(world: World, which: str, damage: bytes) -> None:
-    """As after a merge: "make it anew" was the advice, and then the same complaint."""
+def test_an_unreadable_lock_is_resolved_again(world: World, which: str, damage: bytes) -> None:
+    """As after a merge conflict: the error's next step, `invoke lock`, must work."""
     first, _ = world.lock()
     selection = world.selection
     for path in (selection.lock, selection.python_lock):
         if which in ("both", "lock" if path == selection.lock else "python lock"):
             path.write_bytes(damage + (path.read_bytes() if damage == MARKS else b""))
-    again, _ = world.lock()
-    assert again.model_copy(update={"python": first.python}) == first
-    assert lock_files.fresh(selection, world.manifest).lock == again
+    second, _ = world.lock()
+    assert second.model_copy(update={"python": first.python}) == first
+    assert lock_files.read_fresh(selection, world.manifest).lock == second
 
 
-def test_a_lock_that_cannot_be_read_vouches_for_nothing(world: World) -> None:
-    """What it said is not known any more: hosts out of reach are no reason to go on without them."""
+def test_an_unreadable_lock_confirms_nothing(world: World) -> None:
+    """Its content is lost, so unreachable hosts are an error."""
     world.lock()
     world.selection.lock.write_bytes(MARKS + world.selection.lock.read_bytes())
     world.digest = OutOfReachError("no network")
@@ -393,7 +466,7 @@ def test_a_folder_of_the_project_is_read_as_it_is(world: World) -> None:
     assert (lock.comfyui.path, lock.comfyui.commit) == ("images/standin", None)
     assert (lock.base.bootstrap, lock.base.digest) == ("trixie", None)
     assert world.compiled == [{"ComfyUI": "aiohttp\n", "pack": "numpy\n"}]
-    assert "debian:trixie-slim" not in world.asked
+    assert "debian:trixie-slim" not in world.queries
     shutil.rmtree(folder)
     with pytest.raises(LockError, match="ComfyUI: no such folder: images/standin"):
         world.lock()

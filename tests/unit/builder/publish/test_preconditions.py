@@ -1,4 +1,4 @@
-"""Which image may leave this machine: only one that was tested, whole, lately, and against what the project is now."""
+"""Preconditions of a publish: the image passed the whole contract, recently, against the current project."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gesso.builder.image import contract_report
-from gesso.builder.image.contract_report import Case, Checked
+from gesso.builder.image.contract_report import Case, ContractReport
 from gesso.builder.publish import preconditions
-from gesso.builder.publish.preconditions import Wanted
+from gesso.builder.publish.preconditions import Expected
 from gesso.builder.registry.local_image import LocalLayer
 from gesso.builder.registry.reference import repository
 from gesso.builder.registry.tags import Tags, check_fixed, is_same, tags_of
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOW = contract_report.now()
-WANTED = Wanted("sdxl", False, images.LOCK, "contract")
-GREEN = Checked(
+EXPECTED = Expected("sdxl", False, images.LOCK, "contract")
+GREEN = ContractReport(
     image=images.local().image_id, arch="sdxl", trial=False, lock=images.LOCK, contract="contract", whole=True,
     passed=90, seconds=300, at=NOW,
 )  # fmt: skip
 
 
 def test_a_green_and_fresh_image_passes() -> None:
-    assert preconditions.missing(images.local(), GREEN, WANTED, NOW) == []
+    assert preconditions.missing(images.local(), GREEN, EXPECTED, NOW) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "problem"),
     [
         ({"failed": (Case(name="test_gate"),)}, "failed: test_gate"),
         ({"whole": False}, "only a part"),
@@ -46,28 +46,28 @@ def test_a_green_and_fresh_image_passes() -> None:
         ({"trial": True}, "it was tested as sdxl (trial)"),
     ],
 )
-def test_a_report_that_does_not_vouch(change: dict[str, Any], said: str) -> None:
-    found = preconditions.missing(images.local(), GREEN.model_copy(update=change), WANTED, NOW)
+def test_a_report_that_is_not_sufficient(change: dict[str, Any], problem: str) -> None:
+    found = preconditions.missing(images.local(), GREEN.model_copy(update=change), EXPECTED, NOW)
     assert len(found) == 1
-    assert said in found[0]
+    assert problem in found[0]
 
 
 @pytest.mark.parametrize(
-    ("label", "value", "said"),
+    ("label", "value", "problem"),
     [
         ("dev.gesso.arch", "flux", "no image of sdxl"),
         ("dev.gesso.trial", "true", "it is a trial image"),
         ("dev.gesso.lock", "old", "built from another lock"),
     ],
 )
-def test_an_image_that_is_another(label: str, value: str, said: str) -> None:
-    found = preconditions.missing(images.local({**images.LABELS, label: value}), GREEN, WANTED, NOW)
+def test_another_image(label: str, value: str, problem: str) -> None:
+    found = preconditions.missing(images.local({**images.LABELS, label: value}), GREEN, EXPECTED, NOW)
     assert len(found) == 1
-    assert said in found[0]
+    assert problem in found[0]
 
 
-def test_all_that_is_missing_is_said_at_once() -> None:
-    found = preconditions.missing(images.local({}), None, WANTED, NOW)
+def test_all_problems_are_reported_at_once() -> None:
+    found = preconditions.missing(images.local({}), None, EXPECTED, NOW)
     assert len(found) == 5
     with pytest.raises(CheckError) as error:
         preconditions.refuse(images.local(), found, "--arch sdxl")
@@ -78,10 +78,10 @@ def test_all_that_is_missing_is_said_at_once() -> None:
 
 def test_the_report_is_looked_up_by_the_images_id(tmp_path: Path) -> None:
     env = {"GESSO_CACHE": str(tmp_path)}
-    assert preconditions.examine(images.local(), WANTED, env) == ["the image was never tested"]
+    assert preconditions.examine(images.local(), EXPECTED, env) == ["the image was never tested"]
     contract_report.write(env, GREEN)
-    assert preconditions.examine(images.local(), WANTED, env) == []
-    assert preconditions.examine(replace(images.local(), image_id="sha256:other"), WANTED, env) == [
+    assert preconditions.examine(images.local(), EXPECTED, env) == []
+    assert preconditions.examine(replace(images.local(), image_id="sha256:other"), EXPECTED, env) == [
         "the image was never tested"
     ]
 
@@ -91,18 +91,18 @@ def test_nothing_missing_raises_nothing() -> None:
 
 
 @pytest.mark.parametrize("host", ["ghcr.io/me/gesso", "10.0.0.1:5000/gesso", "docker.io/me/gesso"])
-def test_a_trial_image_goes_nowhere(host: str) -> None:
+def test_a_trial_image_is_not_published(host: str) -> None:
     with pytest.raises(ManifestError, match="a trial image is never published"):
         preconditions.refuse_trial(repository(host), trial=True)
     preconditions.refuse_trial(repository(host), trial=False)
 
 
-def test_but_to_this_machine() -> None:
+def test_a_trial_image_may_go_to_this_machine() -> None:
     preconditions.refuse_trial(repository("127.0.0.1:5000"), trial=True)
 
 
 def test_a_real_image_is_no_trial() -> None:
-    found = preconditions.missing(images.local(), GREEN, replace(WANTED, trial=True), NOW)
+    found = preconditions.missing(images.local(), GREEN, replace(EXPECTED, trial=True), NOW)
     assert found == ["it is no trial image", "it was tested as sdxl"]
 
 
@@ -125,7 +125,7 @@ def test_a_layer_over_the_limit() -> None:
 def test_tags(version: str, cuda: str, trial: bool, fixed: tuple[str, ...]) -> None:
     found = tags_of("sdxl", version, cuda, trial=trial)
     assert found == Tags("sdxl-trial" if trial else "sdxl", fixed)
-    assert found.all[-1] == found.moving, "whoever follows it gets a finished image"
+    assert found.all[-1] == found.moving, "who follows the moving tag gets a complete image"
 
 
 TAGS = tags_of("sdxl", "0.1.0", "13.0", trial=False)

@@ -1,4 +1,4 @@
-"""Names of images, taken apart as Docker does."""
+"""Image references, parsed as Docker does."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def test_parts(text: str, parts: tuple[str, str, str, str]) -> None:
 @pytest.mark.parametrize(
     "text", ["ghcr.io/Me/gesso", "ghcr.io/me/gesso:a b", "x@sha256:12", "https://ghcr.io/x", "", ":x"]
 )
-def test_what_is_no_name(text: str) -> None:
+def test_an_invalid_reference(text: str) -> None:
     with pytest.raises(ManifestError) as error:
         parse(text)
-    assert "name it like ghcr.io/OWNER/gesso" in str(error.value)
+    assert "use a name like ghcr.io/OWNER/gesso" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -45,31 +45,31 @@ def test_what_is_no_name(text: str) -> None:
         ("me/gesso", "docker.io/me/gesso"),
     ],
 )
-def test_where_to(text: str, found: str) -> None:
+def test_the_repository_of_registry(text: str, found: str) -> None:
     assert repository(text).repository == found
 
 
 @pytest.mark.parametrize("text", ["ghcr.io/me/gesso:sdxl", f"ghcr.io/me/gesso@{DIGEST}"])
-def test_the_tags_are_ours(text: str) -> None:
-    with pytest.raises(ManifestError, match="tags are gesso's own"):
+def test_a_tag_or_digest_is_refused(text: str) -> None:
+    with pytest.raises(ManifestError, match="gesso sets the tags itself"):
         repository(text)
 
 
 @pytest.mark.parametrize(
-    ("host", "here"),
+    ("host", "expected"),
     [("localhost:5000", True), ("127.0.0.9", True), ("[::1]:5000", True), ("ghcr.io", False), ("10.0.0.1:5000", False),
      ("127.0.0.1.example.org", False), ("localhost.example.org", False)],
 )  # fmt: skip
-def test_this_machine(host: str, here: bool) -> None:
-    assert parse(f"{host}/gesso").is_loopback is here
+def test_loopback(host: str, expected: bool) -> None:
+    assert parse(f"{host}/gesso").is_loopback is expected
 
 
-def test_what_the_engine_has_itself() -> None:
+def test_a_name_without_a_host_is_in_the_engine() -> None:
     assert not is_remote("gesso:sdxl")
     assert not is_remote("me/gesso:sdxl")
     assert is_remote("localhost:5000/gesso")
 
 
-def test_written_as_it_was_read() -> None:
+def test_str_is_the_parsed_text() -> None:
     assert str(parse(f"ghcr.io/me/gesso:sdxl@{DIGEST}")) == f"ghcr.io/me/gesso:sdxl@{DIGEST}"
     assert str(parse("ghcr.io/me/gesso").tagged("x").at(DIGEST)) == f"ghcr.io/me/gesso@{DIGEST}"

@@ -1,4 +1,4 @@
-"""The template: what is derived, what it looks like, what is refused. Golden files show it whole."""
+"""The template: derived values, content, refused values. Golden files hold the whole content."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pydantic import ValidationError
 from gesso.builder.image.build import prepare
 from gesso.builder.lock.python_pins import Pin
 from gesso.builder.vast.template import derive
-from gesso.builder.vast.template.model import Template, flags_of
+from gesso.builder.vast.template.model import Template, parse_flags
 from gesso.builder.vast.template.render import render
 from gesso.errors import ManifestError
 from gesso.manifest.lock import LockedSource, inputs_of
-from gesso.manifest.vast import ENV_LIMIT, Vast, flags
+from gesso.manifest.vast import ENV_LIMIT, Vast, docker_flags
 from gesso.models.wanted import from_lock
 from gesso.settings import Project, Selection
 
@@ -34,16 +34,16 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def _golden(name: str, text: str) -> None:
-    """`GESSO_GOLDEN=write` writes it anew, and the difference is to be read."""
+    """`GESSO_GOLDEN=write` writes the file; review the difference."""
     if os.environ.get("GESSO_GOLDEN") == "write":
         (GOLDEN / name).write_text(text, encoding="utf-8")
     assert text == (GOLDEN / name).read_text(encoding="utf-8")
 
 
 def _with(manifest: Manifest, **changed: Any) -> Manifest:
-    """Give a manifest whose `vast` says something else, checked as if it had been loaded."""
-    said = manifest.vast.model_dump(by_alias=True, exclude_unset=True)
-    return manifest.model_copy(update={"vast": Vast.model_validate({**said, **changed})})
+    """Return a manifest with changes in `vast`, validated as when it is loaded."""
+    fields = manifest.vast.model_dump(by_alias=True, exclude_unset=True)
+    return manifest.model_copy(update={"vast": Vast.model_validate({**fields, **changed})})
 
 
 @pytest.mark.parametrize("arch", PROJECT.archs())
@@ -60,7 +60,7 @@ def test_the_same_input_gives_the_same_template(sdxl: tuple[Manifest, Locked], i
     assert first.sha256 != render(*sdxl, replace(image, digest=f"sha256:{'cd' * 32}")).sha256
 
 
-def test_nothing_of_it_needs_a_new_lock(sdxl: tuple[Manifest, Locked]) -> None:
+def test_template_settings_need_no_new_lock(sdxl: tuple[Manifest, Locked]) -> None:
     other = _with(sdxl[0], headroom_gb=99, env={"A": "b"}, launch="jupyter", name="another", private=True)
     assert inputs_of(other) == inputs_of(sdxl[0])
 
@@ -102,7 +102,7 @@ def test_what_the_disk_is_made_of(sdxl: tuple[Manifest, Locked], image: Publishe
     assert derive.needs(manifest, models, locked.pins, bigger).disk_gb - disk() == 5
 
 
-def test_a_whole_model_of_unknown_size_is_not_taken_for_a_small_one(sdxl: tuple[Manifest, Locked]) -> None:
+def test_the_assumed_size_of_a_model_depends_on_its_kind(sdxl: tuple[Manifest, Locked]) -> None:
     models = {m.kind: m.model_copy(update={"size": None}) for m in sdxl[0].models}
     assert derive.size_of(models["checkpoint"]) == 12 * 10**9
     assert derive.size_of(models["inpaint"]) == 5 * 10**8
@@ -110,13 +110,13 @@ def test_a_whole_model_of_unknown_size_is_not_taken_for_a_small_one(sdxl: tuple[
 
 def test_conditions_follow_from_the_manifest(sdxl: tuple[Manifest, Locked], image: Published) -> None:
     plain = render(*sdxl, image).extra_filters
-    assert plain["gpu_ram"] == {"gte": 10_000}, "MB, as the API has it"
+    assert plain["gpu_ram"] == {"gte": 10_000}, "MB, as in the API"
     assert plain["cuda_max_good"] == {"gte": 13.0}
     assert plain["inet_down"] == {"gt": 500}
     assert plain["disk_space"] == {"gte": render(*sdxl, image).recommended_disk_space}
     own = {"geolocation": {"in": ["NO", "SE"]}, "verified": None, "reliability": {"gte": "0.99"}}
-    asked = {"gpu_gb": 24, "cuda": "13.1", "inet_down_mbps": 900, "ports": ["8188", "9000:9000/udp"], "filters": own}
-    other = _with(sdxl[0], **asked)
+    changes = {"gpu_gb": 24, "cuda": "13.1", "inet_down_mbps": 900, "ports": ["8188", "9000:9000/udp"], "filters": own}
+    other = _with(sdxl[0], **changes)
     found = render(other, sdxl[1], image).extra_filters
     assert found["gpu_ram"] == {"gte": 24_000}
     assert found["cuda_max_good"] == {"gte": 13.1}
@@ -150,16 +150,16 @@ def test_the_cuda_of_a_torch(texts: list[str], cuda: str) -> None:
     [
         (["torch==2.13.0"], "built for a CPU"),
         (["torch==2.13.0+cpu"], "built for a CPU"),
-        (["torch==2.13.0+cu128", "nvidia-cuda-runtime==13.0.96"], "of several: 12.8 by torch .*; 13.0 by nvidia"),
-        (["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-nvrtc==13.1.2"], "of several"),
+        (["torch==2.13.0+cu128", "nvidia-cuda-runtime==13.0.96"], "pins disagree: 12.8 by torch .*; 13.0 by nvidia"),
+        (["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-nvrtc==13.1.2"], "pins disagree"),
     ],
 )
-def test_a_torch_of_no_or_two_cudas(texts: list[str], why: str) -> None:
+def test_no_cuda_version_or_two_are_refused(texts: list[str], why: str) -> None:
     with pytest.raises(ManifestError, match=why):
         derive.cuda_of(pins(*texts))
 
 
-def test_manifest_and_torch_must_be_of_one_cuda(sdxl: tuple[Manifest, Locked], image: Published) -> None:
+def test_manifest_and_torch_must_have_the_same_cuda(sdxl: tuple[Manifest, Locked], image: Published) -> None:
     manifest, locked = sdxl
     older = manifest.model_copy(update={"hardware": manifest.hardware.model_copy(update={"cuda": "12.8"})})
     with pytest.raises(ManifestError, match=r"hardware.cuda is 12.8, but the locked torch is built for CUDA 13.0") as e:
@@ -175,7 +175,7 @@ def test_a_trial_has_no_template(image: Published) -> None:
         render(*prepare(Selection(PROJECT, "sdxl", (), trial=True)), image)
 
 
-def test_an_image_by_tag_has_none(sdxl: tuple[Manifest, Locked], image: Published) -> None:
+def test_an_image_by_tag_has_no_template(sdxl: tuple[Manifest, Locked], image: Published) -> None:
     with pytest.raises(ManifestError, match="image"):
         render(*sdxl, replace(image, digest="latest"))
 
@@ -202,7 +202,7 @@ def test_an_image_by_tag_has_none(sdxl: tuple[Manifest, Locked], image: Publishe
         ("unknown", 1),
     ],
 )
-def test_what_vast_would_not_take_is_no_template(
+def test_values_that_vast_refuses_are_invalid(
     sdxl: tuple[Manifest, Locked], image: Published, field: str, value: Any
 ) -> None:
     body = render(*sdxl, image).body()
@@ -211,7 +211,7 @@ def test_what_vast_would_not_take_is_no_template(
         Template.model_validate({**body, field: value})
 
 
-def test_a_template_does_not_change(sdxl: tuple[Manifest, Locked], image: Published) -> None:
+def test_a_template_is_immutable(sdxl: tuple[Manifest, Locked], image: Published) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         render(*sdxl, image).name = "another"  # type: ignore[misc]
 
@@ -223,10 +223,10 @@ _VALUES = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_cha
 
 
 @given(st.dictionaries(_NAMES, _VALUES, max_size=6), st.lists(st.integers(1, 65535), max_size=5, unique=True))
-def test_flags_are_taken_apart_as_they_were_put_together(env: dict[str, str], ports: list[int]) -> None:
+def test_flags_round_trip(env: dict[str, str], ports: list[int]) -> None:
     given_ports = ["8188", *(str(p) for p in ports if p != 8188)]
     vast = Vast.model_validate({"env": env, "ports": given_ports})
-    found = flags_of(flags(vast.ports, vast.env))
+    found = parse_flags(docker_flags(vast.ports, vast.env))
     assert [v for flag, v in found if flag == "-p"] == [f"{p}:{p}" for p in given_ports]
     assert dict(v.split("=", 1) for flag, v in found if flag == "-e") == env
 
@@ -237,10 +237,10 @@ def test_no_value_becomes_a_flag_of_its_own(value: str) -> None:
         vast = Vast.model_validate({"env": {"A": value}})
     except ValidationError:
         return
-    assert flags_of(flags((), vast.env)) == [("-e", f"A={value}")]
+    assert parse_flags(docker_flags((), vast.env)) == [("-e", f"A={value}")]
 
 
-def test_the_limit_is_the_last_that_fits() -> None:
+def test_the_limits_are_inclusive() -> None:
     room = ENV_LIMIT - len("-p 8188:8188 -e A=")
     Vast.model_validate({"env": {"A": "x" * room}})
     with pytest.raises(ValidationError, match="1,025 characters"):
@@ -252,20 +252,20 @@ def test_the_limit_is_the_last_that_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "right"),
+    ("text", "valid"),
     [("entrypoint.sh", True), ("export A=1\nentrypoint.sh", True), ("  exec /usr/local/bin/entrypoint.sh", True),
      ("# entrypoint.sh", False), ("cat entrypoint.sh", False), ("entrypoint.shx", False), ("", False)],
 )  # fmt: skip
-def test_an_onstart_starts_gesso(text: str, right: bool) -> None:
+def test_an_onstart_must_start_gesso(text: str, valid: bool) -> None:
     try:
         Vast.model_validate({"onstart": text})
     except ValidationError:
-        assert not right
+        assert not valid
     else:
-        assert right
+        assert valid
 
 
-def test_the_readme_tells_models_licences_and_where_to_go(image: Published) -> None:
+def test_the_readme_lists_models_licences_and_sources(image: Published) -> None:
     manifest, locked = prepare(Selection(PROJECT, "flux"))
     text = render(_with(manifest, readme="And **this**.\n"), locked, image).readme
     for model in manifest.models:
@@ -275,13 +275,11 @@ def test_the_readme_tells_models_licences_and_where_to_go(image: Published) -> N
     assert f"/tree/{locked.lock.comfyui.commit})" in text
     assert all(name in text for name in locked.lock.nodes)
     assert image.reference in text
-    assert "not for every use" in text
+    assert "use is restricted" in text
     assert text.endswith("And **this**.\n")
 
 
-def test_the_readme_leads_strangers_to_no_folder_of_the_builder(
-    image: Published, sdxl: tuple[Manifest, Locked]
-) -> None:
+def test_the_readme_links_to_no_folder_of_the_builder(image: Published, sdxl: tuple[Manifest, Locked]) -> None:
     manifest, locked = sdxl
     commit = "c" * 40
     own = replace(
@@ -293,7 +291,7 @@ def test_the_readme_leads_strangers_to_no_folder_of_the_builder(
     assert "/home/me" not in text
 
 
-def test_before_the_first_push_the_readme_makes_up_no_size(image: Published, sdxl: tuple[Manifest, Locked]) -> None:
+def test_before_the_first_push_the_readme_has_no_download_size(image: Published, sdxl: tuple[Manifest, Locked]) -> None:
     text = render(*sdxl, replace(image, compressed=0)).readme
     assert "0.0 MB" not in text
-    assert "as much to pull as is compressed when it is pushed" in text
+    assert "download size unknown until the image is pushed" in text

@@ -1,4 +1,4 @@
-"""A photograph of an image: layers over each other, whiteouts, links, secrets across pieces; from a made archive."""
+"""Snapshots of an image: layers over each other, whiteouts, links, secrets across pieces; from a test archive."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.image.checks import dockerfile, secrets, sources
-from tests.image.checks.photograph import Entry, stack, take
+from tests.image.checks.image_snapshot import Entry, read_image, stack_layers
 from tests.sabotage import catalogue
 
 if TYPE_CHECKING:
@@ -35,13 +36,13 @@ def tarred(members: Iterable[tuple[str, bytes | None, dict[str, Any]]]) -> bytes
 
 
 def saved(*layers: bytes, packed: bool = False) -> list[bytes]:
-    """Give what `docker save` gives, in small pieces."""
+    """Return the output of `docker save`, in small pieces."""
     blobs = {f"blobs/sha256/{n:064x}": gzip.compress(layer) if packed else layer for n, layer in enumerate(layers)}
     image = {"config": {"Env": []}, "history": [], "rootfs": {"diff_ids": []}}
     files = {**blobs, "blobs/sha256/cc": json.dumps(image).encode(),
              "manifest.json": json.dumps([{"Config": "blobs/sha256/cc", "Layers": list(blobs)}]).encode()}  # fmt: skip
-    whole = tarred((name, data, {}) for name, data in files.items())
-    return [whole[at : at + 777] for at in range(0, len(whole), 777)]
+    archive = tarred((name, data, {}) for name, data in files.items())
+    return [archive[at : at + 777] for at in range(0, len(archive), 777)]
 
 
 LOW = tarred([
@@ -60,57 +61,57 @@ HIGH = tarred([
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_layers_lie_over_each_other(packed: bool) -> None:
-    photo = take(saved(LOW, HIGH, packed=packed))
-    files = {path for path, entry in photo.files.items() if entry.kind != "folder"}
+def test_layers_are_stacked(packed: bool) -> None:
+    snapshot = read_image(saved(LOW, HIGH, packed=packed))
+    files = {path for path, entry in snapshot.files.items() if entry.kind != "folder"}
     assert files == {"etc/a", "opt/ComfyUI/x.py", "hidden/d", "link"}
-    assert photo.files["etc/a"].mode == 0o600
-    assert photo.files["etc/a"].owner == (5, 0)
-    assert photo.files["etc/a"].sha256 == hashlib.sha256(b"one").hexdigest()
-    assert photo.files["etc/a"].content == b"one", "what the checks read is kept"
-    assert photo.files["hidden/d"].layer == 1
-    assert photo.files["link"].target == "etc/a"
-    assert "gone/deep/b" in photo.parts[0], "what a later layer removes is still in the image"
-    assert photo.text("etc/a") == "one"
-    assert photo.text("nothing") == ""
-    assert photo.sizes == (3 + 8 + 3 + 5, 4)
+    assert snapshot.files["etc/a"].mode == 0o600
+    assert snapshot.files["etc/a"].owner == (5, 0)
+    assert snapshot.files["etc/a"].sha256 == hashlib.sha256(b"one").hexdigest()
+    assert snapshot.files["etc/a"].content == b"one", "what the checks read is kept"
+    assert snapshot.files["hidden/d"].layer == 1
+    assert snapshot.files["link"].target == "etc/a"
+    assert "gone/deep/b" in snapshot.parts[0], "what a later layer removes is still in the image"
+    assert snapshot.text("etc/a") == "one"
+    assert snapshot.text("nothing") == ""
+    assert snapshot.sizes == (3 + 8 + 3 + 5, 4)
 
 
-def test_a_file_in_place_of_a_folder_takes_what_was_in_it() -> None:
+def test_a_file_in_place_of_a_folder_removes_its_content() -> None:
     file, folder = Entry("file", 0o644), Entry("folder", 0o755)
-    assert set(stack([{"a": folder, "a/b": file}, {"a": file}])) == {"a"}
+    assert set(stack_layers([{"a": folder, "a/b": file}, {"a": file}])) == {"a"}
 
 
-def test_layers_that_were_seen_are_not_read_again() -> None:
+def test_cached_layers_are_not_read_again() -> None:
     seen: dict[str, Any] = {}
-    take(saved(LOW), seen=seen)
-    known = dict(seen)
-    photo = take(saved(LOW, HIGH), seen=seen)
-    assert all(seen[name] is layer for name, layer in known.items())
-    assert "hidden/d" in photo.files
+    read_image(saved(LOW), seen=seen)
+    secret_values = dict(seen)
+    snapshot = read_image(saved(LOW, HIGH), seen=seen)
+    assert all(seen[name] is layer for name, layer in secret_values.items())
+    assert "hidden/d" in snapshot.files
 
 
 @pytest.mark.parametrize("before", [0, (1 << 20) - 10, (1 << 20) - 1])
-def test_a_secret_is_found_wherever_it_lies(before: int) -> None:
+def test_a_secret_is_found_anywhere(before: int) -> None:
     text = b"." * before + b" " + catalogue.CANARY.encode() + b" "
-    photo = take(saved(tarred([("opt/t", text, {})]), tarred([("opt/.wh.t", b"", {})])), secrets.search({}))
-    assert secrets.problems(photo, {}, ()) == ["layer 0: opt/t: a Hugging Face token"]
+    snapshot = read_image(saved(tarred([("opt/t", text, {})]), tarred([("opt/.wh.t", b"", {})])), secrets.search({}))
+    assert secrets.problems(snapshot, {}, ()) == ["layer 0: opt/t: a Hugging Face token"]
 
 
 def test_a_secret_of_this_machine_is_found_in_a_public_file_too() -> None:
-    known = secrets.canaries({"HF_TOKEN": "of no form at all", "GH_TOKEN": "short"})
-    assert list(known) == ["HF_TOKEN"]
-    photo = take(saved(tarred([("opt/t", b"of no form at all", {})])), secrets.search(known))
-    public = {entry.sha256 for entry in photo.files.values()}
-    assert secrets.problems(photo, known, public) == ["layer 0: opt/t: the value of HF_TOKEN"]
+    secret_values = secrets.canaries({"HF_TOKEN": "of no form at all", "GH_TOKEN": "short"})
+    assert list(secret_values) == ["HF_TOKEN"]
+    snapshot = read_image(saved(tarred([("opt/t", b"of no form at all", {})])), secrets.search(secret_values))
+    public = {entry.sha256 for entry in snapshot.files.values()}
+    assert secrets.problems(snapshot, secret_values, public) == ["layer 0: opt/t: the value of HF_TOKEN"]
 
 
 def test_an_example_in_a_published_file_is_no_secret() -> None:
-    photo = take(saved(tarred([("opt/t", b"see " + catalogue.CANARY.encode(), {})])), secrets.search({}))
-    assert secrets.problems(photo, {}, {photo.files["opt/t"].sha256}) == []
+    snapshot = read_image(saved(tarred([("opt/t", b"see " + catalogue.CANARY.encode(), {})])), secrets.search({}))
+    assert secrets.problems(snapshot, {}, {snapshot.files["opt/t"].sha256}) == []
 
 
-def test_trees_are_gits(tmp_path: Path) -> None:
+def test_tree_ids_are_gits(tmp_path: Path) -> None:
     """The id of a tree that git made of the same files: two, one of them executable, and a folder that sorts late."""
     for name, text in {"a": "x\n", "b/c": "y\n", "b.txt": "z\n"}.items():
         (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +136,7 @@ ENTRYPOINT ["entrypoint.sh"]
 """
 
 
-def test_the_dockerfile_says_what_config_and_history_will_be() -> None:
+def test_the_dockerfile_determines_config_and_history() -> None:
     steps = dockerfile.steps(DOCKERFILE)
     assert [step.as_history for step in steps if step.word in {"RUN", "COPY"}] == [
         "RUN /bin/sh -c first && second",
@@ -148,7 +149,22 @@ def test_the_dockerfile_says_what_config_and_history_will_be() -> None:
     assert found["Entrypoint"] == ["entrypoint.sh"]
 
 
-def test_docs_have_the_table_of_sabotage() -> None:
+def test_sabotage_edits_gessos_own_files() -> None:
+    """A moved module would leave the image undamaged: its patterns must match this checkout."""
+    edits = [
+        re.fullmatch(rf"RUN sed -i 's/(.+?)/.*/' {catalogue.OWN}/(gesso/\S+\.py)", line)
+        for one in catalogue.CATALOGUE.values()
+        for line in one.lines
+        if "sed " in line and f"{catalogue.OWN}/gesso/" in line
+    ]
+    assert len(edits) == 4
+    for edit in edits:
+        assert edit is not None
+        source = (Path(catalogue.__file__).parents[2] / edit[2]).read_text(encoding="utf-8")
+        assert any(re.search(edit[1].replace("{", r"\{").replace("(", r"\("), line) for line in source.splitlines())
+
+
+def test_docs_have_the_sabotage_table() -> None:
     page = Path(catalogue.__file__).parents[2] / "docs" / "sabotage.md"
     assert page.read_text() == catalogue.page(), "run `python3 -m tests.sabotage.catalogue`"
     assert len(catalogue.CATALOGUE) >= 30
