@@ -1,4 +1,4 @@
-"""How fast gesso's audit is: thirty receipts, and a whole audit beside sha256sum and openssl on the same files."""
+"""Benchmark gesso's audit: thirty receipts, and a full audit against sha256sum and openssl on the same files."""
 
 from __future__ import annotations
 
@@ -35,15 +35,17 @@ sys.exit(f"{wrong[0]}" if wrong else 0)
 
 
 def receipts(folder: Path, env: Mapping[str, str], rounds: int) -> list[float]:
-    """Give the seconds that 30 receipts take, each time in a fresh process (its start not counted)."""
+    """Return the seconds that 30 receipts take, each time in a new process (without its start)."""
     _make(folder, RECEIPTS, 1 << 20)
     command = [sys.executable, "-c", _AUDIT, str(folder)]
-    _good(measure([*command, "full"], env, folder), "the receipts' files")  # writes the receipts
-    return [alone(_good(measure([*command, "fast"], env, folder), "receipts")) for _ in range(rounds)]
+    _succeeded(measure([*command, "full"], env, folder), "the receipts' files")  # writes the receipts
+    return [
+        seconds_without_start(_succeeded(measure([*command, "fast"], env, folder), "receipts")) for _ in range(rounds)
+    ]
 
 
 def full(folder: Path, env: Mapping[str, str], rounds: int, size: int) -> dict[str, list[Cost]]:
-    """Audit 8 files of `size` bytes, all in memory: what is compared is the work, not the disk."""
+    """Audit 8 files of `size` bytes, all in memory, to compare the computation, not the disk."""
     _make(folder, FILES, size)
     cores = len(os.sched_getaffinity(0))
     names = f'cd "$1" && ls *.safetensors | xargs -P{cores} -n1'
@@ -52,22 +54,22 @@ def full(folder: Path, env: Mapping[str, str], rounds: int, size: int) -> dict[s
         "sha256sum": ["sh", "-c", f"{names} sha256sum", "sh", str(folder / "checkpoints")],
         "openssl dgst": ["sh", "-c", f"{names} openssl dgst -sha256", "sh", str(folder / "checkpoints")],
     }
-    found: dict[str, list[Cost]] = {name: [] for name in commands if _runs(name)}
+    costs: dict[str, list[Cost]] = {name: [] for name in commands if _available(name)}
     for path in sorted((folder / "checkpoints").iterdir()):
         fetch_server.warm(path)
     for turn in range(rounds):
-        for name in list(found)[turn % len(found) :] + list(found)[: turn % len(found)]:
-            found[name].append(_good(measure(commands[name], env, folder), name))
-            print(f"audit, round {turn + 1}: {name} {found[name][-1].seconds:.2f} s", file=sys.stderr)
-    return found
+        for name in list(costs)[turn % len(costs) :] + list(costs)[: turn % len(costs)]:
+            costs[name].append(_succeeded(measure(commands[name], env, folder), name))
+            print(f"audit, round {turn + 1}: {name} {costs[name][-1].seconds:.2f} s", file=sys.stderr)
+    return costs
 
 
-def alone(cost: Cost) -> float:
-    """Give the seconds that a script of ours says its work took, without the start of Python."""
-    return float(next(line for line in cost.said.splitlines() if line.startswith("alone ")).split()[1])
+def seconds_without_start(cost: Cost) -> float:
+    """Return the seconds that one of our scripts printed for its work, without the start of Python."""
+    return float(next(line for line in cost.output.splitlines() if line.startswith("alone ")).split()[1])
 
 
-def _runs(name: str) -> bool:
+def _available(name: str) -> bool:
     return name == "gesso" or shutil.which(name.split(maxsplit=1)[0]) is not None
 
 
@@ -77,7 +79,7 @@ def _make(folder: Path, count: int, size: int) -> None:
     os.sync()
 
 
-def _good(cost: Cost, what: str) -> Cost:
+def _succeeded(cost: Cost, what: str) -> Cost:
     if cost.code:
-        raise RuntimeError(f"{what}: exit code {cost.code}: {cost.said[-500:]}")
+        raise RuntimeError(f"{what}: exit code {cost.code}: {cost.output[-500:]}")
     return cost

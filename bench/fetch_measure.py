@@ -1,7 +1,7 @@
-"""Run one contender in processes of its own, and say what it cost: time, processor, memory.
+"""Run one contender in its own processes and measure its cost: time, CPU, memory.
 
-The kernel's ru_maxrss is no use here: a child begins with the mark of the process that started it, and of several
-children only the largest counts. So the whole tree is looked at every few milliseconds.
+The kernel's ru_maxrss is unsuitable: a child inherits the peak of the process that started it, and of several
+children only the largest counts. So the whole process tree is sampled every few milliseconds.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_EVERY = 0.03  # seconds between two looks at the tree
-_LONGEST = 1800.0  # seconds, for one run
-_PATIENCE, _TRIES = 5.0, 2  # seconds to wait for a quiet machine before a run, and how often a run is taken
-_LONG = 10.0  # seconds: what disturbs comes and goes within such a run, and it is not taken again
-QUIET = 0.3  # cores that others may use
+_INTERVAL = 0.03  # seconds between two samples of the process tree
+_TIMEOUT = 1800.0  # seconds, for one run
+_PATIENCE, _TRIES = 5.0, 2  # seconds to wait for a quiet machine before a run, and the most runs per measurement
+_LONG = 10.0  # seconds: disturbances average out within such a run, so it is not repeated
+QUIET = 0.3  # cores that other processes may use
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took: wall seconds, processor seconds of all its processes, peak bytes of memory; and its output.
+    """The cost of a run: wall seconds, CPU seconds of all its processes, peak bytes of memory; and its output.
 
-    `others`: how many cores were busy with what was neither the run nor its server.
+    `others`: how many cores were busy with other processes than the run and its server.
     """
 
     seconds: float
     cpu: float
     memory: int
     code: int
-    said: str
+    output: str
     others: float
 
 
@@ -49,10 +49,10 @@ def measure(
     server: int | None = None,
     prepare: Callable[[], None] = lambda: None,
 ) -> Cost:
-    """Run a command to its end, on a machine as quiet as can be had; `prepare` comes before, `server` serves it.
+    """Run a command on a machine as quiet as possible; `prepare` runs before it, `server` is its server's process id.
 
-    It waits for others to be done, and takes a run again during which they were not: without a look at its time, and
-    the same for every contender. The least disturbed counts.
+    Wait for other processes to finish, and repeat a run that they disturbed, whatever its time and for every
+    contender alike. Return the cost of the least disturbed run.
     """
     best: Cost | None = None
     for _ in range(_TRIES):
@@ -77,17 +77,17 @@ def _wait_for_quiet() -> None:
 
 
 def _busy() -> float:
-    """Seconds that all cores together were busy since the machine started."""
-    words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    user, nice, system, _, _, irq, softirq = (int(word) for word in words[:7])
+    """Return the seconds that all cores together were busy since the machine started."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    user, nice, system, _, _, irq, softirq = (int(field) for field in fields[:7])
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 def _used(pid: int) -> float:
-    """Seconds of processor that a process has used."""
+    """Return the CPU seconds that a process has used."""
     with suppress(OSError):
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return 0.0
 
 
@@ -99,7 +99,7 @@ def _once(command: Sequence[str], env: Mapping[str, str], cwd: Path, server: int
         process = subprocess.Popen(
             command, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
-        timer = threading.Timer(_LONGEST, _end, (process.pid,))
+        timer = threading.Timer(_TIMEOUT, _end, (process.pid,))
         watcher = _Watcher(process.pid)
         timer.start()
         watcher.start()
@@ -116,19 +116,19 @@ def _once(command: Sequence[str], env: Mapping[str, str], cwd: Path, server: int
         busy = _busy() - sum(map(_used, serving)) - time.process_time() - busy
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
-        said = out.read()
+        output = out.read()
     cpu = usage.ru_utime + usage.ru_stime
-    return Cost(elapsed, cpu, watcher.peak, process.returncode, said, max(0.0, busy - cpu) / elapsed)
+    return Cost(elapsed, cpu, watcher.peak, process.returncode, output, max(0.0, busy - cpu) / elapsed)
 
 
 def _end(group: int) -> None:
-    """End a process that is ours, and what it started: it leads a group of its own."""
+    """Kill a process that we started and its children: it leads its own process group."""
     with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
 
 
 class _Watcher(threading.Thread):
-    """Follows the memory of a process and all below it."""
+    """Samples the memory of a process and all its descendants."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -137,11 +137,11 @@ class _Watcher(threading.Thread):
         self.peak = 0  # bytes
 
     def run(self) -> None:
-        """Look until told to end."""
-        while not self.ended.wait(_EVERY):
-            found = [_memory(pid) for pid in _tree(self._pid)]
-            together = sum(now for now, _ in found)
-            self.peak = max(self.peak, together, *(peak for _, peak in found), 0)
+        """Sample until `ended` is set."""
+        while not self.ended.wait(_INTERVAL):
+            samples = [_memory(pid) for pid in _tree(self._pid)]
+            total = sum(now for now, _ in samples)
+            self.peak = max(self.peak, total, *(peak for _, peak in samples), 0)
 
 
 def _tree(pid: int) -> list[int]:
@@ -149,13 +149,13 @@ def _tree(pid: int) -> list[int]:
     while at < len(pids):
         for children in Path(f"/proc/{pids[at]}/task").glob("*/children"):
             with suppress(OSError):
-                pids += [int(word) for word in children.read_text().split()]
+                pids += [int(child) for child in children.read_text().split()]
         at += 1
     return pids
 
 
 def _memory(pid: int) -> tuple[int, int]:
-    """Bytes that a process has in memory, and the most that it had; 0 for one that has ended."""
+    """Return the bytes that a process has in memory, and its peak; 0 for one that has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

@@ -1,6 +1,6 @@
-"""Who is measured: gesso, and what people use instead; each does the same as a person would have it do.
+"""The contenders: gesso and the usual tools, each called as its users call it.
 
-The Python peers get environments of their own, made here: they are no part of the project.
+The Python peers are installed into their own environments: they are no dependencies of the project.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 HUB, PYPDL, HELPER = "huggingface_hub==2.4.0", "pypdl==1.5.7", "comfyui-docker-helper==0.16.0"
-XET = "hf_xet: not run, it downloads from a Xet store (CAS) alone, and there is none for loopback"
+XET = "hf_xet: not run, it only downloads from a Xet store (CAS), and there is none for loopback"
 CURL = 'curl -q --fail --silent --show-error --noproxy \'*\' --output "$2" "$1"'
 
 _GESSO = """
@@ -71,7 +71,7 @@ with Aria2Downloader() as aria2:
 
 @dataclass(frozen=True)
 class Peer:
-    """A contender; `command` gives what fetches a source from a site into a file. `verifies`: it compares sha256."""
+    """A contender; `command` returns the command that fetches a source into a file. `verifies`: it compares sha256."""
 
     name: str
     verifies: bool
@@ -79,7 +79,7 @@ class Peer:
 
 
 class Peers:
-    """Those that can run here; `skipped` says of the others why not."""
+    """The contenders that can run here; `skipped` has the others' reasons."""
 
     def __init__(self, cache: Path, only: Collection[str] = ()) -> None:
         self._cache, self._only = cache, only
@@ -92,13 +92,13 @@ class Peers:
             "curl + openssl dgst", True,
             f'{CURL} && test "$(openssl dgst -sha256 -r "$2" | cut -d" " -f1)" = "$3"', "curl openssl",
         )  # fmt: skip
-        for name, words in (
+        for name, options in (
             ("aria2c -x8", "-x8 -s8"),
             ("aria2c -x8 falloc", "-x8 -s8 --file-allocation=falloc"),
             ("aria2c -x16", "-x16 -s16"),
         ):
             script = (
-                f'exec aria2c --no-conf --quiet {words} --checksum=sha-256="$3" '
+                f'exec aria2c --no-conf --quiet {options} --checksum=sha-256="$3" '
                 '-d "$(dirname "$2")" -o "$(basename "$2")" "$1"'
             )
             self._shell(name, True, script, "aria2c")
@@ -135,13 +135,13 @@ class Peers:
         try:
             python = self._environment(env, packages)
         except (OSError, subprocess.CalledProcessError, LookupError) as error:
-            said = getattr(error, "stderr", None) or str(error)
-            self.skipped[name] = f"{' '.join(packages)} cannot be installed: {said.strip().splitlines()[-1]}"
+            output = getattr(error, "stderr", None) or str(error)
+            self.skipped[name] = f"{' '.join(packages)} cannot be installed: {output.strip().splitlines()[-1]}"
             return
         self._add(name, verifies, command(python))
 
     def _environment(self, name: str, packages: tuple[str, ...]) -> str:
-        """Give the Python of an environment with these packages, made if it is not there yet."""
+        """Return the Python of an environment with these packages; create it if necessary."""
         folder = self._cache / name
         python, stamp = folder / "bin" / "python", folder / "packages.txt"
         if not (stamp.is_file() and stamp.read_text() == "\n".join(packages)):
@@ -155,7 +155,7 @@ class Peers:
 
 
 def _python_for_helper() -> str:
-    """Give a Python that comfyui-docker-helper takes. Raises LookupError."""
+    """Return a Python that comfyui-docker-helper supports. Raises LookupError."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     names = [f"python3.{minor}" for minor in (12, 13, 14)]
     found = [sys.executable, *filter(None, map(shutil.which, names))]
@@ -164,7 +164,7 @@ def _python_for_helper() -> str:
     for python in found:
         if subprocess.run([python, "-c", test], capture_output=True, check=False).returncode == 0:
             return python
-    raise LookupError("it needs Python 3.12 to 3.14, and there is none")
+    raise LookupError("it needs Python 3.12 to 3.14, and none is installed")
 
 
 def _gesso(site: Site, source: Source, target: Path) -> list[str]:
@@ -184,17 +184,16 @@ def _pypdl(python: str) -> Callable[[Site, Source, Path], list[str]]:
 
 
 def _helper(kind: str) -> Callable[[str], Callable[[Site, Source, Path], list[str]]]:
-    def given(python: str) -> Callable[[Site, Source, Path], list[str]]:
+    def for_python(python: str) -> Callable[[Site, Source, Path], list[str]]:
         return lambda site, source, target: [
             *site.prefix, python, "-c", _HELPER, kind, str(_port()), site.url(source), str(target), source.sha256,
         ]  # fmt: skip
 
-    return given
+    return for_python
 
 
 def _port() -> int:
-    """Give a port for the helper's aria2 daemon."""
-
+    """Return a free port for the helper's aria2 daemon."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]
@@ -202,12 +201,12 @@ def _port() -> int:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Give what every contender runs in: no proxy, no token, nobody's own settings."""
+    """Return every contender's environment variables: no proxy, no token, no user's settings."""
     private = ("_proxy", "_token", "hf_", "huggingface", "xdg_", "python")
-    kept = {
+    inherited = {
         k: v for k, v in os.environ.items() if not k.lower().startswith(private) and not k.lower().endswith(private)
     }
-    return kept | {
+    return inherited | {
         "HOME": str(home), "HF_HOME": str(home / "hf"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_PROXY": "127.0.0.1",
     }  # fmt: skip

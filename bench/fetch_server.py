@@ -1,7 +1,7 @@
-"""The file that is fetched, and who serves it: nginx on loopback, at full speed, capped, and behind a thin link.
+"""The fetched file and its servers: nginx on loopback, at full speed, capped, and behind a thin link.
 
-nginx caps each connection, not all of them together; so the thin link is a network namespace of its own, whose loopback
-device the kernel shapes. The addresses stay loopback: what is measured is no different code.
+nginx caps each connection, not all of them together; so the thin link is a separate network namespace, whose loopback
+device the kernel shapes. The addresses stay loopback, so the same code is measured.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ http {{
   server {{ listen 127.0.0.1:{capped}; root {root}; limit_rate {cap}; }}
 }}
 """
-# What huggingface_hub asks of a hub, for a file that is not in Xet's store.
+# What huggingface_hub requires of a hub, for a file that is not in a Xet store.
 _FRONT = """\
     location ~ ^/{repo}/resolve/[^/]+/{name}$ {{
       alias {root}/{name};
@@ -53,7 +53,7 @@ _FRONT = """\
 
 @dataclass(frozen=True)
 class Source:
-    """A file that is served."""
+    """A served file."""
 
     name: str
     size: int
@@ -62,20 +62,20 @@ class Source:
 
 @dataclass(frozen=True)
 class Site:
-    """Where it is served; commands that fetch from it begin with `prefix`."""
+    """One server; commands that fetch from it start with `prefix`."""
 
     base: str
     server: int  # its process id
     prefix: tuple[str, ...] = ()
 
     def url(self, source: Source) -> str:
-        """The address of a file."""
+        """Return the URL of a file."""
         return f"{self.base}/{source.name}"
 
 
 @dataclass(frozen=True)
 class Sites:
-    """The three servers. `thin` is a sentence where there can be none."""
+    """The three servers. `thin` is the reason if it is unavailable."""
 
     fast: Site
     capped: Site
@@ -83,7 +83,7 @@ class Sites:
 
 
 def make(folder: Path, name: str, size: int) -> Source:
-    """Write a valid safetensors file of `size` bytes that nothing can compress."""
+    """Write a valid, incompressible safetensors file of `size` bytes."""
     count = size - 8 - 120
     header = json.dumps({"weights": {"dtype": "U8", "shape": [count], "data_offsets": [0, count]}}).encode().ljust(120)
     digest = hashlib.sha256()
@@ -100,7 +100,7 @@ def make(folder: Path, name: str, size: int) -> Source:
 
 
 def warm(path: Path) -> None:
-    """Read a file once, so that it is in memory."""
+    """Read a file once, so that it is in the page cache."""
     with path.open("rb", buffering=0) as file:
         while file.read(_PIECE):
             pass
@@ -108,20 +108,20 @@ def warm(path: Path) -> None:
 
 @contextmanager
 def serve(root: Path, sources: list[Source], scratch: Path) -> Iterator[Sites]:
-    """Serve the files in `root` until the block ends. Raises RuntimeError where nginx does not start."""
+    """Serve the files in `root` until the block ends. Raises RuntimeError if nginx does not start."""
     with ExitStack() as stack:
-        here, capped = _free_ports()
-        server = stack.enter_context(_nginx(root, sources, scratch / "nginx", (here, capped), ()))
+        fast, capped = _free_ports()
+        server = stack.enter_context(_nginx(root, sources, scratch / "nginx", (fast, capped), ()))
         thin: Site | str = _why_not_thin()
         if not thin:
             name = f"gesso-bench-{os.getpid()}"
             try:
                 prefix = stack.enter_context(_namespace(name))
-                other = stack.enter_context(_nginx(root, sources, scratch / "nginx-thin", (here, capped), prefix))
-                thin = Site(f"http://127.0.0.1:{here}", other, prefix)
+                other = stack.enter_context(_nginx(root, sources, scratch / "nginx-thin", (fast, capped), prefix))
+                thin = Site(f"http://127.0.0.1:{fast}", other, prefix)
             except subprocess.CalledProcessError as error:
                 thin = f"no thin link: {(error.stderr or '').strip() or error}"
-        yield Sites(Site(f"http://127.0.0.1:{here}", server), Site(f"http://127.0.0.1:{capped}", server), thin)
+        yield Sites(Site(f"http://127.0.0.1:{fast}", server), Site(f"http://127.0.0.1:{capped}", server), thin)
 
 
 @contextmanager
@@ -160,7 +160,7 @@ def _nginx(
 
 
 def _wait_for(process: subprocess.Popen[bytes], scratch: Path) -> None:
-    """nginx writes its process id once it listens."""
+    """Wait until nginx has written its process id, which it does once it listens."""
     until = time.monotonic() + 10
     while not (scratch / "nginx.pid").is_file():
         if process.poll() is not None or time.monotonic() > until:
@@ -177,17 +177,17 @@ def _free_ports() -> tuple[int, int]:
 
 def _why_not_thin() -> str:
     if os.geteuid() != 0:
-        return "no thin link: a network namespace takes root"
+        return "no thin link: a network namespace requires root"
     missing = [name for name in ("ip", "tc") if shutil.which(name) is None]
     return f"no thin link: {' and '.join(missing)} not on PATH (iproute2)" if missing else ""
 
 
 @contextmanager
 def _namespace(name: str) -> Iterator[tuple[str, ...]]:
-    """Make a namespace whose loopback lets THIN through, with packets of an ordinary size and 50 ms of queue."""
+    """Create a namespace whose loopback is limited to THIN, with usual packet sizes and 50 ms of queue."""
 
-    def run(*words: str) -> None:
-        subprocess.run(words, check=True, capture_output=True, text=True)
+    def run(*command: str) -> None:
+        subprocess.run(command, check=True, capture_output=True, text=True)
 
     run("ip", "netns", "add", name)
     try:

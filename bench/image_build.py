@@ -1,7 +1,7 @@
-"""Build time, size and start of gesso's image beside a plain Dockerfile with the same contents, interleaved in one run.
+"""Benchmark gesso's image against a plain Dockerfile with the same contents: build time, size, start; interleaved runs.
 
-Cold is an empty build cache (it is pruned before every build) on a warm engine that has the base image. What counts
-are the ratios: the machine and its network are noisy, and the same for both.
+Cold means an empty build cache (pruned before every build) on a warm engine that has the base image. Compare the
+ratios: the machine and its network are noisy, but the same for both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gesso.settings import Project, Selection, select
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 PLAIN = "gesso-bench:plain"
-QUIET = image_build.Tell(lambda _: None, lambda _: None)
+QUIET = image_build.Callbacks(lambda _: None, lambda _: None)
 _WAIT = """
 import time, urllib.request
 while True:
@@ -83,7 +83,7 @@ def _warm(selection: Selection) -> float:
 
 
 def _start(image: str) -> float:
-    """Seconds from `docker run` to a whole answer of /object_info, asked for inside the container."""
+    """Return the seconds from `docker run` to a complete response of /object_info, requested in the container."""
     started = time.monotonic()
     done = subprocess.run(["docker", "run", "-d", image], check=True, capture_output=True, text=True)
     container = done.stdout.strip()
@@ -112,19 +112,19 @@ def _write(arch: str, rows: dict[str, Row], sizes: dict[str, int], warm: float) 
         ),
     ]
     lines = [
-        f"# The {arch} image beside a plain Dockerfile with the same contents",
+        f"# The {arch} image compared with a plain Dockerfile with the same contents",
         "",
         "Made by `invoke bench`; medians of interleaved runs in one session (min to max), no GPU, ComfyUI on the CPU.",
         "",
         "| | plain | gesso | ratio |",
         "|---|---|---|---|",
         *(f"| {what} | {plain} | {gesso} | {quotient:.2f} |" for what, plain, gesso, quotient in table),
-        f"| the same build again, s | | {warm:.1f} | |",
+        f"| repeated build (warm cache), s | | {warm:.1f} | |",
         "",
         "![bars](image_build.svg)",
         "",
-        "How it scales: the cold build is bound by unpacking the Python wheels (CUDA and torch are two thirds of them)",
-        "and by the engine's reading of every layer; node packs and workflows cost milliseconds each.",
+        "How it scales: the cold build is bound by unpacking the Python wheels (two thirds of them CUDA and torch) and",
+        "by the engine's import of every layer; node packs and workflows cost milliseconds each.",
     ]
     (RESULTS / "image_build.md").write_text("\n".join(lines) + "\n")
     (RESULTS / "image_build.svg").write_text(_bars(median, size))
@@ -158,4 +158,4 @@ def _bars(median: dict[str, dict[str, float]], size: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], tuple(word for word in sys.argv[3:]), int(sys.argv[2]))
+    main(sys.argv[1], tuple(sys.argv[3:]), int(sys.argv[2]))

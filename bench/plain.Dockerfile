@@ -1,5 +1,5 @@
-# The peer: a plain Dockerfile with the same contents as gesso's image, written the way people write them. It is built
-# from the context that `invoke render` makes.
+# The baseline: a plain Dockerfile with the same contents as gesso's image, written as usual. It is built from the
+# context that `invoke render` writes.
 ARG BASE
 FROM ${BASE}
 RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-venv git libgl1 libglib2.0-0 caddy \

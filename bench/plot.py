@@ -1,6 +1,6 @@
-"""What the benchmarks' reports share: how a measurement is written, and bars drawn as a plain SVG.
+"""Shared by the benchmarks' reports: format measurements, and draw bar charts as plain SVG.
 
-By hand, not by a plotting library: a file that can be read as a diff, and nothing to install.
+Without a plotting library: the file has a readable diff, and there is nothing to install.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LINE, _HEAD, _GAP = 20, 18, 14  # pixels
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar, with the least and the most that was measured where that is known."""
+    """One bar, with the lowest and highest measurement if known."""
 
     name: str
     value: float
@@ -28,7 +28,7 @@ class Bar:
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Give the median, and from where to where the values went."""
+    """Format the median and the range of the values."""
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 

@@ -1,11 +1,11 @@
-"""Start to a whole answer of /object_info: the image while it fetches gigabytes, and its ComfyUI started bare.
+"""Benchmark the start up to a complete response of /object_info: the image during a fetch, and its ComfyUI alone.
 
     GESSO_HEADERS=… [GESSO_REAL_OVERLAYS=…] invoke bench start [--arch sdxl] [--rounds 5]
 
-Bare is what the image would be without gesso: its Python, its ComfyUI, the same arguments, nothing else. The models are
-real headers and zeros (tests/real/overlay.py), more than 10 GB for sdxl, from an nginx on the container's own loopback
-that gives each connection 8 MB/s. Interleaved in one run, another one first each time; what counts is the ratio. Needs
-root (nginx goes into the container's network) and an engine on this machine.
+"Bare" is the image without gesso: its Python, its ComfyUI, the same arguments, nothing else. The models are real
+headers and zeros (tests/real/overlay.py), more than 10 GB for sdxl, from an nginx on the container's own loopback that
+limits each connection to 8 MB/s. Starts are interleaved, in alternating order; compare the ratio. Needs root (nginx
+runs in the container's network) and an engine on this machine.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 RESULTS = Path(__file__).resolve().parent / "results"
-GOAL = 1.1  # of the bare start's time, at most
+GOAL = 1.1  # the time divided by the bare start's, at most
 RATE = 8_000_000  # bytes a second for each connection; the fetch uses up to 16
-_WARM = 2 << 30  # bytes of each file that are in memory beforehand: more does not come within a start
+_WARM = 2 << 30  # bytes of each file to read into the page cache beforehand: a start fetches no more
 _BARE = "mkdir -p {folders} && cd {comfyui} && exec {command}"
 _CONF = """\
 {user}daemon off;
@@ -49,17 +49,17 @@ http {{
   server {{ listen {listen}; root {root}; limit_rate {rate}; }}
 }}
 """
-# Prints when the last byte of the first good answer was there.
+# Prints when the last byte of the first successful response arrived.
 _WAIT = """
 import http.client, time
 end = time.time() + 300
 while time.time() < end:
     try:
-        asked = http.client.HTTPConnection("127.0.0.1", 18188, timeout=60)
-        asked.request("GET", "/object_info")
-        answer = asked.getresponse()
-        size = len(answer.read())
-        if answer.status == 200:
+        connection = http.client.HTTPConnection("127.0.0.1", 18188, timeout=60)
+        connection.request("GET", "/object_info")
+        response = connection.getresponse()
+        size = len(response.read())
+        if response.status == 200:
             print(time.time(), size)
             break
     except (OSError, http.client.HTTPException):
@@ -68,8 +68,8 @@ while time.time() < end:
 
 
 @dataclass
-class Found:
-    """The seconds of each contender's starts, and how far the fetch was at the end of each of ours."""
+class Results:
+    """The seconds of each contender's starts, and the fetch's progress at the end of each of ours."""
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: {"bare": [], "gesso": []})
     fetched: list[int] = field(default_factory=list)  # bytes
@@ -78,12 +78,12 @@ class Found:
 
     @property
     def ratio(self) -> float:
-        """Ours against the bare start."""
+        """The median time divided by the bare start's."""
         return statistics.median(self.seconds["gesso"]) / statistics.median(self.seconds["bare"])
 
 
 class Bench:
-    """One image and its models; every start has containers, network and volume of its own."""
+    """One image and its models; every start has its own containers, network and volume."""
 
     def __init__(self, image: str, files: Path, scratch: Path) -> None:
         self._image, self._scratch = image, scratch
@@ -96,41 +96,41 @@ class Bench:
             folders=" ".join(map(str, folders)), comfyui=layout.comfyui,
             command=" ".join(comfy.command(layout, {}, gpu=False)),
         )  # fmt: skip
-        self._words = {"bare": ["--entrypoint", "sh", image, "-c", bare], "gesso": [image]}
+        self._arguments = {"bare": ["--entrypoint", "sh", image, "-c", bare], "gesso": [image]}
 
     def start(self, name: str) -> tuple[float, dict[str, Any]]:
-        """Give the seconds from `docker run` to the answer, and what gesso says of itself then."""
-        with ExitStack() as keep:
-            network = _run(keep, "--entrypoint", "sleep", self._image, "infinity")
-            beside = ("--network", f"container:{network}")
-            self._serve(keep, network)
-            watcher = _run(keep, *beside, "--entrypoint", "sleep", self._image, "infinity")
-            words = ["docker", "exec", watcher, "/opt/gesso/venv/bin/python", "-c", _WAIT]
-            waiting = keep.enter_context(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+        """Return the seconds from `docker run` to the response, and gesso's status then."""
+        with ExitStack() as stack:
+            network = _run(stack, "--entrypoint", "sleep", self._image, "infinity")
+            shared = ("--network", f"container:{network}")
+            self._serve(stack, network)
+            watcher = _run(stack, *shared, "--entrypoint", "sleep", self._image, "infinity")
+            command = ["docker", "exec", watcher, "/opt/gesso/venv/bin/python", "-c", _WAIT]
+            waiting = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
             volume = _docker("volume", "create")
-            keep.callback(_docker, "volume", "rm", "--force", volume)
-            os.sync()  # what the last start has left to write is not this one's
+            stack.callback(_docker, "volume", "rm", "--force", volume)
+            os.sync()  # the last start's pending writes must not slow this one
             time.sleep(1)
             began = time.time()
-            started = _run(keep, *beside, "--volume", f"{volume}:/workspace", *self._words[name])
-            said = waiting.communicate(timeout=330)[0].split()
-            if not said:
-                raise RuntimeError(f"{name}: no answer in 300 s: {_docker('logs', '--tail', '20', started)}")
-            told = _docker("exec", started, "gesso", "status", "--json", check=False) if name == "gesso" else "{}"
-            return float(said[0]) - began, json.loads(told or "{}")
+            started = _run(stack, *shared, "--volume", f"{volume}:/workspace", *self._arguments[name])
+            output = waiting.communicate(timeout=330)[0].split()
+            if not output:
+                raise RuntimeError(f"{name}: no response in 300 s: {_docker('logs', '--tail', '20', started)}")
+            status = _docker("exec", started, "gesso", "status", "--json", check=False) if name == "gesso" else "{}"
+            return float(output[0]) - began, json.loads(status or "{}")
 
-    def _serve(self, keep: ExitStack, network: str) -> None:
+    def _serve(self, stack: ExitStack, network: str) -> None:
         pid = _docker("inspect", "--format", "{{.State.Pid}}", network)
         (self._scratch / "nginx.pid").unlink(missing_ok=True)
         nginx = shutil.which("nginx") or "/usr/sbin/nginx"
         error = str(self._scratch / "error.log")
-        words = [
+        command = [
             "nsenter", f"--net=/proc/{pid}/ns/net", "nice", "-n", "10",
             nginx, "-c", str(self._scratch / "nginx.conf"), "-p", str(self._scratch), "-e", error,
         ]  # fmt: skip
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
-        keep.callback(process.wait)
-        keep.callback(process.terminate)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
         until = time.monotonic() + 10
         while not (self._scratch / "nginx.pid").is_file():
             if process.poll() is not None or time.monotonic() > until:
@@ -138,19 +138,19 @@ class Bench:
             time.sleep(0.02)
 
 
-def _docker(*words: str, check: bool = True) -> str:
-    done = subprocess.run(["docker", *words], check=check, capture_output=True, text=True)
+def _docker(*arguments: str, check: bool = True) -> str:
+    done = subprocess.run(["docker", *arguments], check=check, capture_output=True, text=True)
     return done.stdout.strip()
 
 
-def _run(keep: ExitStack, *words: str) -> str:
-    made = _docker("run", "--detach", *words)
-    keep.callback(_docker, "rm", "--force", "--volumes", made)
-    return made
+def _run(stack: ExitStack, *arguments: str) -> str:
+    container = _docker("run", "--detach", *arguments)
+    stack.callback(_docker, "rm", "--force", "--volumes", container)
+    return container
 
 
 def _warm(files: Path) -> None:
-    """Have the beginnings in memory: a disk, or a sparse file's holes, would be measured else."""
+    """Read the files' first bytes into the page cache, so as not to measure a disk, or a sparse file's holes."""
     for path in files.rglob("*"):
         if path.is_file():
             with path.open("rb", buffering=0) as file:
@@ -158,29 +158,29 @@ def _warm(files: Path) -> None:
                     pass
 
 
-def measure(bench: Bench, rounds: int) -> Found:
+def measure(bench: Bench, rounds: int) -> Results:
     """Start each once a round; the first two starts only warm up, and do not count."""
-    found = Found()
+    found = Results()
     for name in found.seconds:
         bench.start(name)
     for turn in range(rounds):
         for name in list(found.seconds)[:: 1 if turn % 2 else -1]:
-            seconds, said = bench.start(name)
+            seconds, status = bench.start(name)
             found.seconds[name].append(seconds)
             note = ""
             if name == "gesso":
-                totals = said["totals"]
+                totals = status["totals"]
                 found.fetched.append(totals["done"])
                 found.rates.append(totals["rate"])
                 found.total = totals["size"]
-                if said["state"] != "fetching":
-                    raise RuntimeError(f"nothing is measured: it is {said['state']}, not fetching")
-                note = f", {totals['done'] / 1e9:.1f} of {totals['size'] / 1e9:.1f} GB there"
+                if status["state"] != "fetching":
+                    raise RuntimeError(f"nothing to measure: the state is {status['state']}, not fetching")
+                note = f", {totals['done'] / 1e9:.1f} of {totals['size'] / 1e9:.1f} GB fetched"
             print(f"round {turn + 1}: {name} answers after {seconds:.2f} s{note}", file=sys.stderr)
     return found
 
 
-def write(arch: str, found: Found, rounds: int) -> None:
+def write(arch: str, found: Results, rounds: int) -> None:
     """Print, and write bench/results/start.{json,md,svg}."""
     RESULTS.mkdir(exist_ok=True)
     median = {name: statistics.median(values) for name, values in found.seconds.items()}
@@ -190,14 +190,13 @@ def write(arch: str, found: Found, rounds: int) -> None:
     }  # fmt: skip
     verdict = "reached" if found.ratio <= GOAL else "**missed**"
     lines = [
-        f"# Start to `/object_info`: the {arch} image while it fetches, and the same ComfyUI bare",
+        f"# Start to `/object_info`: the {arch} image during a fetch, and the same ComfyUI bare",
         "",
         (
             f"Made by `invoke bench start`: {rounds} interleaved rounds in one session, medians (min to max), from"
-            f" `docker run` to the last byte of the first answer, no GPU, an empty volume. While gesso's image starts,"
-            f" it fetches {found.total / 1e9:.1f} GB from an nginx on the same machine that gives each connection"
-            f" {RATE / 1e6:.0f}"
-            f" MB/s. {_machine()}."
+            f" `docker run` to the last byte of the first response, no GPU, an empty volume. While gesso's image"
+            f" starts, it fetches {found.total / 1e9:.1f} GB from an nginx on the same machine that limits each"
+            f" connection to {RATE / 1e6:.0f} MB/s. {_machine()}."
         ),
         "",
         "| | bare | gesso | ratio | goal |",
@@ -209,7 +208,7 @@ def write(arch: str, found: Found, rounds: int) -> None:
         f"| GB fetched by then | | {spread([count / 1e9 for count in found.fetched])} | | |",
         f"| MB/s by then | | {spread([rate / 1e6 for rate in found.rates], 0)} | | |",
         "",
-        "Server, fetch, hash and ComfyUI share these cores: on a rented machine the server is somewhere else.",
+        "Server, fetch, hash and ComfyUI share these cores: a rented machine does not run the server.",
         "",
         "![bars](start.svg)",
     ]
@@ -228,9 +227,9 @@ def _machine() -> str:
 
 
 def main(arch: str, rounds: int, overlays: Sequence[Path]) -> None:
-    """Build the image where it is not built, measure, and write."""
+    """Build the image if necessary, measure, and write."""
     if os.geteuid() != 0 or shutil.which("nsenter") is None:
-        raise SystemExit("bench start: nginx has to go into the container's network: that takes root and nsenter")
+        raise SystemExit("bench start: running nginx in the container's network requires root and nsenter")
     headers = os.environ.get("GESSO_HEADERS")
     if not headers:
         raise SystemExit("bench start: GESSO_HEADERS is not set (docs/maintainer.md, The real image)")
@@ -242,4 +241,4 @@ def main(arch: str, rounds: int, overlays: Sequence[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), [Path(word) for word in sys.argv[3:]])
+    main(sys.argv[1], int(sys.argv[2]), [Path(overlay) for overlay in sys.argv[3:]])

@@ -1,4 +1,4 @@
-"""How long the check of a workflow takes: a graph of 500 nodes in both formats, and the whole command around it.
+"""Benchmark the workflow check: a graph of 500 nodes in both formats, and the whole command.
 
 usage: python -m bench.workflow_check; writes bench/results/workflow_check.md
 """
@@ -17,32 +17,36 @@ from typing import Any
 
 from gesso.settings import Project
 from gesso.workflow import check as checks
-from gesso.workflow.command import on_host
+from gesso.workflow.command import for_host
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "workflows" / "krita_gold_standard_sdxl"
-NODES, ROUNDS, WHOLE = 500, 30, 10
+NODES, ROUNDS, COMMAND_ROUNDS = 500, 30, 10
 
 
 def main() -> None:
     """Measure, print and write."""
     started = time.perf_counter()
-    arch, classes = on_host(Project(ROOT), "sdxl")
+    arch, classes = for_host(Project(ROOT), "sdxl")
     setup = (time.perf_counter() - started) * 1e3
     rows = [f"| manifests and recorded classes, once | {setup:.0f} |"]
     for name, graph in (("API format", api()), ("the editor's format", editor()), ("a chain, API format", chain())):
         text = json.dumps(graph)
         times = [_once(text, arch, classes) for _ in range(ROUNDS)]
-        rows.append(f"| {NODES} nodes, {name} | {_shown(times)} |")
+        rows.append(f"| {NODES} nodes, {name} | {_spread(times)} |")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.json"
         path.write_text(json.dumps(editor()))
-        words = [str(Path(sys.executable).with_name("gesso")), "workflow", "check", str(path), "--arch", "sdxl"]
-        rows.append(f"| the whole command, {NODES} nodes | {_shown([_command(words) for _ in range(WHOLE)])} |")
+        command = [str(Path(sys.executable).with_name("gesso")), "workflow", "check", str(path), "--arch", "sdxl"]
+        rows.append(
+            f"| the whole command, {NODES} nodes | {_spread([_command(command) for _ in range(COMMAND_ROUNDS)])} |"
+        )
     text = (
         f"# The check of a workflow\n\nMade by `python -m bench.workflow_check`: medians of {ROUNDS} rounds "
-        f"({WHOLE} of the command), min to max, in ms.\n\n| what | ms |\n|---|---|\n" + "\n".join(rows) + "\n\n"
-        "The command's time is Python's start, pydantic and the strict reading of three manifests; the check itself "
+        f"({COMMAND_ROUNDS} of the command), min to max, in ms.\n\n| what | ms |\n|---|---|\n"
+        + "\n".join(rows)
+        + "\n\n"
+        "The command's time is Python's start, pydantic and the strict parsing of three manifests; the check itself "
         "grows with the number of nodes and links.\n"
     )
     (ROOT / "bench/results/workflow_check.md").write_text(text, encoding="utf-8")
@@ -57,18 +61,18 @@ def _once(text: str, arch: Any, classes: Any) -> float:
     return (time.perf_counter() - started) * 1e3
 
 
-def _command(words: list[str]) -> float:
+def _command(command: list[str]) -> float:
     started = time.perf_counter()
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return (time.perf_counter() - started) * 1e3
 
 
-def _shown(times: list[float]) -> str:
+def _spread(times: list[float]) -> str:
     return f"{statistics.median(times):.1f} ({min(times):.1f} to {max(times):.1f})"
 
 
 def api() -> dict[str, Any]:
-    """Give the gold graph again and again, side by side."""
+    """Return copies of the gold graph, side by side."""
     source = json.loads(SOURCE.with_suffix(".api.json").read_text(encoding="utf-8"))
     graph: dict[str, Any] = {}
     while len(graph) < NODES:
@@ -85,7 +89,7 @@ def api() -> dict[str, Any]:
 
 
 def editor() -> dict[str, Any]:
-    """Give the same in the editor's format."""
+    """Return the same in the editor's format."""
     source = json.loads(SOURCE.with_suffix(".json").read_text(encoding="utf-8"))
     graph = {**source, "nodes": [], "links": []}
     while len(graph["nodes"]) < NODES:
@@ -101,7 +105,7 @@ def editor() -> dict[str, Any]:
 
 
 def chain() -> dict[str, Any]:
-    """Give the gold graph with one long row of nodes between sampler and decode."""
+    """Return the gold graph with a long chain of nodes between sampler and decode."""
     graph: dict[str, Any] = json.loads(SOURCE.with_suffix(".api.json").read_text(encoding="utf-8"))
     decode = next(node for node in graph.values() if node["class_type"] == "VAEDecode")
     while len(graph) < NODES:

@@ -1,4 +1,4 @@
-# absent.sh [PACKAGE...]: install one empty package that provides these, so that apt does not pull the real ones in.
+# absent.sh [PACKAGE...]: install one empty package that provides these, so that apt does not install the real ones.
 set -e
 [ $# -gt 0 ] || exit 0
 folder=$(mktemp -d)

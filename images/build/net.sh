@@ -1,5 +1,5 @@
-# Sourced by every build step that goes to the network: proxies' certificates and package indexes come from the host as
-# BuildKit secrets, which are in no layer and no history.
+# Sourced by every build step that uses the network: proxies' certificates and package indexes come from the host as
+# BuildKit secrets, which end up in no layer and no history.
 APT_CA=
 if [ -s /run/secrets/ca ]; then
   export SSL_CERT_FILE=/run/secrets/ca PIP_CERT=/run/secrets/ca REQUESTS_CA_BUNDLE=/run/secrets/ca

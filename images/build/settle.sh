@@ -1,5 +1,5 @@
-# settle.sh SITE-PACKAGES EPOCH: give everything that the last step touched one fixed time, and make its bytecode anew
-# with it. Bytecode carries its source's time, so the order matters.
+# settle.sh SITE-PACKAGES EPOCH: set one fixed timestamp on everything that the last step touched, and recompile its
+# bytecode. Bytecode contains its source's timestamp, so the order matters.
 set -e
 site=$1 epoch=$2
 python=/opt/venv/bin/python

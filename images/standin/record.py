@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Record what a running ComfyUI says about its node classes, for the stand-in to repeat.
+"""Record the node classes of a running ComfyUI for the stand-in.
 
 usage: record.py --url http://127.0.0.1:8188 --models DIR [--input DIR] --out images/standin
 
 It writes OUT/ComfyUI/recorded/core.json and OUT/custom_nodes/<pack>/recorded.json, one class per line.
-It needs nothing but the standard library.
+It needs only the standard library.
 
-An option list that names model files must not be recorded as those names: the stand-in lists whatever lies
-in *its* model folders. So a sentinel file is put into every model folder of the real server first, and a list
+An option list that names model files must not be recorded as those names: the stand-in lists the files
+in *its* model folders. So a sentinel file is created in every model folder of the real server first, and a list
 that shows sentinels is recorded as {"folder": ...}. DIR is the server's models directory as seen from here;
-run this inside the server's container if need be (`docker exec -i NAME python3 - ARGS < record.py`).
+run this inside the server's container if necessary (`docker exec -i NAME python3 - ARGS < record.py`).
 
-The sentinels are removed again. Directories made for them stay: ComfyUI remembers a directory that it has
-listed, and drops the node classes that list it once it is gone.
+The sentinels are removed afterwards. Directories created for them stay: ComfyUI remembers a directory that it has
+listed, and drops the node classes that list it once it is removed.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from pathlib import Path
 from typing import Any
 
 SENTINEL = "gesso-sentinel-"
-# GGUF files lie in the same directories as safetensors ones but are listed apart: these get one of each.
+# GGUF files are in the same directories as safetensors ones but are listed separately: these get one of each.
 GGUF_DIRECTORIES = {"unet", "diffusion_models", "clip", "text_encoders"}
-# Directories with another name than the folder that they belong to.
+# Directories whose name differs from the folder that they belong to.
 OTHER_DIRECTORIES = {"unet", "clip", "t2i_adapter"}
 NOT_MODELS = {"custom_nodes", "datasets"}
 # A custom node that comes with ComfyUI itself, as a single file.
-SHIPPED = {"websocket_image_save"}
-# Prose, and what only a browser uses: not part of what a client or a validator has to know.
-LEFT_OUT = {"placeholder", "remote", "tooltip"}
+BUNDLED = {"websocket_image_save"}
+# Prose, and keys that only a browser uses: no client or validator needs them.
+IGNORED_KEYS = {"placeholder", "remote", "tooltip"}
 CLASS_KEYS = (
     "input", "input_order", "output", "output_is_list", "output_name", "name", "display_name", "category",
     "output_node",
@@ -44,13 +44,13 @@ LONGEST_TEXT = 120
 
 
 def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        return json.load(answer)
+    with urllib.request.urlopen(url, timeout=60) as response:
+        return json.load(response)
 
 
 @contextmanager
 def sentinels(models: Path, inputs: Path | None, folders: list[str]) -> Iterator[None]:
-    """Put the sentinel files in place, and take them away whatever happens in between."""
+    """Create the sentinel files, and remove them in the end."""
     made: list[Path] = []
     try:
         for name in sorted({*folders, *OTHER_DIRECTORIES}):
@@ -72,12 +72,12 @@ def sentinels(models: Path, inputs: Path | None, folders: list[str]) -> Iterator
 
 
 class Folders:
-    """Says which model folders an option list was filled from."""
+    """Find the model folders that an option list was filled from."""
 
     def __init__(self, listed: dict[str, list[str]]) -> None:
         found = {name: {f for f in files if f.startswith(SENTINEL)} for name, files in listed.items()}
         found["input"] = {f"{SENTINEL}input.png"}
-        # The folder that explains most comes first: one match beats two partial ones.
+        # The folder with the most sentinels comes first: one match beats two partial ones.
         self.by_size = sorted(((n, s) for n, s in found.items() if s), key=lambda e: (-len(e[1]), e[0]))
 
     def describe(self, options: list[Any]) -> Any:
@@ -92,26 +92,26 @@ class Folders:
                 left -= files
         if left:
             raise SystemExit(f"no model folder lists {sorted(left)}")
-        where: dict[str, Any] = {"folder": names[0] if len(names) == 1 else names}
-        # Beside a sentinel in the input folder lie only that server's own pictures.
+        source: dict[str, Any] = {"folder": names[0] if len(names) == 1 else names}
+        # The other files in the input folder are that server's own images.
         if names != ["input"] and (extra := [o for o in options if o not in shown]):
-            where["extra"] = extra
-        return where
+            source["extra"] = extra
+        return source
 
 
 def compact_options(config: dict[str, Any], folders: Folders) -> dict[str, Any]:
-    kept = {k: v for k, v in config.items() if k not in LEFT_OUT}
-    if isinstance(text := kept.get("default"), str) and (len(text) > LONGEST_TEXT or text.startswith(SENTINEL)):
-        kept["default"] = ""
-    if isinstance(kept.get("options"), list):
-        kept["options"] = folders.describe([compact_nested(o, folders) for o in kept["options"]])
-    if isinstance(kept.get("template"), dict):
-        kept["template"] = compact_nested(kept["template"], folders)
-    return kept
+    result = {k: v for k, v in config.items() if k not in IGNORED_KEYS}
+    if isinstance(text := result.get("default"), str) and (len(text) > LONGEST_TEXT or text.startswith(SENTINEL)):
+        result["default"] = ""
+    if isinstance(result.get("options"), list):
+        result["options"] = folders.describe([compact_nested(o, folders) for o in result["options"]])
+    if isinstance(result.get("template"), dict):
+        result["template"] = compact_nested(result["template"], folders)
+    return result
 
 
 def compact_nested(value: Any, folders: Folders) -> Any:
-    """Dynamic inputs hold input tables inside their options: {"key": …, "inputs": {"required": {…}}}."""
+    """Compact the input tables inside a dynamic input's option: {"key": …, "inputs": {"required": {…}}}."""
     if not isinstance(value, dict):
         return value
     return {k: compact_inputs(v, folders) if k in ("inputs", "input") else v for k, v in value.items()}
@@ -129,24 +129,24 @@ def compact_input(spec: Any, folders: Folders) -> Any:
 
 
 def compact_class(info: dict[str, Any], folders: Folders) -> dict[str, Any]:
-    kept = {key: info[key] for key in CLASS_KEYS if key in info}
-    kept["input"] = compact_inputs(info["input"], folders)
-    kept["module"] = info["python_module"]
+    result = {key: info[key] for key in CLASS_KEYS if key in info}
+    result["input"] = compact_inputs(info["input"], folders)
+    result["module"] = info["python_module"]
     if info.get("is_input_list"):
-        kept["is_input_list"] = True
-    return dict(sorted(kept.items()))
+        result["is_input_list"] = True
+    return dict(sorted(result.items()))
 
 
 def owner(module: str) -> str | None:
-    """The file that a class goes to: "" is the core, a name is a pack's, None is left out."""
+    """Return whose recording a class belongs to: "" is the core, a name is a pack, None is not recorded."""
     if module.startswith("comfy_api_nodes."):
         return None
     pack = re.match(r"custom_nodes\.(.+)", module)
-    return pack.group(1) if pack and pack.group(1) not in SHIPPED else ""
+    return pack.group(1) if pack and pack.group(1) not in BUNDLED else ""
 
 
 def write(path: Path, classes: dict[str, Any]) -> None:
-    # Inside a class the server's own order stays: clients map values to inputs by position.
+    # Within a class, keep the server's order: clients map values to inputs by position.
     lines = (f"{json.dumps(n)}:{json.dumps(c, separators=(',', ':'))}" for n, c in sorted(classes.items()))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
@@ -166,8 +166,8 @@ def main() -> None:
         info = get(f"{args.url}/object_info")
     files: dict[str, dict[str, Any]] = {}
     for name, described in info.items():
-        if (where := owner(described["python_module"])) is not None:
-            files.setdefault(where, {})[name] = compact_class(described, folders)
+        if (pack := owner(described["python_module"])) is not None:
+            files.setdefault(pack, {})[name] = compact_class(described, folders)
     write(args.out / "ComfyUI/recorded/core.json", files.pop("", {}))
     for pack, classes in sorted(files.items()):
         write(args.out / "custom_nodes" / pack / "recorded.json", classes)

@@ -1,6 +1,6 @@
 """The contract of a built image: `invoke test --arch A [--trial] [--image REF]`.
 
-What an image must hold is read from the manifest and the lock, never written here a second time.
+An image's expected content is read from the manifest and the lock, never duplicated here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from playwright.sync_api import sync_playwright
 from gesso.builder.image.build import prepare
 
 from . import engine, options
-from .dealing import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401 - hooks
+from .distribution import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401 - hooks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from gesso.manifest.schema import Manifest
     from gesso.settings import Selection
 
-START_WITHIN = 300  # seconds; a guard against hanging for ever, not a measurement
+START_WITHIN = 300  # seconds; a limit for a hanging instance, not a measurement
 
 
 pytest_addoption = options.add
@@ -89,7 +89,7 @@ def image(client: docker.DockerClient, selection: Selection, pytestconfig: pytes
 
 @dataclass
 class Instance:
-    """A running container of the image, and the doors to it."""
+    """A running container of the image, and the ways to access it."""
 
     container: Container
     token: str
@@ -124,13 +124,13 @@ class Instance:
         return requests.get(f"{self.url}/{self.token}{path}", timeout=60).json()
 
     def status(self) -> dict[str, Any]:
-        """Give what the agent knows; nothing where it does not answer."""
-        said = self.run("gesso status --json").stdout
-        found: dict[str, Any] = json.loads(said) if said.startswith("{") else {}
+        """Return the agent's status; {} if it does not respond."""
+        text = self.run("gesso status --json").stdout
+        found: dict[str, Any] = json.loads(text) if text.startswith("{") else {}
         return found
 
     def wait_until_healthy(self) -> None:
-        """Wait until Krita could work; without models, until it could but for them."""
+        """Wait until Krita could work; without models, until only they are missing."""
         if not self.with_models:
             self.wait_for(lambda s: s["comfyui"]["up"] and s["comfyui"]["published"], "ComfyUI with its workflows")
             return
@@ -143,18 +143,18 @@ class Instance:
             if answer.exit_code == 0:
                 return
             if time.monotonic() > deadline:
-                said = f"{answer.output.decode()}\n{self.logs()}"
-                pytest.fail(f"not healthy after {START_WITHIN} s: {said}", pytrace=False)
+                text = f"{answer.output.decode()}\n{self.logs()}"
+                pytest.fail(f"not healthy after {START_WITHIN} s: {text}", pytrace=False)
             time.sleep(0.3)
 
     def wait_for(
-        self, true: Callable[[dict[str, Any]], bool], what: str, within: float = START_WITHIN
+        self, condition: Callable[[dict[str, Any]], bool], what: str, within: float = START_WITHIN
     ) -> dict[str, Any]:
-        """Wait until the agent's status is so, and give it."""
+        """Wait until the agent's status satisfies a condition, and return it."""
         deadline = time.monotonic() + within
         while True:
             found = self.status()
-            if found and true(found):
+            if found and condition(found):
                 return found
             if time.monotonic() > deadline:
                 pytest.fail(f"no {what} after {within} s: {json.dumps(found)[:3000]}\n{self.logs()}", pytrace=False)
@@ -164,22 +164,22 @@ class Instance:
         """Wait for one of these states."""
         return self.wait_for(lambda status: status["state"] in states, " or ".join(states), within)
 
-    def wait_until_stocked(self) -> None:
-        """Wait until Krita could work and every model is there, not only the required: what is removed now is whole."""
+    def wait_until_complete(self) -> None:
+        """Wait until Krita could work and every model is present, not only the required: then removals are complete."""
         self.wait_until_healthy()
         if self.with_models:
             self.wait_for_state("ready")
 
-    def supervisor(self, words: str) -> str:
-        """Say something to supervisord."""
-        return str(self.run(f"/opt/gesso/venv/bin/supervisorctl -c /opt/gesso/etc/supervisord.conf {words}").stdout)
+    def supervisor(self, command: str) -> str:
+        """Run a supervisorctl command."""
+        return str(self.run(f"/opt/gesso/venv/bin/supervisorctl -c /opt/gesso/etc/supervisord.conf {command}").stdout)
 
     def mirror(self, path: str, behaviour: str, **more: Any) -> None:
-        """Have the trial's mirror misbehave; "healthy" ends it."""
+        """Set a behaviour of the trial's mirror; "healthy" ends it."""
         body = json.dumps({"path": path, "behaviour": behaviour, **more})
         code = "import sys, urllib.request as r; r.urlopen(r.Request(sys.argv[1], sys.argv[2].encode(), method='POST'))"
-        words = ["/opt/gesso/venv/bin/python", "-c", code, "http://127.0.0.1:18190/_mirror/behave", body]
-        answer: Any = self.container.exec_run(words)
+        command = ["/opt/gesso/venv/bin/python", "-c", code, "http://127.0.0.1:18190/_mirror/behave", body]
+        answer: Any = self.container.exec_run(command)
         assert answer.exit_code == 0, answer.output
 
     def logs(self) -> str:
@@ -207,9 +207,9 @@ class Instances:
         return Instance(container, token, self._with_models, self._where.host)
 
     def start_idle(self, image: Image | str, **options: Any) -> Instance:
-        """Start a trial in which nothing runs but its mirror: that can be told how to behave before all else begins.
+        """Start a trial in which only its mirror runs, so that its behaviour can be set before everything else starts.
 
-        `entrypoint.sh` is yours to run.
+        The test runs `entrypoint.sh`.
         """
         conf, python = "/opt/gesso/mirror/supervisor.conf", "/opt/gesso/venv/bin/python"
         mine = self.start(image, entrypoint=["sleep", "infinity"], **options)
@@ -223,7 +223,7 @@ class Instances:
         return mine
 
     def volume(self, size: int | None = None) -> str:
-        """Make a volume and give its name; `size` in bytes: one that holds no more, in memory."""
+        """Create a volume and return its name; `size` in bytes: one of limited size, in memory."""
         limited = {"type": "tmpfs", "device": "tmpfs", "o": f"size={size}"} if size else None
         volume = self._client.volumes.create(driver_opts=limited)
         self._volumes.append(volume)
@@ -275,12 +275,12 @@ def _chromium() -> str | None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with FileLock(Path(tempfile.gettempdir()) / "gesso-chromium.lock"):  # workers come here at the same time
+    with FileLock(Path(tempfile.gettempdir()) / "gesso-chromium.lock"):  # workers arrive here at the same time
         path = _chromium()
         if path is None and os.geteuid() == 0 and shutil.which("apt-get"):
-            words = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"]
+            command = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"]
             env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            subprocess.run(words, env=env, capture_output=True, check=False)
+            subprocess.run(command, env=env, capture_output=True, check=False)
             path = _chromium()
     if path is None:
         pytest.skip("no Chromium here (Debian: apt-get install chromium): the page was not run in a browser")
@@ -295,13 +295,13 @@ Picture = Callable[["Page", str], None]
 
 @pytest.fixture(scope="session")
 def picture() -> Picture:
-    """Keep a picture of a page by a name, where `GESSO_SCREENSHOTS` names a folder."""
+    """Save a screenshot of a page by a name, if `GESSO_SCREENSHOTS` names a folder."""
 
-    def keep(page: Page, name: str) -> None:
+    def save(page: Page, name: str) -> None:
         if folder := os.environ.get("GESSO_SCREENSHOTS"):
             page.screenshot(path=f"{folder}/{name}.png")
 
-    return keep
+    return save
 
 
 def pytest_report_header() -> str:

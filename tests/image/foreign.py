@@ -1,4 +1,4 @@
-"""An instance that gesso did not make: plain Debian, a venv, the stand-in for ComfyUI, an sshd. No gesso, no gate."""
+"""An instance not created by gesso: plain Debian, a venv, the stand-in for ComfyUI, an sshd. No gesso, no gate."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ COPY old.whl /srv/{wheel}
 RUN rm -rf /root/ComfyUI/custom_nodes/comfyui-tooling-nodes && mkdir -p /root/ComfyUI/models/checkpoints \
  /root/ComfyUI/user && mkdir -p /run/sshd && touch /srv/marker
 """
-# The mirror stands for the internet: the trial's models come from there.
+# The mirror simulates the internet: the trial's models are fetched from there.
 MIRROR = "python3 /srv/mirror/mirror --root /srv/mirror/files --port 18190"
 ENTRY = f"/usr/sbin/sshd; {MIRROR} >/dev/null 2>&1 & exec sleep infinity"
 NOHUP = f"cd {COMFYUI} && TOKEN_OF_MINE=kept nohup {PYTHON} main.py --port 8188 --cpu >> {LOG} 2>&1 &"
 
 
 def old_sqlalchemy(folder: Path) -> Path:
-    """Give a wheel of SQLAlchemy 1.4.54: the genuine one without its C code, or where no index has it a made one."""
-    words = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-binary", ":all:", "-w", str(folder)]
+    """Return a wheel of SQLAlchemy 1.4.54: the real one without its C code, or a fake if no index has it."""
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-binary", ":all:", "-w", str(folder)]
     subprocess.run(
-        [*words, "sqlalchemy==1.4.54"], check=False, capture_output=True, env={**os.environ, "CC": "/bin/false"}
+        [*command, "sqlalchemy==1.4.54"], check=False, capture_output=True, env={**os.environ, "CC": "/bin/false"}
     )
     target = folder / "sqlalchemy-1.4.54-py3-none-any.whl"
     for built in folder.glob("*.whl"):
@@ -67,26 +67,26 @@ def old_sqlalchemy(folder: Path) -> Path:
 
 
 def context(base: str, trial: str, wheel: Path) -> io.BytesIO:
-    """Give the build context of that instance."""
+    """Return the build context of that instance."""
     text = DOCKERFILE.format(base=base, trial=trial, wheel=wheel.name).encode()
-    whole = io.BytesIO()
-    with tarfile.open(fileobj=whole, mode="w") as tar:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
         for name, data in (("Dockerfile", text), ("old.whl", wheel.read_bytes())):
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
-    whole.seek(0)
-    return whole
+    archive.seek(0)
+    return archive
 
 
 @dataclass
 class Foreign:
-    """A running instance, and `invoke heal` from outside, with a key and known hosts of its own."""
+    """A running instance, and `invoke heal` from outside, with its own key and known hosts."""
 
     instance: Instance
     folder: Path
     wheel: str
-    environ: str = ""  # of the ComfyUI that was started by hand
+    environ: str = ""  # of the ComfyUI that was started manually
 
     @property
     def address(self) -> str:
@@ -95,7 +95,7 @@ class Foreign:
         return f"root@127.0.0.1:{ports['22/tcp'][0]['HostPort']}"
 
     def prepare(self) -> None:
-        """Make a key, let it in, and have `ssh` read settings of its own."""
+        """Create a key, authorize it, and point `ssh` to its own settings."""
         key, config, program = (self.folder / name for name in ("key", "config", "bin/ssh"))
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
         public = key.with_suffix(".pub").read_text().strip()
@@ -106,15 +106,15 @@ class Foreign:
         program.chmod(0o755)
 
     def command(self, *flags: str) -> tuple[list[str], dict[str, str]]:
-        words = [sys.executable, "-m", "invoke", "heal", "--ssh", self.address, *flags]
-        return words, {**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
+        command = [sys.executable, "-m", "invoke", "heal", "--ssh", self.address, *flags]
+        return command, {**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
 
     def heal(self, *flags: str) -> subprocess.CompletedProcess[str]:
-        words, env = self.command("--arch", "sdxl", "--trial", *flags)
-        return subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600, check=False)
+        command, env = self.command("--arch", "sdxl", "--trial", *flags)
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600, check=False)
 
     def report(self, *flags: str) -> dict[str, Any]:
-        """Heal, and give the report."""
+        """Heal, and return the report."""
         done = self.heal("--json", *flags)
         try:
             found: dict[str, Any] = json.loads(done.stdout)
@@ -124,19 +124,19 @@ class Foreign:
         return found
 
     def start(self) -> None:
-        """Start ComfyUI by hand, and wait until it answers."""
+        """Start ComfyUI manually, and wait until it responds."""
         self.instance.run(NOHUP)
         deadline = time.monotonic() + 120
-        while self.ask("/system_stats") is None:
+        while self.get_json("/system_stats") is None:
             if time.monotonic() > deadline:
-                pytest.fail(f"ComfyUI does not answer: {self.instance.run(f'cat {LOG}').stdout[-2000:]}", pytrace=False)
+                pytest.fail(f"no response of ComfyUI: {self.instance.run(f'cat {LOG}').stdout[-2000:]}", pytrace=False)
             time.sleep(0.2)
         self.environ = self.environ_now()
 
     def environ_now(self) -> str:
         return str(self.instance.run(f"tr '\\0' '\\n' < /proc/{self.pid()}/environ").stdout)
 
-    def ask(self, path: str) -> Any:
+    def get_json(self, path: str) -> Any:
         code = (
             f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:8188{path}', timeout=20).read().decode())"
         )
@@ -145,8 +145,8 @@ class Foreign:
             return json.loads(done.stdout)
         return None
 
-    def python(self, words: str) -> Any:
-        return self.instance.run(f"{PYTHON} -m {words}")
+    def python(self, command: str) -> Any:
+        return self.instance.run(f"{PYTHON} -m {command}")
 
     def pid(self) -> str:
         return str(self.instance.run("grep -l 'main[.]py' /proc/[0-9]*/cmdline | cut -d/ -f3 | head -1").stdout.strip())

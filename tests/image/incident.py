@@ -18,7 +18,7 @@ TOOLING = "/opt/ComfyUI/custom_nodes/comfyui-tooling-nodes"
 PYTHON = "/opt/venv/bin/python"
 VERSION = f"{PYTHON} -c 'import sqlalchemy; print(sqlalchemy.__version__)'"
 
-# What `pip install "sqlalchemy<2"` leaves; there is no package index in a test.
+# The result of `pip install "sqlalchemy<2"`; a test has no package index.
 OLD_SQLALCHEMY = """
 import pathlib, zipfile
 pathlib.Path("/tmp/older").mkdir(exist_ok=True)
@@ -40,7 +40,7 @@ head = json.dumps({"decoder.conv_in.weight": {"dtype": "F16", "shape": shape, "d
 with open(path, "wb") as file:
     file.write(struct.pack("<Q", len(head)) + head + bytes(size))
 """
-# Keeps the agent from the models, which it would put right within seconds, until a file is gone.
+# Locks the models, which the agent would repair within seconds, until a file is removed.
 CLAIM = """
 import fcntl, os, time
 handle = os.open("/run/gesso/models.lock", os.O_RDWR | os.O_CREAT)
@@ -52,31 +52,31 @@ while os.path.exists("/tmp/claimed"):
 
 
 def required(manifest: Manifest, *kinds: str) -> Model:
-    """Give the required model of one of these kinds."""
+    """Return the required model of one of these kinds."""
     return next(m for m in manifest.models if m.tier == "required" and m.kind in kinds)
 
 
 def graph(manifest: Manifest) -> str:
-    """Give the workflow that is overwritten."""
+    """Return the path of the workflow that is overwritten."""
     return f"/workspace/ComfyUI/workflows/krita_gold_standard_{manifest.arch}.json"
 
 
 def names(manifest: Manifest) -> set[str]:
-    """Give what a heal must name."""
+    """Return the names that a heal must report."""
     models = required(manifest, "vae").name, required(manifest, "checkpoint", "diffusion_model").name
     return {"sqlalchemy", "comfyui-tooling-nodes", graph(manifest), *models}
 
 
 def prepare(instance: Instance) -> None:
-    """Put what is needed for it into an instance."""
-    words: Any = instance.container.exec_run([PYTHON, "-c", OLD_SQLALCHEMY])
-    assert words.exit_code == 0, words.output
-    words = instance.container.exec_run(["sh", "-c", f"cat > /tmp/vae.py <<'E'\n{OTHER_VAE}\nE"])
-    assert words.exit_code == 0, words.output
+    """Copy the necessary files into an instance."""
+    done: Any = instance.container.exec_run([PYTHON, "-c", OLD_SQLALCHEMY])
+    assert done.exit_code == 0, done.output
+    done = instance.container.exec_run(["sh", "-c", f"cat > /tmp/vae.py <<'E'\n{OTHER_VAE}\nE"])
+    assert done.exit_code == 0, done.output
 
 
 def commands(manifest: Manifest) -> str:
-    """Give the commands that do it all; the models last, for the agent looks at them every few seconds."""
+    """Return the commands that cause it; the models last, because the agent checks them every few seconds."""
     vae, checkpoint = required(manifest, "vae"), required(manifest, "checkpoint", "diffusion_model")
     channels = 4 if manifest.arch == "flux" else 16
     unset = "env -u PIP_CONSTRAINT -u UV_CONSTRAINT"
@@ -93,7 +93,7 @@ def commands(manifest: Manifest) -> str:
 
 @contextmanager
 def happened(instance: Instance, manifest: Manifest) -> Iterator[None]:
-    """Have it happen; the agent keeps its hands off the models as long as the block lasts."""
+    """Cause the incident; the agent does not touch the models within the block."""
     claim: Any = instance.container.exec_run([PYTHON, "-c", CLAIM], detach=True)
     del claim
     while instance.run("test -e /tmp/claimed").rc:
@@ -107,9 +107,9 @@ def happened(instance: Instance, manifest: Manifest) -> Iterator[None]:
 
 
 def heal_after(instance: Instance, commands: str, heals: int = 1) -> list[tuple[int, dict[str, Any]]]:
-    """Break something and heal it, and give each heal's code and report.
+    """Break something and heal it; return each heal's exit code and report.
 
-    The agent is kept off the models until a heal has asked for them: on a slow machine it would be there first.
+    The agent gets the models' lock only after a heal waits for it: on a slow machine it would be faster.
     """
     script = f"""
 waiting() {{ cat /workspace/gesso/reports/*.jsonl | grep -c waiting; }}
@@ -124,14 +124,14 @@ rm -f /tmp/claimed; wait
     assert done.rc == 0, done.stdout + done.stderr
     found = []
     for number in range(1, heals + 1):
-        said, code = (instance.run(f"cat /tmp/heal{number}.{kind}").stdout for kind in ("json", "code"))
-        assert said.startswith("{"), said
-        found.append((int(code), json.loads(said)))
+        report, code = (instance.run(f"cat /tmp/heal{number}.{kind}").stdout for kind in ("json", "code"))
+        assert report.startswith("{"), report
+        found.append((int(code), json.loads(report)))
     return found
 
 
 def assert_all_right(instance: Instance, manifest: Manifest) -> None:
-    """Check that nothing is left of it."""
+    """Check that nothing of it remains."""
     instance.wait_for_state("ready", within=90)
     assert instance.run(VERSION).stdout.startswith("2.0.")
     assert instance.run("gesso verify --full").rc == 0

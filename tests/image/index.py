@@ -1,6 +1,6 @@
-"""Wheels of the lock, from this machine's own index of packages.
+"""Download the locked wheels from this machine's own package index.
 
-What is fetched is proven by the lock's hashes, so that it does not matter which index it comes from.
+The lock's hashes verify the files, so any index will do.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _REACH = re.compile(
 
 @dataclass(frozen=True)
 class Fetched:
-    """Wheels in a folder that is there as long as this is; what pip complained of, where not all are there.
+    """Wheels in a temporary folder that lives as long as this object; pip's errors if some are missing.
 
-    `built` names what has no wheel and is built from its source by whoever installs it: nothing can be compared.
+    `built` names distributions without a wheel: each installer builds them, so they cannot be compared.
     """
 
     folder: tempfile.TemporaryDirectory[str]
@@ -42,34 +42,34 @@ class Fetched:
 
     @property
     def out_of_reach(self) -> bool:
-        """Whether it failed for want of an index."""
+        """Whether it failed because the index is unreachable."""
         return bool(_REACH.search(self.complaint))
 
 
 @functools.cache
 def fetch(pins: tuple[Pin, ...], version: str, architecture: str) -> Fetched:
-    """Have pip fetch the wheel of each pin that an installer takes for this Python and machine.
+    """Download with pip the wheel of each pin that an installer would choose for this Python and machine.
 
-    It keeps none whose hash the lock does not have.
+    pip rejects wheels whose hash is not in the lock.
     """
-    kept = tempfile.TemporaryDirectory(prefix="gesso-wheels-")
-    folder = Path(kept.name)
+    directory = tempfile.TemporaryDirectory(prefix="gesso-wheels-")
+    folder = Path(directory.name)
     built: list[str] = []
     machine = _MACHINES[architecture]
     platforms = [f"{name}_{machine}" for minor in _GLIBC for name in (f"manylinux_2_{minor}", _OLD.get(minor)) if name]
     nodot = version.replace(".", "")
     requirements = folder / "requirements.txt"
-    words = [
+    arguments = [
         *("download", "-q", "--no-deps", "--only-binary=:all:", "--require-hashes", "--disable-pip-version-check"),
         *("--python-version", version, "--implementation", "cp"),
-        *(word for abi in (f"cp{nodot}", "abi3", "none") for word in ("--abi", abi)),
-        *(word for platform in platforms for word in ("--platform", platform)),
+        *(argument for abi in (f"cp{nodot}", "abi3", "none") for argument in ("--abi", abi)),
+        *(argument for platform in platforms for argument in ("--platform", platform)),
         *("-d", str(folder), "-r", str(requirements)),
     ]
     while True:
         requirements.write_text("\n".join(pin.text for pin in pins if pin.name not in built) + "\n")
-        done = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, text=True, check=False)
+        done = subprocess.run([sys.executable, "-m", "pip", *arguments], capture_output=True, text=True, check=False)
         missing = re.search(r"No matching distribution found for ([\w.-]+)==", done.stderr)
         if missing is None or _REACH.search(done.stderr) or missing[1] in built:
-            return Fetched(kept, "" if done.returncode == 0 else done.stderr, tuple(built))
+            return Fetched(directory, "" if done.returncode == 0 else done.stderr, tuple(built))
         built.append(missing[1])

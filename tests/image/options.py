@@ -1,4 +1,4 @@
-"""Which image is tested: the options that `invoke test` gives to pytest, and the selection that they mean."""
+"""Which image is tested: the options that `invoke test` passes to pytest, and the resulting selection."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def add(parser: pytest.Parser) -> None:
     group.addoption("--gesso-trial", action="store_true")
     group.addoption("--gesso-overlay", action="append", default=[])
     group.addoption("--gesso-image", default=None)
-    group.addoption("--gesso-part", action="store_true", help="only what differs between architectures (dealing.py)")
+    group.addoption("--gesso-part", action="store_true", help="skip tests that are the same on every architecture")
 
 
 def selection_of(config: pytest.Config) -> Selection:
-    """Give what was selected."""
+    """Return the selection."""
     overlays = tuple(Path(path) for path in config.getoption("--gesso-overlay"))
     return Selection(Project(ROOT), config.getoption("--gesso-arch"), overlays, config.getoption("--gesso-trial"))
 
 
 def image_of(config: pytest.Config, selection: Selection) -> str:
-    """Give the image's name: the one that was given, else the one that build gives."""
+    """Return the image's name: the given one, else the build's."""
     return str(config.getoption("--gesso-image") or tags_of(selection.arch, trial=selection.trial)[0])

@@ -1,4 +1,4 @@
-"""How much memory what serves an instance holds: agent, gate, supervisor, and the process that fetches, if it runs."""
+"""Resident memory of an instance's services: agent, gate, supervisor, and the fetching process, if it runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LIMIT = 150_000_000  # bytes, of those three
 
 
 def resident(instance: Instance) -> dict[str, int]:
-    """Give the resident bytes of each; `fetch` is the agent's child, and absent where it does not run."""
+    """Return the resident bytes of each; `fetch` is the agent's child, and absent if it does not run."""
     agent, gate, supervisor = (instance.supervisor(f"pid {name}").strip() for name in ("agent", "gate", ""))
     found = {"agent": agent, "gate": gate, "supervisor": supervisor}
     children = instance.run(rf"grep -lE '^PPid:\s+{agent}$' /proc/[0-9]*/status").stdout.split()
@@ -22,7 +22,7 @@ def resident(instance: Instance) -> dict[str, int]:
 
 
 def shown(sizes: dict[str, int]) -> str:
-    """Give a line for people, in MB."""
+    """Format the sizes for people, in MB."""
     parts = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in sizes.items())
     serving = sum(sizes.get(name, 0) for name in SERVING)
     return f"resident MB: {parts}; {', '.join(SERVING)} {serving / 1e6:.0f}, all {sum(sizes.values()) / 1e6:.0f}"

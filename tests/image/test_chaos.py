@@ -1,6 +1,6 @@
-"""What happens to an instance: processes killed, models deleted and damaged, disks filled, networks pulled.
+"""Chaos in an instance: processes killed, models deleted and damaged, disks filled, networks disconnected.
 
-Each ends `ready` again by itself, or `failed` or `degraded` with words that say why; never with a wrong file in use.
+Each ends `ready` again by itself, or `failed` or `degraded` with a reason; never with a wrong file in use.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from .conftest import Instance, Instances
 
 ROUNDS = 20
-# Kills every supervised program as soon as it runs again, again and again.
+# Kills every supervised program as soon as it runs again, repeatedly.
 KILL = """
 import contextlib, json, os, signal, sys, time
 from pathlib import Path
-from gesso.runtime.supervisor import Supervisor
+from gesso.runtime.services.supervisord import Supervisor
 from gesso.errors import CheckError
 supervisor, killed, end = Supervisor(Path("/run/gesso/supervisor.sock")), {}, time.monotonic() + 150
 while time.monotonic() < end and min(killed.get(n, 0) for n in ("agent", "gate", "comfyui")) < int(sys.argv[1]):
     for program in supervisor.programs().values():
-        due = program.state == "RUNNING" or program.name == "comfyui"  # which is killed before it answers, too
-        if due and program.pid and killed.get(program.name, 0) < int(sys.argv[1]):
+        alive = program.state == "RUNNING" or program.name == "comfyui"  # which is killed before it responds, too
+        if alive and program.pid and killed.get(program.name, 0) < int(sys.argv[1]):
             with contextlib.suppress(ProcessLookupError):  # it ended by itself since it was listed: that does not count
                 os.kill(program.pid, signal.SIGKILL)
                 killed[program.name] = killed.get(program.name, 0) + 1
@@ -51,7 +51,7 @@ while time.monotonic() < end and min(killed.get(n, 0) for n in ("agent", "gate",
 print(json.dumps(killed))
 """
 
-# SQLAlchemy 1.4 has no wheel for the image's Python: pip builds it, as it would there, and wants setuptools for that.
+# SQLAlchemy 1.4 has no wheel for the image's Python: pip builds it and needs setuptools for that.
 DOWNLOADS = (("--no-binary", "sqlalchemy", "sqlalchemy<2"), ("--only-binary", ":all:", "setuptools"))
 
 pytestmark = pytest.mark.usefixtures("with_models")
@@ -78,14 +78,14 @@ def _said(status: dict[str, Any]) -> str:
     return "\n".join(error["text"] for error in status["errors"])
 
 
-def test_a_model_that_is_deleted_comes_again(victim: Instance, vae: str) -> None:
+def test_a_deleted_model_is_fetched_again(victim: Instance, vae: str) -> None:
     victim.run(f"rm /workspace/models/{vae}")
     victim.wait_for(lambda s: f"{vae}: is gone" in _said(s) and s["state"] == "ready", "model that came again", 60)
     assert _is_right(victim, vae)
 
 
-def test_one_byte_that_is_changed_is_noticed(victim: Instance, vae: str) -> None:
-    """And the bad file is put aside before the good one comes."""
+def test_one_changed_byte_is_detected(victim: Instance, vae: str) -> None:
+    """And the bad file is quarantined before the good one is fetched."""
     path = f"/workspace/models/{vae}"
     victim.run(f"printf X | dd of={path} bs=1 seek=$(($(stat -c %s {path}) - 1)) conv=notrunc")
     victim.wait_for(lambda s: "wrong-hash" in _said(s) and s["state"] == "ready", "model that was put right", 60)
@@ -93,7 +93,7 @@ def test_one_byte_that_is_changed_is_noticed(victim: Instance, vae: str) -> None
     assert "wrong-hash" in victim.run("ls /workspace/models/.gesso/quarantine").stdout
 
 
-def test_a_source_that_is_gone_is_told_and_tried_again(victim: Instance, vae: str) -> None:
+def test_a_missing_source_is_reported_and_retried(victim: Instance, vae: str) -> None:
     victim.supervisor("stop mirror")
     victim.run(f"rm /workspace/models/{vae}")
     failed = victim.wait_for_state("failed", within=60)
@@ -106,7 +106,7 @@ def test_a_source_that_is_gone_is_told_and_tried_again(victim: Instance, vae: st
     assert _is_right(victim, vae)
 
 
-def test_an_optional_model_that_cannot_be_had_degrades(victim: Instance, manifest: Manifest) -> None:
+def test_an_unavailable_optional_model_degrades(victim: Instance, manifest: Manifest) -> None:
     optional = [m.name for m in manifest.models if m.tier != "required"]
     if not optional:
         pytest.skip("this architecture has no optional model: this was not run")
@@ -121,7 +121,7 @@ def test_an_optional_model_that_cannot_be_had_degrades(victim: Instance, manifes
 
 @pytest.fixture(scope="module")
 def downloaded(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
-    """What `pip install "sqlalchemy<2"` wants, by this machine's own pip and its settings; None where it has it not."""
+    """Download what `pip install "sqlalchemy<2"` needs, with this machine's own pip; None if that fails."""
     folder = tmp_path_factory.mktemp("packages") / "older"
     for words in DOWNLOADS:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), *words]
@@ -132,7 +132,7 @@ def downloaded(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
 
 
 def _bring_older(victim: Instance, downloaded: Path | None) -> str:
-    """Have an older SQLAlchemy in /tmp/older; gives what it is."""
+    """Put an older SQLAlchemy into /tmp/older; return what kind it is."""
     if downloaded is None:
         incident.prepare(victim)
         return "NOT a genuine SQLAlchemy 1.4: this machine's pip reaches no package index; a wheel that looks like one"
@@ -149,7 +149,7 @@ def test_an_older_sqlalchemy_is_undone_before_comfyui_starts(
     """The incident: `pip install "sqlalchemy<2"` with the constraints unset."""
     kind = _bring_older(victim, downloaded)
     with capsys.disabled():
-        report.say(f"\nan older SQLAlchemy, {kind}")
+        report.progress(f"\nan older SQLAlchemy, {kind}")
     version = "/opt/venv/bin/python -c 'import sqlalchemy; print(sqlalchemy.__version__)'"
     install = "/opt/venv/bin/python -m pip install --no-index --find-links /tmp/older 'sqlalchemy<2'"
     assert victim.run(install).rc != 0, "with the constraints set it is refused"
@@ -175,7 +175,7 @@ def test_workflows_are_published_again_after_each_restart(victim: Instance) -> N
     victim.wait_for_state("ready", within=30)
 
 
-def test_the_network_is_pulled_and_given_back(victim: Instance, client: docker.DockerClient) -> None:
+def test_the_network_is_disconnected_and_reconnected(victim: Instance, client: docker.DockerClient) -> None:
     network: Any = client.networks.get("bridge")
     network.disconnect(victim.container)
     time.sleep(1)
@@ -205,19 +205,19 @@ def test_every_process_is_killed_twenty_times_in_a_row(victim: Instance) -> None
     assert victim.run("gesso verify --full").rc == 0
 
 
-@pytest.mark.parametrize("lacking", ["required", "optional"])
-def test_a_disk_that_is_too_small(instances: Instances, image: Image, manifest: Manifest, lacking: str) -> None:
-    """Not one byte is fetched where the required ones do not fit; optional ones are left out by name."""
+@pytest.mark.parametrize("too_large", ["required", "optional"])
+def test_a_disk_that_is_too_small(instances: Instances, image: Image, manifest: Manifest, too_large: str) -> None:
+    """No byte is fetched if the required ones do not fit; optional ones are skipped by name."""
     sizes = {m.name: m.size or 0 for m in manifest.models}
     required = sum(m.size or 0 for m in manifest.models if m.tier == "required")
     optional = max((s for n, s in sizes.items() if n not in {m.name for m in manifest.models if m.tier == "required"}),
                    default=0)  # fmt: skip
     spare = 400_000
-    if lacking == "optional" and optional < 1.5 * spare:
+    if too_large == "optional" and optional < 1.5 * spare:
         pytest.skip("this architecture's optional trial models are too small to be in the way: this was not run")
-    room = required // 2 if lacking == "required" else int((required + spare) * 1.03)
+    room = required // 2 if too_large == "required" else int((required + spare) * 1.03)
     mine = instances.start(image, tmpfs={"/workspace/models": f"size={room}"})
-    if lacking == "required":
+    if too_large == "required":
         found = mine.wait_for_state("failed", within=90)
         assert "do not fit" in found["why"]
         assert "make room" in found["next"]

@@ -1,4 +1,4 @@
-"""ComfyUI's Python is the locked one, and stays it."""
+"""ComfyUI's Python is the locked one, and stays so."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_sqlalchemy_is_the_locked_one_and_has_mapped_column(instance: Instance, 
     assert shown.stdout.startswith("2.0.")
 
 
-def test_installed_is_what_is_locked(instance: Instance, locked: Locked) -> None:
+def test_the_locked_packages_are_installed(instance: Instance, locked: Locked) -> None:
     listed = json.loads(
         instance.run("/opt/venv/bin/python -m pip list --format json --disable-pip-version-check").stdout
     )
@@ -59,20 +59,20 @@ def test_pip_refuses_an_older_sqlalchemy_at_run_time(instance: Instance) -> None
     assert "constraint" in refused.stdout + refused.stderr
 
 
-def test_bytecode_is_of_its_source(image: Image, instances: Instances) -> None:
-    """Python runs it in the source's place: who changes it changes ComfyUI, and no checksum of a source tells."""
+def test_bytecode_matches_its_source(image: Image, instances: Instances) -> None:
+    """Python runs it instead of the source: changing it changes ComfyUI, and no checksum of a source shows it."""
     mine = instances.start(image, entrypoint=["sleep", "infinity"], network_mode="none")
     mine.put("/tmp/bytecode.py", Path(bytecode.__file__).read_bytes())
-    words = ["/usr/bin/python3", "-I", "-S", "-X", "pycache_prefix=/nowhere", "/tmp/bytecode.py", *HOLD_PYTHON]
-    done: Any = mine.container.exec_run(words)
+    command = ["/usr/bin/python3", "-I", "-S", "-X", "pycache_prefix=/nowhere", "/tmp/bytecode.py", *HOLD_PYTHON]
+    done: Any = mine.container.exec_run(command)
     *faults, count = done.output.decode().splitlines()
     mine.container.remove(force=True)
     assert faults == []
     assert done.exit_code == 0
-    assert int(count.removesuffix(" looked at")) > 500
+    assert int(count.removesuffix(" checked")) > 500
 
 
-def test_gesso_has_a_venv_of_its_own(instance: Instance) -> None:
+def test_gesso_has_its_own_venv(instance: Instance) -> None:
     assert instance.run(f"ls -d {SITE}/gesso {SITE}/supervisor").rc != 0
     assert instance.run("/opt/gesso/venv/bin/python -c 'import sqlalchemy'").rc != 0
 

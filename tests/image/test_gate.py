@@ -1,4 +1,4 @@
-"""The gate of a running instance: what a stranger sees, what he leaves in the logs, and what passes for whom."""
+"""The gate of a running instance: what a stranger sees, what he leaves in the logs, and who is let through."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_port_scan_from_outside_finds_one_port(instance: Instance) -> None:
 
 
 def test_two_hundred_wrong_tokens(instance: Instance) -> None:
-    """Each is 401, by every door, and none is in any log."""
+    """Each is 401, by every access method, and none is in any log."""
     wrong = [secrets.token_urlsafe(24) for _ in range(ATTEMPTS)]
     with requests.Session() as session:
         for number, token in enumerate(wrong):
@@ -61,13 +61,13 @@ def test_two_hundred_wrong_tokens(instance: Instance) -> None:
     assert [token for token in [*wrong, instance.token] if token in logs] == []
 
 
-def test_a_stranger_cannot_bring_the_gates_own_header(instance: Instance) -> None:
+def test_a_stranger_cannot_send_the_gates_own_header(instance: Instance) -> None:
     for door in ("path", "cookie", "welcome", "bearer"):
         answer = requests.get(f"{instance.url}/system_stats", headers={"X-Gesso-Door": door}, timeout=30)
         assert answer.status_code == 401, door
 
 
-def test_what_only_the_agent_may_answer_is_not_reachable(instance: Instance) -> None:
+def test_internal_routes_are_not_reachable(instance: Instance) -> None:
     for path in ("/gesso/../gate", "/gesso/%2e%2e/gate", "/gesso/..%2fgate/welcome"):
         answer = requests.Request("GET", f"{instance.url}/{instance.token}/").prepare()
         answer.url = f"{instance.url}/{instance.token}{path}"
@@ -83,8 +83,8 @@ def test_prometheus_reads_behind_the_gate(instance: Instance) -> None:
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
 
 
-def test_comfyui_is_told_neither_token_nor_cookie(image: Image, instances: Instances) -> None:
-    """Node packs see what ComfyUI sees: here a server in its place that says what it was told."""
+def test_comfyui_receives_neither_token_nor_cookie(image: Image, instances: Instances) -> None:
+    """Node packs see what ComfyUI sees: here another server in its place returns the headers that it received."""
     mine = instances.start(image)
     mine.wait_until_healthy()
     mine.supervisor("stop comfyui")
@@ -95,7 +95,7 @@ def test_comfyui_is_told_neither_token_nor_cookie(image: Image, instances: Insta
         "HTTPServer(('127.0.0.1', 18188), H).serve_forever()"
     )
     mine.container.exec_run(["/opt/gesso/venv/bin/python", "-c", echo], detach=True)
-    listens = "grep -q ':470C 00000000:0000 0A' /proc/net/tcp"  # connections to what was there before do not count
+    listens = "grep -q ':470C 00000000:0000 0A' /proc/net/tcp"  # connections to the previous server do not count
     assert mine.run(f"for i in $(seq 200); do {listens} && exit; sleep 0.1; done; exit 1").rc == 0
     welcome = requests.get(f"{mine.url}/?token={mine.token}", timeout=30)
     cookie = welcome.headers["Set-Cookie"].partition(";")[0]
@@ -104,12 +104,12 @@ def test_comfyui_is_told_neither_token_nor_cookie(image: Image, instances: Insta
         ("/x?a=b", {"Authorization": f"Bearer {mine.token}"}),
         ("/x?a=b", {"Cookie": f"other=1; {cookie}; more=2"}),
     ):
-        said = requests.get(f"{mine.url}{path}", headers=headers, timeout=30).text
-        assert said.startswith("/x?a=b")
-        assert mine.token not in said
-        assert cookie.partition("=")[2] not in said
-        assert ("other=1" in said and "more=2" in said) == ("Cookie" in headers)
-        assert "X-Gesso-Door" not in said
+        output = requests.get(f"{mine.url}{path}", headers=headers, timeout=30).text
+        assert output.startswith("/x?a=b")
+        assert mine.token not in output
+        assert cookie.partition("=")[2] not in output
+        assert ("other=1" in output and "more=2" in output) == ("Cookie" in headers)
+        assert "X-Gesso-Door" not in output
     mine.container.remove(force=True, v=True)
 
 
@@ -138,19 +138,24 @@ def test_without_the_agent_the_gate_stays_closed_for_strangers_and_open_for_krit
         assert asyncio.run(first_message())["type"] == "status"
         bearer = {"Authorization": f"Bearer {instance.token}"}
         assert requests.get(f"{instance.url}/system_stats", headers=bearer, timeout=30).status_code == 200
-        page = requests.get(f"{instance.url}/{instance.token}/gesso/", timeout=30)
+        page = requests.get(f"{instance.url}/{instance.token}/gesso/", headers={"Accept": "text/html"}, timeout=30)
         assert (page.status_code, page.headers["Retry-After"]) == (503, "5")
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert 'http-equiv="refresh"' in page.text
+        refused = requests.get(f"{instance.url}/system_stats", timeout=30)
+        assert refused.json() == {"error": "Token missing or wrong: paste the whole URL, http://HOST:PORT/TOKEN"}
         assert instance.run("gesso health").rc == 1
     finally:
         instance.supervisor("start agent")
     instance.wait_until_healthy()
 
 
-def test_while_comfyui_is_down_krita_is_told_so(instance: Instance) -> None:
+def test_while_comfyui_is_down_krita_gets_an_error(instance: Instance) -> None:
     instance.supervisor("stop comfyui")
     try:
         answer = requests.get(f"{instance.url}/{instance.token}/system_stats", timeout=30)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        assert answer.json() == {"error": "ComfyUI is starting; try again in a few seconds."}
         assert requests.get(f"{instance.url}/{instance.token}/gesso/", timeout=30).status_code == 200
         found = instance.wait_for_state("failed", within=30)
         assert "ComfyUI is stopped" in found["why"]
@@ -161,9 +166,9 @@ def test_while_comfyui_is_down_krita_is_told_so(instance: Instance) -> None:
 
 def test_with_a_certificate(image: Image, instances: Instances, tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     more = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    subprocess.run([*words, *more, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    subprocess.run([*command, *more, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
     mine = instances.start(image, env={"GESSO_TLS_CERT": cert.read_text(), "GESSO_TLS_KEY": key.read_text()})
     mine.wait_until_healthy()
     secure = mine.url.replace("http://", "https://")
@@ -178,7 +183,7 @@ def test_with_a_certificate(image: Image, instances: Instances, tmp_path: Path) 
     assert "BEGIN" not in environment
 
 
-def test_a_certificate_that_cannot_be_used_is_told(image: Image, instances: Instances) -> None:
+def test_an_invalid_certificate_is_reported(image: Image, instances: Instances) -> None:
     mine = instances.start(image, env={"GESSO_TLS_CERT": "/none.pem", "GESSO_TLS_KEY": "/none.key"})
     assert mine.container.wait(timeout=60)["StatusCode"] == 1
     assert "GESSO_TLS_CERT" in mine.logs()
@@ -189,13 +194,13 @@ def test_a_certificate_that_cannot_be_used_is_told(image: Image, instances: Inst
 
 
 def test_agent_gate_and_supervisor_stay_small(instance: Instance) -> None:
-    """150 MB resident together; the page is open meanwhile."""
+    """150 MB resident together, while the page is open."""
     listening = requests.get(f"{instance.url}/{instance.token}/gesso/events", stream=True, timeout=30)
     next(listening.iter_lines())
     pids = [instance.supervisor(f"pid {name}").strip() for name in ("agent", "gate")]
-    said = instance.run(f"grep -h VmRSS {' '.join(f'/proc/{pid}/status' for pid in [*pids, '1'])}").stdout
+    output = instance.run(f"grep -h VmRSS {' '.join(f'/proc/{pid}/status' for pid in [*pids, '1'])}").stdout
     listening.close()
-    sizes = [int(line.split()[1]) for line in said.splitlines()]
+    sizes = [int(line.split()[1]) for line in output.splitlines()]
     assert len(sizes) == 3
     assert sum(sizes) < 150_000, sizes
 
@@ -205,10 +210,10 @@ def test_logs_are_readable(instance: Instance, name: str) -> None:
     assert instance.run(f"gesso logs {name}").rc == 0
 
 
-def test_a_log_that_is_none(instance: Instance) -> None:
-    said = instance.run("gesso logs nothing")
-    assert said.rc == 2
-    assert "comfyui" in said.stderr
+def test_an_unknown_log(instance: Instance) -> None:
+    output = instance.run("gesso logs nothing")
+    assert output.rc == 2
+    assert "comfyui" in output.stderr
 
 
 def test_it_stops_within_ten_seconds(image: Image, instances: Instances) -> None:

@@ -1,4 +1,4 @@
-"""On a machine with a GPU: ComfyUI's torch sees it. Elsewhere this is not run, and said to be so."""
+"""On a machine with a GPU: ComfyUI's torch sees it. Elsewhere this is skipped, with a reason."""
 
 from __future__ import annotations
 

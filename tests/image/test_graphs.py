@@ -1,4 +1,4 @@
-"""ComfyUI takes the baked graphs: it has every class that they use, and accepts each as it stands."""
+"""ComfyUI accepts the baked graphs: it has every class that they use, and validates each unchanged."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def graphs(manifest: Manifest) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def asked(image: Image, instances: Instances, manifest: Manifest) -> Instance:
-    """An instance with a file of each model's name: ComfyUI accepts a graph by the names that it lists.
+def listed(image: Image, instances: Instances, manifest: Manifest) -> Instance:
+    """An instance with a file of each model's name: ComfyUI validates a graph by the names that it lists.
 
-    The real models are out of reach of a test; the agent, which would put the empty files aside, is stopped.
+    The real models are out of reach of a test; the agent, which would quarantine the empty files, is stopped.
     """
     mine = instances.start(image)
     mine.wait_until_healthy()
@@ -39,15 +39,15 @@ def asked(image: Image, instances: Instances, manifest: Manifest) -> Instance:
     return mine
 
 
-def test_every_class_of_the_baked_graphs_is_there(asked: Instance, graphs: dict[str, dict[str, Any]]) -> None:
-    classes = asked.json("/object_info")
+def test_every_class_of_the_baked_graphs_exists(listed: Instance, graphs: dict[str, dict[str, Any]]) -> None:
+    classes = listed.json("/object_info")
     used = {node["class_type"] for graph in graphs.values() for node in graph.values()}
     assert sorted(used - classes.keys()) == []
 
 
-def test_comfyui_accepts_every_baked_graph(asked: Instance, graphs: dict[str, dict[str, Any]]) -> None:
+def test_comfyui_accepts_every_baked_graph(listed: Instance, graphs: dict[str, dict[str, Any]]) -> None:
     for name, graph in graphs.items():
-        answer = requests.post(f"{asked.url}/{asked.token}/prompt", json={"prompt": graph}, timeout=60)
+        answer = requests.post(f"{listed.url}/{listed.token}/prompt", json={"prompt": graph}, timeout=60)
         assert answer.status_code == 200, (name, answer.text[:1000])
         assert answer.json()["node_errors"] == {}, name
         assert answer.json()["prompt_id"], name

@@ -1,4 +1,4 @@
-"""The incident, all of it at once, on one running instance; and one `gesso heal` that puts everything right."""
+"""The whole incident on one running instance, and one `gesso heal` that repairs everything."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def victim(instances: Instances, image: Image) -> Iterator[Instance]:
     mine.container.remove(force=True, v=True)
 
 
-def _heal(instance: Instance, words: str = "") -> tuple[int, dict[str, Any]]:
-    done = instance.run(f"gesso heal --json {words}")
+def _heal(instance: Instance, flags: str = "") -> tuple[int, dict[str, Any]]:
+    done = instance.run(f"gesso heal --json {flags}")
     assert done.stdout.startswith("{"), f"{done.stdout}\n{done.stderr}"
     found: dict[str, Any] = json.loads(done.stdout)
     return int(done.rc), found
@@ -71,11 +71,11 @@ def test_the_incident_is_healed_by_one_command(victim: Instance, manifest: Manif
     assert after["comfyui"]["published"]
     incident.assert_all_right(victim, manifest)
     graph = incident.graph(manifest).rsplit("/", 1)[-1]
-    kept = victim.run("grep -rl LoadImage /workspace/gesso/replaced").stdout
-    assert graph.removesuffix(".json") in kept  # what somebody wrote there is not lost
+    output = victim.run("grep -rl LoadImage /workspace/gesso/replaced").stdout
+    assert graph.removesuffix(".json") in output  # the user's changes are not lost
     assert victim.run("ls /workspace/models/.gesso/quarantine | wc -l").stdout.strip() == "2"
     untouched = set(good.split()) - set(victim.run("stat -c %i,%Y /workspace/models/*/* | sort").stdout.split())
-    assert len(untouched) == 2  # only the two that were bad are other files
+    assert len(untouched) == 2  # only the two bad ones are other files
 
 
 def test_a_second_run_finds_nothing(victim: Instance) -> None:
@@ -106,7 +106,7 @@ def test_two_at_once_do_the_work_once(victim: Instance, manifest: Manifest) -> N
 
 
 def test_killed_at_any_moment_the_next_one_finishes(victim: Instance, manifest: Manifest) -> None:
-    """Never worse than before: what was right stays right, and what was wrong is either so or right."""
+    """Never worse than before: right files stay right, and wrong ones are unchanged or right."""
     vae = incident.required(manifest, "vae")
     for number in range(6):
         victim.run(
@@ -120,7 +120,7 @@ def test_killed_at_any_moment_the_next_one_finishes(victim: Instance, manifest: 
     victim.wait_for_state("ready", within=60)
 
 
-def test_what_can_be_repaired_without_a_network_is(victim: Instance, manifest: Manifest) -> None:
+def test_repairs_without_a_network(victim: Instance, manifest: Manifest) -> None:
     vae = incident.required(manifest, "vae")
     victim.supervisor("stop mirror")
     done = victim.host.run("timeout 300 sh -c %s", f"{incident.commands(manifest)}; gesso heal --json")
@@ -137,7 +137,7 @@ def test_what_can_be_repaired_without_a_network_is(victim: Instance, manifest: M
     victim.wait_for_state("ready", within=60)
 
 
-def test_drift_is_noticed_by_itself(victim: Instance, manifest: Manifest) -> None:
+def test_drift_is_detected_automatically(victim: Instance, manifest: Manifest) -> None:
     path = f"/workspace/ComfyUI/workflows/krita_gold_standard_{manifest.arch}.json"
     victim.run(f"echo '{{}}' > {shlex.quote(path)}")
     found = victim.wait_for_state("degraded", within=90)

@@ -58,7 +58,7 @@ def made(
 def foreign(
     made: tuple[Image, str], instances: Instances, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Foreign]:
-    """SQLAlchemy replaced behind the back of a running ComfyUI, a stub, no tooling nodes; started by nohup."""
+    """SQLAlchemy replaced under a running ComfyUI, a stub, no tooling nodes; started by nohup."""
     built, wheel = made
     ports = {"22/tcp": ("127.0.0.1", None)}
     mine = instances.start(built, entrypoint=["sh", "-c", ENTRY], ports=ports)
@@ -75,17 +75,17 @@ def foreign(
 def test_an_unknown_host_key_is_refused(foreign: Foreign) -> None:
     done = foreign.heal()
     assert done.returncode == 7
-    assert "its host key is not known" in done.stderr
+    assert "its host key is unknown" in done.stderr
     assert "--accept-new-host-key" in done.stderr
     assert not (foreign.folder / "known").exists()
 
 
-def test_it_is_trusted_once_it_was_accepted_and_an_architecture_is_needed(foreign: Foreign) -> None:
+def test_an_accepted_key_is_trusted_and_an_architecture_is_required(foreign: Foreign) -> None:
     for flags in (["--accept-new-host-key"], []):
-        words, env = foreign.command(*flags)
-        done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
+        command, env = foreign.command(*flags)
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 2, done.stderr
-        assert "is no gesso image" in done.stderr
+        assert "not a gesso image" in done.stderr
         assert "--arch" in done.stderr
     assert foreign.instance.run("ls /root/.cache").stdout == ""
 
@@ -120,12 +120,12 @@ def test_heal_makes_it_serve(foreign: Foreign, manifest: Manifest) -> None:
     assert len(after) == len(freeze)
     version = foreign.instance.run(f"{PYTHON} -c 'import sqlalchemy; print(sqlalchemy.__version__)'").stdout
     assert version.startswith("2.0.")
-    classes = foreign.ask("/object_info")
+    classes = foreign.get_json("/object_info")
     assert set(manifest.classes) <= set(classes)
     assert foreign.pid() not in {"", pid}
     for model in manifest.models:
-        told = foreign.instance.run(f"sha256sum {COMFYUI}/models/{model.name}").stdout
-        assert told.split()[0] == model.sha256, model.name
+        output = foreign.instance.run(f"sha256sum {COMFYUI}/models/{model.name}").stdout
+        assert output.split()[0] == model.sha256, model.name
     assert foreign.instance.run(f"ls {COMFYUI}/models/.gesso/quarantine").stdout.strip()
     for place in (f"{COMFYUI}/workflows", f"{COMFYUI}/user/default/workflows"):
         ours = (ROOT / "workflows" / "krita_gold_standard_sdxl.json").read_text()
@@ -133,7 +133,7 @@ def test_heal_makes_it_serve(foreign: Foreign, manifest: Manifest) -> None:
     assert "published SDXL: gold standard" in foreign.instance.run("cat /root/.cache/gesso/reports/*.jsonl").stdout
 
 
-def test_it_was_started_the_way_it_was(foreign: Foreign) -> None:
+def test_comfyui_was_restarted_in_the_same_way(foreign: Foreign) -> None:
     assert "TOKEN_OF_MINE=kept" in foreign.environ
     assert foreign.environ_now() == foreign.environ
     command = foreign.instance.run(f"tr '\\0' ' ' < /proc/{foreign.pid()}/cmdline").stdout
@@ -141,7 +141,7 @@ def test_it_was_started_the_way_it_was(foreign: Foreign) -> None:
     assert foreign.instance.run(f"readlink /proc/{foreign.pid()}/fd/1").stdout.strip() == LOG
 
 
-def test_nothing_can_replace_it_any_more(foreign: Foreign) -> None:
+def test_the_constraint_prevents_a_replacement(foreign: Foreign) -> None:
     done = foreign.python(f"pip install --no-deps --no-index /srv/{foreign.wheel}")
     assert done.rc != 0, done.stdout
     assert foreign.python("pip freeze").stdout.lower().count("sqlalchemy==2.0") == 1
@@ -154,22 +154,22 @@ def test_a_second_run_finds_nothing(foreign: Foreign) -> None:
     assert _state(foreign) == before
 
 
-def test_what_it_leaves_there_is_private_and_of_one_bundle(foreign: Foreign) -> None:
+def test_it_leaves_one_private_bundle(foreign: Foreign) -> None:
     assert foreign.instance.run("stat -c %a /root/.cache/gesso").stdout == "700\n"
     assert len(foreign.instance.run("ls -d /root/.cache/gesso/heal-*/").stdout.split()) == 1
     assert foreign.instance.run("ls -A /root/.cache/gesso | grep new").stdout == ""
-    again = foreign.heal("--dry-run")
-    assert "bundle: is there already" in again.stderr
+    second = foreign.heal("--dry-run")
+    assert "bundle: exists already" in second.stderr
 
 
-def test_one_that_died_is_started_as_it_was_seen_last(foreign: Foreign) -> None:
+def test_a_dead_comfyui_is_started_as_seen_last(foreign: Foreign) -> None:
     foreign.instance.run(f"kill {foreign.pid()}; rm -rf {TOOLING}")
     found = foreign.report()
     assert found["code"] == 0, json.dumps(found, indent=1)
     assert {damage["name"] for damage in found["damages"]} == {"comfyui-tooling-nodes", "comfyui"}
     command = foreign.instance.run(f"tr '\\0' ' ' < /proc/{foreign.pid()}/cmdline").stdout
     assert command == f"{PYTHON} main.py --port 8188 --cpu "
-    assert "ETN_LoadImageCache" in foreign.ask("/object_info/ETN_LoadImageCache")
+    assert "ETN_LoadImageCache" in foreign.get_json("/object_info/ETN_LoadImageCache")
 
 
 def test_events_are_passed_on_as_they_happen(foreign: Foreign) -> None:
@@ -179,7 +179,7 @@ def test_events_are_passed_on_as_they_happen(foreign: Foreign) -> None:
     assert events[-1]["code"] == done.returncode == 0
 
 
-def test_another_pack_that_lacks_is_told_with_what_to_do(foreign: Foreign) -> None:
+def test_another_missing_pack_is_reported_with_a_next_step(foreign: Foreign) -> None:
     pack = f"{COMFYUI}/custom_nodes/ComfyUI_IPAdapter_plus"
     foreign.instance.run(f"mv {pack} /srv/")
     try:
@@ -192,12 +192,14 @@ def test_another_pack_that_lacks_is_told_with_what_to_do(foreign: Foreign) -> No
         foreign.instance.run(f"mv /srv/ComfyUI_IPAdapter_plus {pack}")
 
 
-def test_ctrl_c_ends_the_other_end_cleanly(foreign: Foreign) -> None:
+def test_ctrl_c_ends_the_remote_heal_cleanly(foreign: Foreign) -> None:
     foreign.instance.run(f"rm {CHECKPOINT}")
     _misbehave(foreign, "stall")
     try:
-        words, env = foreign.command("--arch", "sdxl", "--trial", "--events")
-        process = subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command, env = foreign.command("--arch", "sdxl", "--trial", "--events")
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         seen: list[dict[str, Any]] = []
         with process:
             for line in process.stdout or ():

@@ -1,7 +1,7 @@
 """Self-Heal on the page and from an operator's own admin page, in a headless Chromium, as people use it.
 
-A heal that heals nothing stands in for the real one (tests/fake_heal.py): it says what it is told to find, and waits
-where a test wants to look. `check` and `repair` below drive the page in the same way, whatever heals.
+A fake heal replaces the real one (tests/fake_heal.py): it reports configured findings, and waits at configured events.
+`check` and `repair` below drive the page in the same way for both.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PACK = {
 }  # fmt: skip
 MODEL = {
     "kind": "model", "name": "checkpoints/juggernaut.safetensors", "found": "710.0 kB are there, 7.1 GB are right",
-    "remedy": "put it aside and fetch it again", "offline": False, "size": 7_105_348_188,
+    "remedy": "quarantine it and fetch it again", "offline": False, "size": 7_105_348_188,
 }  # fmt: skip
 HOPELESS = {
     "kind": "model", "name": "vae/gated.safetensors", "found": "it is gone", "remedy": "", "repairable": False,
@@ -67,7 +67,7 @@ class Damaged:
         return f"{self.instance.url}/{self.instance.token}"
 
     def finds(self, *damages: dict[str, Any], hold: str = "", first: str = "", die: str = "") -> None:
-        """Have the next heal find this; it waits before the event `hold` until `go_on`, or ends before `die`.
+        """Make the next heal find this; it waits before the event `hold` until `go_on`, or ends before `die`.
 
         Before that it waits at the event `first`, until `go_on_to_hold`.
         """
@@ -98,7 +98,7 @@ class Damaged:
 
 
 def _serve(page: Callable[[], str]) -> contextlib.AbstractContextManager[str]:
-    """Serve one page on another port of this host: another origin, and a neighbour to which browsers send cookies."""
+    """Serve one page on another port of this host: another origin, but browsers send it the same cookies."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -146,12 +146,12 @@ def damaged(instances: Instances, image: Image, admin: str) -> Damaged:
 
 @pytest.fixture
 def page(browser: Browser, damaged: Damaged) -> Iterator[Page]:
-    """The page of an instance on which no heal is at work, with every complaint of the browser."""
+    """The page of an instance on which no heal runs, with every error of the browser."""
     context = browser.new_context(viewport={"width": 900, "height": 900})
     opened = context.new_page()
     problems: list[str] = []
     opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.on("console", lambda said: problems.append(said.text) if "Content Security" in said.text else None)
+    opened.on("console", lambda message: problems.append(message.text) if "Content Security" in message.text else None)
     opened.goto(f"{damaged.address}/gesso/")
     expect(opened.locator("#heal-text")).not_to_be_empty()
     yield opened
@@ -162,8 +162,8 @@ def page(browser: Browser, damaged: Damaged) -> Iterator[Page]:
 
 
 def check(page: Page) -> None:
-    """Press the button, and wait until the check has ended: with a question, or without one."""
-    expect(page.locator("#heal-text")).not_to_be_empty()  # before that the button is nobody's
+    """Press the button, and wait until the check has ended, with or without a question."""
+    expect(page.locator("#heal-text")).not_to_be_empty()  # before that the button does nothing
     before = page.locator("#heal-text").text_content()
     page.get_by_role("button", name="Check and repair").click()
     expect(page.locator("#heal-text")).not_to_have_text(before or "", timeout=60_000)
@@ -177,7 +177,7 @@ def repair(page: Page) -> None:
     expect(page.locator("#heal-work")).to_be_hidden(timeout=300_000)
 
 
-def test_what_is_wrong_is_shown_and_asked_about_once(page: Page, damaged: Damaged, picture: Picture) -> None:
+def test_findings_are_shown_and_confirmed_once(page: Page, damaged: Damaged, picture: Picture) -> None:
     damaged.finds(PYTHON, PACK, MODEL)
     check(page)
     dialog = page.get_by_role("dialog", name="Repair this instance?")
@@ -203,16 +203,16 @@ def test_what_is_wrong_is_shown_and_asked_about_once(page: Page, damaged: Damage
     assert damaged.latest()["dry_run"] is True
 
 
-def test_it_is_repaired_live_and_remembered(page: Page, damaged: Damaged, picture: Picture) -> None:
+def test_a_repair_is_shown_live_and_reported(page: Page, damaged: Damaged, picture: Picture) -> None:
     damaged.finds(PYTHON, MODEL, hold="repaired")
     check(page)
     page.get_by_role("button", name="Repair now").click()
     items = page.locator("#heal-items")
     expect(items).to_contain_text("being repaired", timeout=30_000)
-    expect(page.locator("#heal-doing")).to_have_text("Repairs sqlalchemy")
+    expect(page.locator("#heal-doing")).to_have_text("Repairing sqlalchemy")
     expect(page.get_by_role("button", name="Check and repair")).to_be_disabled()
     expect(page.get_by_role("button", name="Check and repair")).to_be_focused()
-    page.reload()  # it goes on, and the page finds it again
+    page.reload()  # it continues, and the page finds it again
     expect(items).to_contain_text("being repaired")
     damaged.go_on()
     text = page.locator("#heal-text")
@@ -236,7 +236,7 @@ def test_it_is_repaired_live_and_remembered(page: Page, damaged: Damaged, pictur
 def test_the_incident_is_healed_by_the_button(
     browser: Browser, instances: Instances, image: Image, manifest: Manifest
 ) -> None:
-    """With the real heal: all five things are found and named, and one answer puts them right."""
+    """With the real heal: all five things are found and named, and one answer repairs them."""
     mine = instances.start(image)
     mine.wait_for_state("ready")
     incident.prepare(mine)
@@ -279,7 +279,7 @@ def test_with_the_keyboard_alone(page: Page, damaged: Damaged) -> None:
     expect(page.locator("#heal-text")).to_contain_text("1 thing repaired.", timeout=30_000)
 
 
-def test_what_needs_a_person_is_said_and_not_asked_about(page: Page, damaged: Damaged) -> None:
+def test_manual_steps_are_shown_without_a_question(page: Page, damaged: Damaged) -> None:
     damaged.finds(HOPELESS)
     check(page)
     expect(page.get_by_role("dialog")).to_be_hidden()
@@ -287,12 +287,12 @@ def test_what_needs_a_person_is_said_and_not_asked_about(page: Page, damaged: Da
     expect(page.locator("#heal-items")).to_contain_text("What to do: set HF_TOKEN")
 
 
-def test_one_that_is_at_work_already_is_shown(page: Page, damaged: Damaged) -> None:
+def test_a_running_heal_is_shown(page: Page, damaged: Damaged) -> None:
     damaged.finds(PYTHON, hold="planned")
     expect(page.locator("#heal-text")).not_to_be_empty()
     other = requests.post(f"{damaged.address}/gesso/api/heal", timeout=30).json()["id"]
     page.get_by_role("button", name="Check and repair").click()
-    expect(page.locator("#heal-trouble")).to_contain_text("Another heal was at work already")
+    expect(page.locator("#heal-trouble")).to_contain_text("Another heal was already running")
     expect(page.locator("#heal-items")).to_contain_text("sqlalchemy")
     damaged.go_on()
     expect(page.locator("#heal-text")).to_contain_text("1 thing repaired.", timeout=30_000)
@@ -300,7 +300,7 @@ def test_one_that_is_at_work_already_is_shown(page: Page, damaged: Damaged) -> N
     assert damaged.latest()["by"] == "api"
 
 
-def test_one_that_another_began_while_nobody_clicked_is_shown(page: Page, damaged: Damaged) -> None:
+def test_a_heal_started_by_others_is_shown(page: Page, damaged: Damaged) -> None:
     damaged.finds(PYTHON, hold="planned")
     requests.post(f"{damaged.address}/gesso/api/heal", timeout=30)
     expect(page.locator("#heal-items")).to_contain_text("sqlalchemy", timeout=30_000)
@@ -317,7 +317,7 @@ def test_the_agent_restarts_in_the_middle(page: Page, damaged: Damaged) -> None:
     name = damaged.latest()["id"]
     damaged.instance.supervisor("stop agent")
     expect(page.locator("#heal-lost")).to_be_visible(timeout=30_000)
-    damaged.go_on()  # it ends while nobody can tell
+    damaged.go_on()  # it ends while no agent can report it
     damaged.instance.run(f"while [ ! -e {STATE}/reports/{name}.json ]; do sleep 0.1; done")
     assert damaged.journal(name)[-1] == "ended"  # it outlived the agent
     damaged.instance.supervisor("start agent")
@@ -327,7 +327,7 @@ def test_the_agent_restarts_in_the_middle(page: Page, damaged: Damaged) -> None:
     assert damaged.latest()["id"] == name
 
 
-# A replay from the beginning would show what was repaired as still to be repaired.
+# A replay from the start would show repaired things as still broken.
 _BACKWARDS = """
 window.backwards = 0;
 const items = document.getElementById('heal-items');
@@ -354,7 +354,7 @@ def test_the_agent_restarts_and_the_heal_goes_on(page: Page, damaged: Damaged) -
     assert page.evaluate("window.backwards") == 0
 
 
-def test_one_that_was_killed_is_said(page: Page, damaged: Damaged) -> None:
+def test_a_killed_heal_is_reported(page: Page, damaged: Damaged) -> None:
     damaged.finds(PYTHON, die="planned")
     check(page)
     expect(page.locator("#heal-text")).to_contain_text("interrupted")
@@ -380,7 +380,7 @@ def test_on_a_phone(browser: Browser, damaged: Damaged, scheme: Any, picture: Pi
     context.close()
 
 
-def test_by_the_cookie_door(browser: Browser, damaged: Damaged) -> None:
+def test_with_access_by_cookie(browser: Browser, damaged: Damaged) -> None:
     damaged.finds(PACK)
     context = browser.new_context()
     page = context.new_page()
@@ -395,7 +395,7 @@ def test_by_the_cookie_door(browser: Browser, damaged: Damaged) -> None:
 
 
 def example(instance: Instance) -> str:
-    """Give the admin page of docs/operator.md, with the address and the token filled in."""
+    """Return the admin page of docs/operator.md, with the address and the token filled in."""
     html: str
     (html,) = re.findall(r"```html\n(.*?)```", (ROOT / "docs/operator.md").read_text(encoding="utf-8"), re.DOTALL)
     assert html.count("http://HOST:PORT") == html.count("TOKEN") == 1
@@ -419,20 +419,18 @@ def test_without_the_setting_it_fails(browser: Browser, instance: Instance, admi
     ADMIN_PAGE["html"] = example(instance)
     context = browser.new_context()
     page = context.new_page()
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
+    messages: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
     page.goto(admin)
     page.get_by_role("button", name="Self-Heal").click()
     expect(page.locator("#said")).to_contain_text("Failed to fetch", timeout=30_000)
-    assert any("CORS policy" in text for text in said), said
+    assert any("CORS policy" in text for text in messages), messages
     assert instance.json("/gesso/api/reports") == {"reports": []}  # nothing was started
     context.close()
 
 
-def test_a_neighbours_page_cannot_even_where_its_browser_has_the_cookie(
-    browser: Browser, damaged: Damaged, admin: str
-) -> None:
-    """The admin's page has the right origin, and the cookie of somebody who uses the instance in the same browser."""
+def test_a_neighbouring_port_cannot_heal_even_with_the_cookie(browser: Browser, damaged: Damaged, admin: str) -> None:
+    """The admin's page has the right origin, and the cookie of a user of the instance in the same browser."""
     ADMIN_PAGE["html"] = "<h1>admin</h1>"
     before = damaged.latest()
     with _serve(lambda: "<h1>neighbour</h1>") as neighbour:
@@ -453,7 +451,7 @@ def test_a_neighbours_page_cannot_even_where_its_browser_has_the_cookie(
     assert damaged.latest()["id"] == before["id"]
 
 
-def test_the_question_in_advance_through_the_gate(damaged: Damaged, admin: str) -> None:
+def test_the_preflight_request_through_the_gate(damaged: Damaged, admin: str) -> None:
     asks = {"Origin": admin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
     url, token = damaged.instance.url, damaged.instance.token
     for way in (url, f"{url}/{token}"):
@@ -475,7 +473,7 @@ def test_the_question_in_advance_through_the_gate(damaged: Damaged, admin: str) 
     assert spoofed.json()["next"]
 
 
-def test_an_origin_that_is_none_stops_the_boot(image: Image, instances: Instances) -> None:
+def test_an_invalid_origin_stops_the_boot(image: Image, instances: Instances) -> None:
     mine = instances.start(image, env={"GESSO_ADMIN_ORIGIN": "*"})
     assert mine.container.wait(timeout=60)["StatusCode"] == 1
     assert "GESSO_ADMIN_ORIGIN: '*' is not exactly one origin" in mine.logs()

@@ -1,4 +1,4 @@
-"""`invoke heal --ssh` on a gesso image over a real sshd, and through a number at (a simulated) Vast.ai."""
+"""`invoke heal --ssh` on a gesso image over a real sshd, and through an instance number of (a simulated) Vast.ai."""
 
 from __future__ import annotations
 
@@ -35,65 +35,65 @@ pytestmark = pytest.mark.usefixtures("with_models")
 
 
 @pytest.fixture(scope="module")
-def there(
+def foreign(
     with_sshd: Image,  # noqa: F811
     instances: Instances,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Foreign]:
-    """An instance as Vast makes it in ssh mode, ready; without strangers' host keys being known."""
+    """An instance as Vast runs it in ssh mode, ready; its host key is not known."""
     ports = {"8188/tcp": ("127.0.0.1", None), "22/tcp": ("127.0.0.1", None)}
     mine = instances.start(with_sshd, entrypoint=["sh", "-c", MODES["ssh"]], ports=ports)
-    door = Foreign(mine, tmp_path_factory.mktemp("ssh"), "")
-    door.prepare()
+    foreign_ssh = Foreign(mine, tmp_path_factory.mktemp("ssh"), "")
+    foreign_ssh.prepare()
     mine.wait_until_healthy()
-    yield door
+    yield foreign_ssh
     mine.container.remove(force=True, v=True)
 
 
-def _invoke(there: Foreign, *flags: str, **more: str) -> subprocess.CompletedProcess[str]:
-    _, env = there.command()
-    words = [sys.executable, "-m", "invoke", "heal", *flags]
+def _invoke(foreign: Foreign, *flags: str, **more: str) -> subprocess.CompletedProcess[str]:
+    _, env = foreign.command()
+    command = [sys.executable, "-m", "invoke", "heal", *flags]
     env = {**env, **more}
-    return subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600, check=False)
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600, check=False)
 
 
-def test_all_is_well_and_nothing_is_sent(there: Foreign) -> None:
-    assert _invoke(there, "--ssh", there.address).returncode == 7
-    done = _invoke(there, "--ssh", there.address, "--accept-new-host-key")
+def test_a_sound_instance_gets_no_bundle(foreign: Foreign) -> None:
+    assert _invoke(foreign, "--ssh", foreign.address).returncode == 7
+    done = _invoke(foreign, "--ssh", foreign.address, "--accept-new-host-key")
     assert done.returncode == 0, done.stderr
     assert "a gesso image" in done.stderr
     assert done.stdout.startswith("ok: nothing is wrong")
-    assert there.instance.run("ls -d /root/.cache/gesso").rc != 0
+    assert foreign.instance.run("ls -d /root/.cache/gesso").rc != 0
 
 
-def test_what_is_wrong_is_named_repaired_and_gone(there: Foreign, manifest: Manifest) -> None:
+def test_damage_is_named_and_repaired(foreign: Foreign, manifest: Manifest) -> None:
     workflow = incident.graph(manifest)
-    there.instance.run(f"rm -rf {TOOLING}; echo '{{}}' > {workflow}")
-    done = _invoke(there, "--ssh", there.address, "--dry-run", "--json")
+    foreign.instance.run(f"rm -rf {TOOLING}; echo '{{}}' > {workflow}")
+    done = _invoke(foreign, "--ssh", foreign.address, "--dry-run", "--json")
     named = {damage["name"] for damage in json.loads(done.stdout)["damages"]}
     assert (done.returncode, named >= {"comfyui-tooling-nodes", workflow}) == (1, True)
-    done = _invoke(there, "--ssh", there.address)
+    done = _invoke(foreign, "--ssh", foreign.address)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"repaired: pack comfyui-tooling-nodes", done.stdout)
     assert (
-        there.instance.run(f"cat {workflow}").stdout == (ROOT / "workflows" / workflow.rsplit("/", 1)[-1]).read_text()
+        foreign.instance.run(f"cat {workflow}").stdout == (ROOT / "workflows" / workflow.rsplit("/", 1)[-1]).read_text()
     )
-    there.instance.wait_until_healthy()
-    assert _invoke(there, "--ssh", there.address).stdout.startswith("ok: nothing is wrong")
+    foreign.instance.wait_until_healthy()
+    assert _invoke(foreign, "--ssh", foreign.address).stdout.startswith("ok: nothing is wrong")
 
 
-def test_the_incident_is_healed_from_outside(there: Foreign, manifest: Manifest) -> None:
-    incident.prepare(there.instance)
-    starts = there.instance.status()["comfyui"]["starts"]
-    with incident.happened(there.instance, manifest):
-        done = _invoke(there, "--ssh", there.address, "--dry-run", "--json")
+def test_the_incident_is_healed_from_outside(foreign: Foreign, manifest: Manifest) -> None:
+    incident.prepare(foreign.instance)
+    starts = foreign.instance.status()["comfyui"]["starts"]
+    with incident.happened(foreign.instance, manifest):
+        done = _invoke(foreign, "--ssh", foreign.address, "--dry-run", "--json")
         named = {damage["name"] for damage in json.loads(done.stdout)["damages"]}
         assert (done.returncode, named) == (1, incident.names(manifest))
-    done = _invoke(there, "--ssh", there.address)
+    done = _invoke(foreign, "--ssh", foreign.address)
     assert done.returncode == 0, done.stdout + done.stderr
-    incident.assert_all_right(there.instance, manifest)
-    assert there.instance.status()["comfyui"]["starts"] == starts + 1
-    assert _invoke(there, "--ssh", there.address).stdout.startswith("ok: nothing is wrong")
+    incident.assert_all_right(foreign.instance, manifest)
+    assert foreign.instance.status()["comfyui"]["starts"] == starts + 1
+    assert _invoke(foreign, "--ssh", foreign.address).stdout.startswith("ok: nothing is wrong")
 
 
 @contextmanager
@@ -103,9 +103,9 @@ def _vast(host: str, port: int) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            known = self.headers.get("Authorization") == f"Bearer {KEY}"
-            data = json.dumps({"instances": row} if known else {"msg": "Invalid user key"}).encode()
-            self.send_response(200 if known else 401)
+            authorized = self.headers.get("Authorization") == f"Bearer {KEY}"
+            data = json.dumps({"instances": row} if authorized else {"msg": "Invalid user key"}).encode()
+            self.send_response(200 if authorized else 401)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
@@ -119,13 +119,13 @@ def _vast(host: str, port: int) -> Iterator[str]:
         server.shutdown()
 
 
-def test_by_its_number(there: Foreign) -> None:
-    host, _, port = there.address.removeprefix("root@").rpartition(":")
+def test_by_instance_number(foreign: Foreign) -> None:
+    host, _, port = foreign.address.removeprefix("root@").rpartition(":")
     with _vast(host, int(port)) as url:
-        done = _invoke(there, "--instance", "7", "--dry-run", VAST_URL=url, VAST_API_KEY=KEY)
+        done = _invoke(foreign, "--instance", "7", "--dry-run", VAST_URL=url, VAST_API_KEY=KEY)
         assert done.returncode == 0, done.stderr
-        assert f"instance 7: its sshd is at root@{host}:{port}" in done.stderr
+        assert f"instance 7: SSH at root@{host}:{port}" in done.stderr
         assert KEY not in done.stdout + done.stderr
-        wrong = _invoke(there, "--instance", "7", VAST_URL=url, VAST_API_KEY="another-key-0123")
+        wrong = _invoke(foreign, "--instance", "7", VAST_URL=url, VAST_API_KEY="another-key-0123")
         assert wrong.returncode == 7
         assert "does not accept the key (401: Invalid user key)" in wrong.stderr

@@ -23,14 +23,14 @@ def mine(image: Image, instances: Instances) -> Instance:
     return started
 
 
-def _unwell(mine: Instance, said: str) -> None:
+def _unwell(mine: Instance, expected: str) -> None:
     found = mine.run("gesso health")
     assert found.rc == 1, found.stdout + found.stderr
-    assert said in found.stdout + found.stderr
+    assert expected in found.stdout + found.stderr
 
 
 def test_without_comfyui_it_is_red(mine: Instance) -> None:
-    mine.supervisor("stop agent")  # it would start ComfyUI again
+    mine.supervisor("stop agent")  # it would restart ComfyUI
     mine.supervisor("stop comfyui")
     _unwell(mine, "ComfyUI")
     mine.supervisor("start comfyui")

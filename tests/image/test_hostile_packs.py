@@ -1,4 +1,4 @@
-"""Node packs that want another SQLAlchemy, as real ones do: caught at the lock, the build, run time, or undone."""
+"""Node packs that need another SQLAlchemy, as real ones do: caught by the lock, the build, at run time, or undone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module", autouse=True)
 def keep_the_tag(selection: Selection, image: Image) -> Iterator[None]:
-    """These builds take the image's local name; give it back afterwards."""
+    """These builds take the image's local name; restore it afterwards."""
     if not selection.trial:
         pytest.skip("builds images of its own, from the trial's small parts: run with --trial")
     yield
@@ -34,7 +34,7 @@ def keep_the_tag(selection: Selection, image: Image) -> Iterator[None]:
 
 
 class Operator:
-    """Somebody who adds a node pack by an overlay and runs the documented commands."""
+    """A user who adds a node pack by an overlay and runs the documented commands."""
 
     def __init__(self, folder: Path, selection: Selection) -> None:
         self._folder, self._selection = folder, selection
@@ -52,7 +52,7 @@ class Operator:
         path.write_text(json.dumps(content))  # JSON is YAML
         return path
 
-    def invoke(self, task: str, overlay: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    def invoke(self, task: str, overlay: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [
             sys.executable,
             "-m",
@@ -65,7 +65,7 @@ class Operator:
             overlay,
         ]
         return subprocess.run(
-            [*map(str, command), *words],
+            [*map(str, command), *arguments],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -81,7 +81,7 @@ def operator(tmp_path: Path, selection: Selection) -> Operator:
 
 @pytest.fixture
 def made(client: docker.DockerClient) -> Iterator[Callable[[subprocess.CompletedProcess[str]], Image]]:
-    """Give what finds the image that a build made, and takes it away in the end."""
+    """Return a function that finds the image of a build; remove the image in the end."""
     images: list[Image] = []
 
     def find(built: subprocess.CompletedProcess[str]) -> Image:
@@ -125,17 +125,17 @@ def test_forced_past_the_lock_the_image_still_has_2_0(
     assert _version_in(instances, image).startswith("2.0.")
 
 
-def test_an_install_script_that_asks_for_1_4_is_refused_by_the_constraint(operator: Operator) -> None:
+def test_an_install_script_for_1_4_is_rejected_by_the_constraint(operator: Operator) -> None:
     overlay = operator.overlay("installs_old", install=True)
     assert operator.invoke("lock", overlay).returncode == 0
     built = operator.invoke("build", overlay)
     assert built.returncode == 6
-    assert "install script asks for what the lock forbids" in built.stderr
+    assert "install script requires what the lock forbids" in built.stderr
     assert "installs_old" in built.stderr
     assert "next:" in built.stderr
 
 
-def test_an_install_script_that_gets_round_the_constraint_is_undone(
+def test_an_install_script_that_bypasses_the_constraint_is_undone(
     operator: Operator, instances: Instances, made: Callable[..., Image]
 ) -> None:
     overlay = operator.overlay("forces_old", install=True)
@@ -147,7 +147,7 @@ def test_an_install_script_that_gets_round_the_constraint_is_undone(
     assert _version_in(instances, image).startswith("2.0.")
 
 
-def test_a_pack_that_runs_pip_at_every_start_is_refused(
+def test_a_pack_that_runs_pip_at_every_start_is_rejected(
     operator: Operator, instances: Instances, made: Callable[..., Image]
 ) -> None:
     overlay = operator.overlay("runs_pip")

@@ -1,7 +1,7 @@
-"""Every way in which an instance is launched, each from nothing, again, on a kept volume, and without a network.
+"""Every launch mode of an instance: from nothing, repeatedly, on a kept volume, and without a network.
 
 In Vast's ssh and jupyter modes the entrypoint is Vast's: it leaves `/.launch`, starts an sshd or a Jupyter, and runs
-`entrypoint.sh` as `onstart`, at every start. Its first process does not reap what others leave behind.
+`entrypoint.sh` as `onstart`, at every start. Its first process does not reap orphaned processes.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def test_first_boot(launched: Instance, launcher: Launcher) -> None:
 
 def test_a_second_start_while_it_runs_does_nothing(launched: Instance) -> None:
     before = _supervisors(launched)
-    assert "runs already" in launched.run("entrypoint.sh").stderr
+    assert "is already running" in launched.run("entrypoint.sh").stderr
     assert _supervisors(launched) == before
     assert len(before) == 1
 
@@ -133,9 +133,9 @@ def test_sessions_know_the_environment_but_no_secret(launched: Instance, launche
 
 
 def test_reboot(launched: Instance, launcher: Launcher) -> None:
-    launched.wait_until_stocked()
+    launched.wait_until_complete()
     verified = launched.run("ls -i /workspace/models/checkpoints").stdout
-    # Vast's own first process knows nothing of ours: it does not hand on the signal, so what it started is killed.
+    # Vast's own first process does not forward the signal, so the programs are killed.
     launched.container.restart(timeout=20 if launcher.mode == "args" else 1)
     launched.wait_until_healthy()
     assert len(_supervisors(launched)) == 1
@@ -145,18 +145,18 @@ def test_reboot(launched: Instance, launcher: Launcher) -> None:
 
 
 def test_a_kept_volume(launcher: Launcher, instances: Instances) -> None:
-    kept = {instances.volume(): {"bind": "/workspace", "mode": "rw"}}
+    volumes = {instances.volume(): {"bind": "/workspace", "mode": "rw"}}
     seen = []
     for _ in range(2):
-        mine = launcher.start(volumes=kept)
-        mine.wait_until_stocked()
+        mine = launcher.start(volumes=volumes)
+        mine.wait_until_complete()
         seen.append(mine.run("ls -i /workspace/models/checkpoints /workspace/models/vae").stdout)
         mine.container.remove(force=True)
     assert seen[0] == seen[1]
 
 
 def test_without_a_network(launcher: Launcher) -> None:
-    """A trial has its models on its own loopback: everything else must not want a network either."""
+    """A trial has its models on its own loopback: nothing else may need a network either."""
     mine = launcher.start(network_mode="none")
     mine.wait_until_healthy()
     assert mine.run("gesso health").rc == 0 or not mine.with_models
@@ -164,12 +164,12 @@ def test_without_a_network(launcher: Launcher) -> None:
 
 
 def test_a_models_folder_that_cannot_be_written(image: Image, instances: Instances, manifest: Manifest) -> None:
-    """As a shared library of models may be mounted: what gesso keeps about it then lies in the workspace."""
+    """As a shared library of models may be mounted: gesso's records about it are then in the workspace."""
     if not manifest.trial:
         pytest.skip("the real models are out of reach of a test: this was not run")
     library = instances.volume()
     first = instances.start(image, volumes={library: {"bind": "/workspace/models", "mode": "rw"}})
-    first.wait_until_stocked()
+    first.wait_until_complete()
     first.container.remove(force=True)
     mine = instances.start(image, volumes={library: {"bind": "/workspace/models", "mode": "ro"}})
     mine.wait_for_state("ready")
@@ -182,7 +182,7 @@ def test_a_models_folder_that_cannot_be_written(image: Image, instances: Instanc
 
 
 class Session:
-    """A client with a key of its own."""
+    """A client with its own key."""
 
     def __init__(self, instance: Instance, folder: Path) -> None:
         key = folder / "key"
@@ -220,5 +220,5 @@ def test_started_from_a_session_it_survives_the_sessions_end(
     mine.wait_until_healthy()
     assert len(after) == 1
     assert after != [before]
-    assert "left over from before" in mine.run("cat /var/log/gesso/boot.log").stdout
+    assert "left over from an earlier run" in mine.run("cat /var/log/gesso/boot.log").stdout
     mine.container.remove(force=True, v=True)

@@ -1,6 +1,6 @@
-"""The page, in a headless Chromium as people use it: from the first boot to the copy button, by each door.
+"""The page, in a headless Chromium as people use it: from the first boot to the copy button, by each access method.
 
-`GESSO_SCREENSHOTS=DIR` keeps pictures of it.
+`GESSO_SCREENSHOTS=DIR` saves screenshots.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ STATES = ["booting", "fetching", "starting", "ready"]
 PROBE = """
 const seen = []; window.seenStates = seen;
 new MutationObserver(() => {
-  const said = document.getElementById('state').dataset.state;
-  if (seen.at(-1) !== said) seen.push(said);
+  const message = document.getElementById('state').dataset.state;
+  if (seen.at(-1) !== message) seen.push(message);
 }).observe(document.getElementById('state'), {attributes: true, childList: true});
 """
 
 
 @pytest.fixture(scope="module")
 def slow(instances: Instances, image: Image, manifest: Manifest) -> Instance:
-    """An instance whose mirror is slow from its first byte on: it is made so before anything else starts."""
+    """An instance whose mirror is slow from its first byte on: set before anything else starts."""
     if not manifest.trial:
         pytest.skip("the real models are out of reach of a test: this was not run")
     mine = instances.start_idle(image)
@@ -56,7 +56,7 @@ def test_from_booting_to_ready(browser: Browser, slow: Instance, picture: Pictur
     page = browser.new_page(viewport={"width": 900, "height": 900})
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.goto(f"{slow.url}/{slow.token}/gesso/")
     page.evaluate(PROBE)
     state = page.locator("#state")
@@ -104,7 +104,7 @@ def test_with_the_keyboard(browser: Browser, address: str) -> None:
     for _ in range(12):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
-    assert reached[0] == "To the content"
+    assert reached[0] == "Skip to content"
     assert {"url", "copy", "The ComfyUI editor"} <= set(reached)
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline != "none"
@@ -139,7 +139,7 @@ def test_on_a_phone(browser: Browser, address: str, scheme: Any, picture: Pictur
     context.close()
 
 
-def test_the_links_lead_somewhere(browser: Browser, address: str) -> None:
+def test_the_links_have_targets(browser: Browser, address: str) -> None:
     page = browser.new_page()
     page.goto(f"{address}/gesso/")
     expect(page.locator("#workflows a").first).to_be_visible()
@@ -152,7 +152,7 @@ def test_the_links_lead_somewhere(browser: Browser, address: str) -> None:
     page.close()
 
 
-def test_the_cookie_door(browser: Browser, slow: Instance, address: str, picture: Picture) -> None:
+def test_access_by_cookie(browser: Browser, slow: Instance, address: str, picture: Picture) -> None:
     context = browser.new_context()
     page = context.new_page()
     refused = page.goto(f"{slow.url}/gesso/")
@@ -160,10 +160,10 @@ def test_the_cookie_door(browser: Browser, slow: Instance, address: str, picture
     assert refused.status == 401
     expect(page.locator("h1")).to_contain_text("401")
     picture(page, "page-401")
-    page.get_by_label("Or give the token here").fill("wrong-token-0123456789")
+    page.get_by_label("Or enter the token here").fill("wrong-token-0123456789")
     page.get_by_role("button", name="Let me in").click()
     expect(page.locator("h1")).to_contain_text("401")
-    page.get_by_label("Or give the token here").fill(slow.token)
+    page.get_by_label("Or enter the token here").fill(slow.token)
     page.get_by_role("button", name="Let me in").click()
     expect(page.locator("#state")).to_have_text("ready")
     assert page.url == f"{slow.url}/gesso/"
@@ -224,6 +224,6 @@ def test_another_site_cannot_act_with_the_cookie(
     context.close()
 
 
-def test_what_a_browser_did_left_the_token_in_no_log(slow: Instance, address: str) -> None:
+def test_a_browser_leaves_the_token_in_no_log(slow: Instance, address: str) -> None:
     log = slow.run("cat /var/log/gesso/*").stdout + slow.logs()
     assert slow.token not in log

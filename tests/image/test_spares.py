@@ -1,4 +1,4 @@
-"""What heal restores from is in the image, agrees with what was built, and puts it right without a network."""
+"""The copies that heal restores from are in the image, equal what was built, and repair it without a network."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ def _python(instance: Instance, script: str) -> Any:
 
 
 def _found(instance: Instance) -> dict[str, list[str]]:
-    said = _python(instance, _EXAMINE + _REPORT)
-    assert said.rc == 0, said.stderr
-    found: dict[str, list[str]] = json.loads(said.stdout)
+    output = _python(instance, _EXAMINE + _REPORT)
+    assert output.rc == 0, output.stderr
+    found: dict[str, list[str]] = json.loads(output.stdout)
     return found
 
 
 def test_every_part_has_a_spare(instance: Instance, record: dict[str, Any]) -> None:
     assert set(record["spares"]) == {"ComfyUI", "gesso", *record["nodes"]}
-    kept = instance.run("cd /opt/gesso/spare && sha256sum *.tar.xz").stdout.split()
-    assert dict(zip(kept[1::2], kept[::2], strict=True)) == {
+    checksums = instance.run("cd /opt/gesso/spare && sha256sum *.tar.xz").stdout.split()
+    assert dict(zip(checksums[1::2], checksums[::2], strict=True)) == {
         f"{name}.tar.xz": spare["sha256"] for name, spare in record["spares"].items()
     }
 
 
-def test_an_instance_that_serves_is_as_built(instance: Instance) -> None:
+def test_a_serving_instance_is_as_built(instance: Instance) -> None:
     """Nothing that the build, the boot, ComfyUI or a pack writes looks like damage."""
     assert _found(instance) == {}
 
@@ -79,7 +79,7 @@ def alone(image: Image, instances: Instances) -> Instance:
         ("rm /opt/venv/pyvenv.cfg /opt/venv/bin/python3", "python"),
     ],
 )  # fmt: skip
-def test_damage_is_found_and_put_right_offline(alone: Instance, damage: str, part: str) -> None:
+def test_damage_is_found_and_repaired_offline(alone: Instance, damage: str, part: str) -> None:
     assert alone.run(damage).rc == 0
     assert set(_found(alone)) == {part}
     restored = _python(alone, _EXAMINE + _RESTORE)
@@ -88,19 +88,19 @@ def test_damage_is_found_and_put_right_offline(alone: Instance, damage: str, par
 
 
 def test_comfyui_still_starts(alone: Instance) -> None:
-    """After all of that, and after SQLAlchemy was put right by more than one way."""
+    """After all of that, and after SQLAlchemy was repaired in more than one way."""
     names = ("user", "temp", "input", "output", "models")
     folders = " ".join(f"--{name}-directory /tmp/{name}" for name in names)
     assert alone.run(f"cd /tmp && mkdir -p {' '.join(names)}").rc == 0
     started = alone.run(f"cd /opt/ComfyUI && python main.py --cpu --quick-test-for-ci --disable-auto-launch {folders}")
     assert started.rc == 0, started.stderr
     assert "IMPORT FAILED" not in started.stdout + started.stderr
-    said = alone.run("python -c 'import sqlalchemy, sqlalchemy.orm; print(sqlalchemy.__version__)'")
-    assert said.stdout.startswith("2.0."), said.stderr
+    output = alone.run("python -c 'import sqlalchemy, sqlalchemy.orm; print(sqlalchemy.__version__)'")
+    assert output.stdout.startswith("2.0."), output.stderr
     assert alone.run("gesso guard").rc == 0
 
 
-def test_the_lock_with_its_hashes_is_there(instance: Instance, record: dict[str, Any]) -> None:
+def test_the_lock_with_its_hashes_is_in_the_image(instance: Instance, record: dict[str, Any]) -> None:
     lines = instance.run("cat /opt/gesso/requirements.txt").stdout.splitlines()
     pins = dict(line.split()[0].split("==") for line in lines if "==" in line)
     assert pins == record["python"]["pins"]

@@ -1,4 +1,4 @@
-"""ComfyUI's own editor in a headless Chromium, spoken to over its debugging protocol: open a graph, export it."""
+"""ComfyUI's own editor in a headless Chromium, driven over its debugging protocol: open a graph, export it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _EXPORT = """(async () => {{
 
 @contextmanager
 def chromium(program: str, folder: Path) -> Iterator[str]:
-    """Run a Chromium; gives the address of its debugging protocol."""
-    words = [program, *FLAGS, f"--user-data-dir={folder}", "about:blank"]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """Run a Chromium; return the address of its debugging protocol."""
+    command = [program, *FLAGS, f"--user-data-dir={folder}", "about:blank"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         port, end = folder / "DevToolsActivePort", time.monotonic() + 60
         while not port.exists() or not port.read_text().strip():
@@ -45,7 +45,7 @@ def chromium(program: str, folder: Path) -> Iterator[str]:
 
 @asynccontextmanager
 async def editor(debugging: str, url: str) -> AsyncIterator[Callable[[str], Awaitable[dict[str, Any]]]]:
-    """Open the editor at `url`; gives a function from a graph's text to what the editor would queue."""
+    """Open the editor at `url`; return a function from a graph's text to what the editor would queue."""
     async with aiohttp.ClientSession() as session:
         async with session.put(f"{debugging}/json/new?{url}/") as answer:
             page = (await answer.json())["webSocketDebuggerUrl"]
@@ -55,10 +55,11 @@ async def editor(debugging: str, url: str) -> AsyncIterator[Callable[[str], Awai
                 call = time.monotonic_ns() % 1_000_000_007
                 await socket.send_json({"id": call, "method": "Runtime.evaluate", "params": {
                     "expression": script, "awaitPromise": True, "returnByValue": True}})  # fmt: skip
-                while (said := await socket.receive_json(timeout=120)).get("id") != call:
+                while (result := await socket.receive_json(timeout=120)).get("id") != call:
                     pass
-                assert "exceptionDetails" not in said.get("result", {}), said["result"]["exceptionDetails"]
-                return said["result"]["result"].get("value") if "result" in said else None  # the page was not there yet
+                assert "exceptionDetails" not in result.get("result", {}), result["result"]["exceptionDetails"]
+                # Without a result, the page was not loaded.
+                return result["result"]["result"].get("value") if "result" in result else None
 
             async def export(text: str) -> dict[str, Any]:
                 found: dict[str, Any] = json.loads(await run(_EXPORT.format(graph=text)))
@@ -68,5 +69,5 @@ async def editor(debugging: str, url: str) -> AsyncIterator[Callable[[str], Awai
                 if await run(_READY):
                     break
                 await asyncio.sleep(1)
-            await asyncio.sleep(3)  # it opens a graph of its own at first
+            await asyncio.sleep(3)  # it opens a default graph at first
             yield export

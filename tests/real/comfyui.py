@@ -29,7 +29,7 @@ CLIENT = "gesso-real"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a prompt ended: sizes of the pictures that came, or the node that failed and why; seconds."""
+    """How a prompt ended: sizes of the received images, or the failed node and its error; seconds."""
 
     pictures: tuple[tuple[int, int], ...] = ()
     failed_at: str = ""
@@ -40,18 +40,18 @@ class Outcome:
 
 @contextmanager
 def running(checkout: Path, python: Path, folder: Path) -> Iterator[str]:
-    """Run ComfyUI on a CPU with the models in `folder`/models; gives its address."""
+    """Run ComfyUI on a CPU with the models in `folder`/models; return its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     for name in ("user", "input", "output", "temp"):
         (folder / name).mkdir(exist_ok=True)
-    words = [str(python), "main.py", "--cpu", "--port", str(port), "--disable-auto-launch", "--disable-api-nodes",
+    command = [str(python), "main.py", "--cpu", "--port", str(port), "--disable-auto-launch", "--disable-api-nodes",
              "--database-url", f"sqlite:///{folder}/comfyui.db", "--models-directory", str(folder / "models"),
              *(f"--{name}-directory={folder / name}" for name in ("user", "input", "output", "temp"))]  # fmt: skip
     url, log = f"http://127.0.0.1:{port}", folder / "comfyui.log"
     with log.open("wb") as out:
-        process = subprocess.Popen(words, cwd=checkout, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(command, cwd=checkout, stdout=out, stderr=out, start_new_session=True)
         try:
             _wait(url, process, log)
             yield url
@@ -89,17 +89,17 @@ async def post(url: str, path: str, body: Any) -> tuple[int, str]:
 
 
 def accepted(url: str, graph: dict[str, Any]) -> str:
-    """Post a graph and take it back at once: nothing, or why it is refused."""
+    """Post a graph and delete it at once; return None, or the validation error."""
 
     async def post_and_cancel() -> str:
-        status, said = await post(url, "/prompt", {"prompt": graph, "client_id": CLIENT})
+        status, result = await post(url, "/prompt", {"prompt": graph, "client_id": CLIENT})
         await post(url, "/queue", {"clear": True})
         await post(url, "/interrupt", {})
         while queue := await get(url, "/queue"):
             if not queue["queue_running"] and not queue["queue_pending"]:
                 break
             await asyncio.sleep(0.2)
-        return "" if status == 200 and not json.loads(said).get("node_errors") else said
+        return "" if status == 200 and not json.loads(result).get("node_errors") else result
 
     return asyncio.run(asyncio.wait_for(post_and_cancel(), 600))
 
@@ -120,12 +120,12 @@ async def _run(url: str, graph: dict[str, Any]) -> Outcome:
         session.ws_connect(f"{url}/ws?clientId={client}", max_msg_size=0) as ws,
     ):
         async with session.post(f"{url}/prompt", json={"prompt": graph, "client_id": client}) as answer:
-            said = await answer.json()
-        if "prompt_id" not in said or said.get("node_errors"):
-            return Outcome(failed_at="POST /prompt", error=json.dumps(said))
+            result = await answer.json()
+        if "prompt_id" not in result or result.get("node_errors"):
+            return Outcome(failed_at="POST /prompt", error=json.dumps(result))
         async for message in ws:
             if message.type is aiohttp.WSMsgType.BINARY:
-                if message.data[8:16] == PNG:  # 4 bytes of event, 4 of format, the picture
+                if message.data[8:16] == PNG:  # 4 bytes of event, 4 of format, the image
                     pictures.append(struct.unpack(">II", message.data[24:32]))
                 continue
             event = json.loads(message.data)
@@ -142,7 +142,7 @@ async def _run(url: str, graph: dict[str, Any]) -> Outcome:
 def as_krita_sends_it(
     graph: dict[str, Any], width: int, height: int, *, selection: bool = False, **parameters: Any
 ) -> dict[str, Any]:
-    """Put values in place of Krita's nodes, as the plugin does before it posts: a canvas, a selection, parameters."""
+    """Replace Krita's nodes by values, as the plugin does before it posts: a canvas, a selection, parameters."""
     graph = copy.deepcopy(graph)
     values: dict[tuple[str, int], Any] = {}
     for name, node in list(graph.items()):
@@ -171,7 +171,7 @@ def _node(class_type: str, **inputs: Any) -> dict[str, Any]:
 
 
 def _png(width: int, height: int, colour: tuple[int, int, int]) -> str:
-    """Make a picture with a gradient, so that no encoder sees it as nothing."""
+    """Return an image with a gradient, which no encoder takes for an empty one."""
     rows = b"".join(b"\0" + b"".join(bytes(((colour[0] + x) % 256, (colour[1] + y) % 256, colour[2]))
                                      for x in range(width)) for y in range(height))  # fmt: skip
     chunks = {

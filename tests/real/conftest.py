@@ -1,4 +1,4 @@
-"""The sources of the real run, from the environment; without them nothing here passes: it is skipped, and says so."""
+"""The sources of the real run, from the environment; without them these tests are skipped, with a reason."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def folder(variable: str, inside: str) -> Path:
-    """A folder that the environment names, with what must be in it; else the test is skipped."""
+    """Return a folder named by the environment and check its content; otherwise skip the test."""
     value = os.environ.get(variable)
     if not value:
         pytest.skip(f"SKIPPED, not passed: {variable} is not set (docs/maintainer.md, Workflows)")
@@ -56,5 +56,5 @@ def url(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     place = tmp_path_factory.mktemp("real")
     weights.make(place / "models", sources.headers, sources.python)
     with comfyui.running(sources.comfyui, sources.python, place) as address:
-        report.say(f"ComfyUI runs at {address}, log in {place}/comfyui.log")
+        report.progress(f"ComfyUI runs at {address}, log in {place}/comfyui.log")
         yield address

@@ -1,8 +1,8 @@
-"""Run by the plugin's Python: connect Krita's own client to a ComfyUI, list what is published, import every graph.
+"""Run by the plugin's Python: connect Krita's own client to a ComfyUI, list published workflows, import every graph.
 
-usage: krita_client.py PLUGIN URL SECONDS; prints JSON: whether it is told that something is missing, what each
-architecture lacks, the checkpoints, and the workflows that come within those seconds. Nothing of the plugin is changed:
-its `websockets` folder, which a release carries and a checkout does not, is the installed package by another name.
+usage: krita_client.py PLUGIN URL SECONDS; prints JSON: whether the client reports something missing, what each
+architecture lacks, the checkpoints, and the workflows received within those seconds. The plugin is not changed: its
+`websockets` folder, which a release has and a checkout does not, is replaced by the installed package.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 
 def give_websockets(plugin: Path) -> None:
-    """Make `ai_diffusion.websockets.src.websockets` be the installed package."""
+    """Make `ai_diffusion.websockets.src.websockets` the installed package."""
     import websockets
     import websockets.exceptions
 
@@ -69,10 +69,12 @@ async def talk(url: str, seconds: float, out: dict[str, object]) -> None:
             pass
     except MissingResources as missing:
         out["missing"] = str(missing)
-    lacking = client.missing_resources.missing
-    if isinstance(lacking, dict):  # else node classes were missing, and it did not come to the models
-        out["supported"] = [arch.name for arch, absent in lacking.items() if not absent]
-        out["lacking"] = {arch.name: [absent.name for absent in found] for arch, found in lacking.items() if found}
+    missing_models = client.missing_resources.missing
+    if isinstance(missing_models, dict):  # else node classes were missing, and it did not get to the models
+        out["supported"] = [arch.name for arch, absent in missing_models.items() if not absent]
+        out["missing_models"] = {
+            arch.name: [absent.name for absent in found] for arch, found in missing_models.items() if found
+        }
         out["checkpoints"] = {name: info.arch.name for name, info in client.models.checkpoints.items()}
     found: dict[str, object] = {}
     out["workflows"] = found

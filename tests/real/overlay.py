@@ -1,9 +1,9 @@
 """A manifest's models without weights, on disk, and an image of the real sources that fetches them from a mirror.
 
-    GESSO_HEADERS=… python -m tests.real.overlay ARCH     builds that image, and says where the files are
+    GESSO_HEADERS=… python -m tests.real.overlay ARCH     builds that image, and prints the files' folder
 
-What has a genuine header has it here; the others are the trial's small stand-ins. The bytes are the same in each run:
-an image that was built with this overlay fits the files that are made later.
+Models with a real header have it here; the others are the trial's small stand-ins. The bytes are the same in each run:
+an image that was built with this overlay matches files that are created later.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gesso import report
-from gesso.builder import commands
+from gesso.builder.commands import lock
 from gesso.builder.image import build as image_build
 from gesso.builder.image.trial import MIRROR, content
 from gesso.errors import LockError
@@ -33,37 +33,37 @@ if TYPE_CHECKING:
 
 PROJECT = Project(Path(__file__).resolve().parents[2])
 NAME = "real-models.yaml"
-# An optional checkpoint as large as the required one: so more than 10 GB are to come.
+# An optional checkpoint as large as the required one: so that more than 10 GB are fetched.
 LARGE = {**weights.FILES, "checkpoints/RealVisXL_V5.0_fp16.safetensors": "sdxl-checkpoint"}
 
 
 def place(arch: str) -> Path:
-    """Give the folder of an architecture's files, overlay and lock."""
+    """Return the folder of an architecture's files, overlay and lock."""
     return cache_root(os.environ) / "real" / arch
 
 
 def beneath(env: Mapping[str, str]) -> list[Path]:
-    """Give the overlays that name the real sources, where they are not at the manifest's own (GESSO_REAL_OVERLAYS)."""
+    """Return the overlays with the real sources, if they are not at the manifest's own (GESSO_REAL_OVERLAYS)."""
     return [Path(name) for name in env.get("GESSO_REAL_OVERLAYS", "").split(os.pathsep) if name]
 
 
 def build(arch: str, overlays: Sequence[Path], headers: Path) -> str:
-    """Build the image from `overlays` and the one of the models, with a lock of their own; gives its id.
+    """Build the image from `overlays` and the models' overlay, with its own lock; return its id.
 
-    Raises what locking and building raise.
+    Raises the errors of locking and building.
     """
     layers = [*overlays, make(arch, headers)]
     selection = select(PROJECT, arch, layers)
     try:
         image_build.prepare(selection)
     except LockError:
-        commands.lock(arch, list(map(str, layers)), trial=False, upgrade=False, check_only=False)
-    tell = image_build.Tell(report.say, lambda _: None)
-    return image_build.build(selection, os.environ, tell).image.image_id
+        lock.lock(arch, list(map(str, layers)), trial=False, upgrade=False, check_only=False)
+    callbacks = image_build.Callbacks(report.progress, lambda _: None)
+    return image_build.build(selection, os.environ, callbacks).image.image_id
 
 
 def make(arch: str, headers: Path) -> Path:
-    """Write the files and the overlay; gives the overlay. Raises ManifestError."""
+    """Write the files and the overlay; return the overlay. Raises ManifestError."""
     folder = place(arch)
     models = load(Selection(PROJECT, arch).manifest, root=PROJECT.root).manifest.models
     lines = ["models:"]
@@ -88,7 +88,7 @@ def _write(path: Path, model: Model, headers: Path) -> None:
 
 
 def digest_of(path: Path) -> str:
-    """Give the sha256. A sparse file's holes are not read: gigabytes of nothing would push all else out of memory."""
+    """Return the sha256. A sparse file's holes are not read: gigabytes of zeros would fill the page cache."""
     digest, zeros, size = hashlib.sha256(), memoryview(bytes(1 << 20)), path.stat().st_size
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -96,7 +96,7 @@ def digest_of(path: Path) -> str:
         while at < size:
             try:
                 data = os.lseek(handle, at, os.SEEK_DATA)
-            except OSError:  # nothing but a hole from here on
+            except OSError:  # only a hole from here on
                 data = size
             for start in range(at, data, len(zeros)):
                 digest.update(zeros[: data - start])

@@ -1,6 +1,6 @@
-"""A real image with its models on a mirror beside it: three containers that share one network, as one machine does.
+"""A real image with its models on a separate mirror: three containers that share one network, like one machine.
 
-Plain http is for loopback only, so the mirror must be on the image's own loopback; it is no part of the real image.
+Plain http is for loopback only, so the mirror must be on the image's own loopback; the real image does not contain it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ MIRROR = f"exec nice -n 5 {PYTHON} /mirror/mirror --root /files"
 
 
 class Pod:
-    """The network with the mirror; the image under test is started into it."""
+    """The network with the mirror; the image under test is started in it."""
 
-    def __init__(self, client: docker.DockerClient, image: str, files: Path, keep: ExitStack) -> None:
-        self._client, self._image, self._keep = client, image, keep
+    def __init__(self, client: docker.DockerClient, image: str, files: Path, stack: ExitStack) -> None:
+        self._client, self._image, self._stack = client, image, stack
         binds = {
             str(files): {"bind": "/files", "mode": "ro"},
             str(ROOT / "images/standin/mirror"): {"bind": "/mirror/mirror", "mode": "ro"},
@@ -45,13 +45,13 @@ class Pod:
     def start(self) -> Instance:
         """Start the image with an empty volume, as Vast would with this port."""
         volume = self._client.volumes.create()
-        self._keep.callback(volume.remove, force=True)
+        self._stack.callback(volume.remove, force=True)
         env = {"GESSO_TOKEN": TOKEN, "VAST_TCP_PORT_8188": self.port}
         mounts = {volume.name: {"bind": "/workspace", "mode": "rw"}}
         return Instance(self._beside(environment=env, volumes=mounts), TOKEN)
 
     def record(self) -> dict[str, Any]:
-        """Give the image's own record."""
+        """Return the image's own record."""
         found: dict[str, Any] = json.loads(self._mirror.run("cat /opt/gesso/build.json").stdout)
         return found
 
@@ -60,22 +60,22 @@ class Pod:
 
     def _run(self, **options: Any) -> Container:
         made = self._client.containers.run(self._image, detach=True, **options)
-        self._keep.callback(made.remove, force=True, v=True)
+        self._stack.callback(made.remove, force=True, v=True)
         return made
 
 
 @contextmanager
 def pod(client: docker.DockerClient, image: str, files: Path) -> Iterator[Pod]:
-    """Have a pod, and remove all of it."""
-    with ExitStack() as keep:
-        yield Pod(client, image, files, keep)
+    """Start a pod, and remove all of it in the end."""
+    with ExitStack() as stack:
+        yield Pod(client, image, files, stack)
 
 
 class Clock:
-    """Says when things happened, in seconds since it was made."""
+    """Prints when things happened, in seconds since it was created."""
 
-    def __init__(self, name: str, say: Callable[[str], None]) -> None:
-        self._name, self._say, self._began = name, say, time.monotonic()
+    def __init__(self, name: str, on_progress: Callable[[str], None]) -> None:
+        self._name, self._say, self._began = name, on_progress, time.monotonic()
 
-    def tell(self, what: str) -> None:
+    def report(self, what: str) -> None:
         self._say(f"{self._name}, {time.monotonic() - self._began:5.1f} s: {what}")

@@ -1,4 +1,4 @@
-"""ComfyUI's own editor opens the gold graphs and exports exactly our API format; and we read what it reads."""
+"""ComfyUI's own editor opens the gold graphs and exports exactly our API format; and we parse what it parses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from gesso import report
 from gesso.workflow import check as checks
-from gesso.workflow.command import on_host
+from gesso.workflow.command import for_host
 from gesso.workflow.graph import Graph, Link, from_api
 
 from . import browser
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from gesso.workflow.object_info import Classes
+    from gesso.workflow.object_info import NodeClasses
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,9 @@ def test_the_editors_own_export_is_our_api_format(url: str, chromium: str, tmp_p
     assert exported(chromium, url, tmp_path, graphs) == {name: load(name) for name in GOLD}
 
 
-def test_official_templates_are_read_as_the_editor_reads_them(url: str, chromium: str, tmp_path: Path) -> None:
-    """Same links and same files everywhere. Where ids inside of two subgraphs are the same, the editor renumbers."""
-    classes = on_host(PROJECT, "sdxl")[1]
+def test_official_templates_are_parsed_as_by_the_editor(url: str, chromium: str, tmp_path: Path) -> None:
+    """Same links and same files everywhere. Where ids inside two subgraphs are the same, the editor renumbers."""
+    classes = for_host(PROJECT, "sdxl")[1]
     folder = importlib.resources.files("comfyui_workflow_templates_json") / "templates"
     texts = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir() if path.name.endswith(".json")}
     ours = {
@@ -64,7 +64,9 @@ def test_official_templates_are_read_as_the_editor_reads_them(url: str, chromium
         for name, graph in ours.items()
         if name not in renumbered and (found := differences(graph, theirs[name]))
     }
-    report.say(f"{len(ours)} templates, {len(renumbered)} renumbered by the editor, {len(different)} read differently")
+    report.progress(
+        f"{len(ours)} templates, {len(renumbered)} renumbered by the editor, {len(different)} read differently"
+    )
     assert len(ours) > 150
     assert len(renumbered) < 0.05 * len(ours)
     assert different == {}
@@ -73,13 +75,13 @@ def test_official_templates_are_read_as_the_editor_reads_them(url: str, chromium
         assert running_types(other, classes) == running_types(ours[name], classes), name
 
 
-def running_types(graph: Graph, classes: Classes) -> list[str]:
-    """Name the classes of what runs; the editor leaves the inside of bypassed subgraphs in, unconnected."""
-    return sorted(graph.nodes[name].type for name in checks.running(graph, classes))
+def running_types(graph: Graph, classes: NodeClasses) -> list[str]:
+    """Return the classes of what runs; the editor leaves the content of bypassed subgraphs, unconnected."""
+    return sorted(graph.nodes[name].type for name in checks.live_nodes(graph, classes))
 
 
 def differences(ours: Graph, theirs: dict[str, Any]) -> list[str]:
-    """Compare links, and values that both name; the editor fills up with defaults and with fields of its own."""
+    """Compare links, and values that both name; the editor adds defaults and its own fields."""
     found = []
     for name, node in ours.nodes.items():
         inputs = theirs[name]["inputs"]

@@ -13,8 +13,8 @@ import pytest
 from gesso import report
 from gesso.settings import Project
 from gesso.workflow import check as checks
-from gesso.workflow.command import check_file, on_host
-from gesso.workflow.object_info import Classes
+from gesso.workflow.command import check_file, for_host
+from gesso.workflow.object_info import NodeClasses
 
 from . import comfyui
 
@@ -25,9 +25,9 @@ GOLD = {
     "krita_gold_standard_sdxl_upscale": "sdxl",
     "krita_gold_standard_flux": "flux",
 }
-# A canvas that is a multiple of everything, and one that is a multiple of nothing.
+# A canvas whose sides are multiples of everything, and one of nothing.
 SIZES = [(128, 128), (131, 97)]
-# 4 channels where 16 belong, or the other way round: a UNet says so; FLUX packs 2x2 of them, so 16 meets 64.
+# 4 channels instead of 16, or the other way round: a UNet reports it; FLUX packs 2x2 of them, so 16 meets 64.
 _MISMATCH = (
     r"expected input\[.*\] to have (4|5) channels, but got (16|17) channels"
     r"|shapes cannot be multiplied \(\d+x16 and 64x3072\)"
@@ -46,8 +46,8 @@ def quick(graph: dict[str, Any], width: int, height: int, **more: Any) -> dict[s
 
 
 def test_the_recorded_classes_are_those_of_this_comfyui(url: str) -> None:
-    live = Classes(asyncio.run(comfyui.get(url, "/object_info")))
-    recorded = on_host(PROJECT, "sdxl")[1]
+    live = NodeClasses(asyncio.run(comfyui.get(url, "/object_info")))
+    recorded = for_host(PROJECT, "sdxl")[1]
     assert set(recorded) - set(live) == set()
     for name in recorded:
         one, other = recorded.get(name), live.get(name)
@@ -58,9 +58,9 @@ def test_the_recorded_classes_are_those_of_this_comfyui(url: str) -> None:
 
 @pytest.mark.parametrize("name", GOLD)
 def test_the_check_against_the_live_classes_has_no_finding(url: str, name: str) -> None:
-    live = Classes(asyncio.run(comfyui.get(url, "/object_info")))
+    live = NodeClasses(asyncio.run(comfyui.get(url, "/object_info")))
     for suffix in (".json", ".api.json"):
-        checked = check_file(PROJECT.workflows / f"{name}{suffix}", on_host(PROJECT, GOLD[name])[0], live)
+        checked = check_file(PROJECT.workflows / f"{name}{suffix}", for_host(PROJECT, GOLD[name])[0], live)
         assert [str(finding) for finding in checked.findings] == []
 
 
@@ -73,7 +73,7 @@ def test_the_graph_is_accepted_as_it_is(url: str, name: str) -> None:
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_it_runs_to_its_output(url: str, name: str, width: int, height: int) -> None:
     outcome = comfyui.run(url, quick(load(name), width, height))
-    report.say(f"{name} at {width}x{height}: {outcome.error or outcome.pictures} in {outcome.seconds:.1f} s")
+    report.progress(f"{name} at {width}x{height}: {outcome.error or outcome.pictures} in {outcome.seconds:.1f} s")
     assert outcome.error == "", outcome.failed_at
     larger = 2 if name.endswith("upscale") else 1
     assert outcome.pictures == ((width * larger, height * larger),)
@@ -83,19 +83,19 @@ def test_it_runs_to_its_output(url: str, name: str, width: int, height: int) -> 
 @pytest.mark.parametrize("name", [name for name in GOLD if not name.endswith("upscale")])
 def test_it_runs_with_less_strength(url: str, name: str) -> None:
     outcome = comfyui.run(url, quick(load(name), 128, 128, strength=0.5, selection=True))
-    report.say(f"{name} at strength 0.5: {outcome.error or outcome.pictures} in {outcome.seconds:.1f} s")
+    report.progress(f"{name} at strength 0.5: {outcome.error or outcome.pictures} in {outcome.seconds:.1f} s")
     assert (outcome.error, outcome.pictures) == ("", ((128, 128),))
 
 
 @pytest.mark.parametrize("name", GOLD)
-def test_the_other_familys_vae_fails_as_in_the_incident_and_the_check_said_so(url: str, name: str) -> None:
+def test_the_other_familys_vae_fails_as_in_the_incident_and_as_checked(url: str, name: str) -> None:
     graph = load(name)
     loader = next(node for node in graph.values() if node["class_type"] == "VAELoader")
     loader["inputs"]["vae_name"] = SWAPPED[GOLD[name]]
-    arch, classes = on_host(PROJECT, GOLD[name])
-    said = checks.check(checks.read(json.dumps(graph), name, classes), classes, arch).errors
+    arch, classes = for_host(PROJECT, GOLD[name])
+    result = checks.check(checks.read(json.dumps(graph), name, classes), classes, arch).errors
     outcome = comfyui.run(url, quick(graph, 128, 128, strength=0.5))
-    report.say(f"{name}, other VAE: node {outcome.failed_at}: {outcome.error.strip()} ({outcome.seconds:.1f} s)")
+    report.progress(f"{name}, other VAE: node {outcome.failed_at}: {outcome.error.strip()} ({outcome.seconds:.1f} s)")
     assert re.search(_MISMATCH, outcome.error), outcome
-    named = {finding.node for finding in said if finding.code.startswith("latent-")}
-    assert outcome.failed_at in named, [str(finding) for finding in said]
+    named = {finding.node for finding in result if finding.code.startswith("latent-")}
+    assert outcome.failed_at in named, [str(finding) for finding in result]

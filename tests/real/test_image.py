@@ -1,8 +1,8 @@
 """The real image from an empty volume to Krita: what page and Krita are told meanwhile, and what Krita gets in the end.
 
 Krita's own client, unmodified, through the address that `gesso url` prints; ComfyUI and the node packs are the real
-ones, on a CPU; models have the true tensors and no weights. Krita takes a Flux server without VAE, CLIP or T5 for a
-good one: there it is gesso that says it is not.
+ones, on a CPU; models have the real tensors and no weights. Krita accepts a Flux server without VAE, CLIP or T5: there
+only gesso reports the missing models.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import requests
 import yaml
 
 from gesso import report
-from gesso.models.download.concurrency import MOST
+from gesso.models.net.limits import MOST
 from gesso.runtime.services import krita
 from tests.image import incident
 from tests.image.resident import LIMIT, SERVING, resident, shown
@@ -41,18 +41,18 @@ if TYPE_CHECKING:
 
     from .pod import Pod
 
-HOLD = 150  # seconds that any model takes at the least, on all connections: so long the test may look at it coming
+HOLD = 150  # seconds that any model takes at least, on all connections: time for the test to observe its download
 FASTEST = 1_000_000  # bytes a second on each connection meanwhile
-WITHIN = 900.0  # seconds; a guard against waiting for ever, not a measurement
+WITHIN = 900.0  # seconds; a limit for a hanging instance, not a measurement
 
 
 @dataclass(frozen=True)
 class Case:
-    """What Krita needs of an architecture, what it does not look at, and what it calls it."""
+    """What Krita needs of an architecture, what it does not check, and its name for it."""
 
     arch: str
-    seen: str  # the required model without which Krita does not take the server for one of this architecture
-    unseen: tuple[str, ...] = ()  # required ones that it does not ask for
+    seen: str  # the required model without which Krita does not accept the server for this architecture
+    unseen: tuple[str, ...] = ()  # required ones that it does not check
 
 
 CASES = {
@@ -70,7 +70,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture(scope="module")
 def image(case: Case) -> str:
-    """The image that the environment names, or one that is built here from the overlays that it names."""
+    """The image named by the environment, or one built here from the overlays that it names."""
     headers = folder("GESSO_HEADERS", f"{HEADERS[0]}.json.gz")
     variable = f"GESSO_REAL_IMAGE_{case.arch.upper()}"
     named = os.environ.get(variable)
@@ -94,59 +94,59 @@ def test_from_an_empty_volume_to_krita(case: Case, within: Pod) -> None:
     _must_be_of_these_models(case, record)
     for model in record["models"]:
         within.behave(f"/{model['name']}", "slow", rate=_held(model["size"]))
-    clock, mine = Clock(case.arch, report.say), within.start()
+    clock, mine = Clock(case.arch, report.progress), within.start()
 
-    # ComfyUI is up, models come: the page says so, Krita is told what is missing.
+    # ComfyUI is up, models are downloading: the page reports it, Krita reports what is missing.
     mine.wait_for(
         lambda s: s["comfyui"]["published"] and _done(s, case.seen) > 0, "ComfyUI and the first bytes", WITHIN
     )
-    clock.tell("ComfyUI is up and has the workflows, models are on their way")
+    clock.report("ComfyUI is up and has the workflows, models are on their way")
     url = mine.run("gesso url").stdout.strip()
     assert url == f"http://127.0.0.1:{within.port}/{mine.token}"
     _page_shows_what_comes(url, record)
     _stays_small(mine)
-    said = ask(plugin, url)
-    clock.tell(f"Krita is told that {case.arch} lacks {said['lacking'].get(case.arch)}")
-    assert said["connected"]
-    assert case.arch not in said["supported"]
-    assert said["lacking"][case.arch]
-    assert ("missing" in said) == (said["supported"] == [])
+    result = run_krita_client(plugin, url)
+    clock.report(f"Krita is told that {case.arch} lacks {result['missing_models'].get(case.arch)}")
+    assert result["connected"]
+    assert case.arch not in result["supported"]
+    assert result["missing_models"][case.arch]
+    assert ("missing" in result) == (result["supported"] == [])
     assert _state(url) == "fetching"
     assert mine.run("gesso health").rc == 1
 
-    # What Krita asks for is here, what it does not ask for is not: gesso says so, though Krita is content.
+    # What Krita checks is present, what it does not check is missing: gesso reports it, though Krita is content.
     if case.unseen:
         within.behave(f"/{case.seen}", "healthy")
         mine.wait_for(lambda s: _stage(s, case.seen) == "verified", f"{case.seen}", WITHIN)
-        said = ask(plugin, url)
-        assert case.arch in said["supported"]
+        result = run_krita_client(plugin, url)
+        assert case.arch in result["supported"]
         found = mine.status()
         assert found["state"] == "fetching"
         assert {_stage(found, name) for name in case.unseen} <= {"fetching", "waiting"}
         assert f"{len(case.unseen)} required models to come" in found["why"]
         assert mine.run("gesso health").rc == 1
-        clock.tell(f"Krita takes {case.arch} for supported; gesso: {found['state']}: {found['why']}")
+        clock.report(f"Krita takes {case.arch} for supported; gesso: {found['state']}: {found['why']}")
 
-    # The required ones come; an optional checkpoint of gigabytes may stay on its way.
+    # The required ones arrive; an optional checkpoint of gigabytes may still be downloading.
     for model in record["models"]:
         if model["tier"] == "required":
             within.behave(f"/{model['name']}", "healthy")
-    clock.tell("the mirror is healthy")
+    clock.report("the mirror is healthy")
     found = mine.wait_for_state("ready", within=WITHIN)
-    clock.tell(f"ready: {found['why']} {found['notes']}")
+    clock.report(f"ready: {found['why']} {found['notes']}")
     assert mine.run("gesso health").rc == 0
     required = [model["name"] for model in record["models"] if model["tier"] == "required"]
     assert {_stage(found, name) for name in required} == {"verified"}
     _can_work(case, plugin, url, record, clock)
 
-    # What was published lives in ComfyUI's memory alone.
+    # Published workflows are only in ComfyUI's memory.
     starts = found["comfyui"]["starts"]
     assert "started" in mine.supervisor("restart comfyui")
     mine.wait_for(lambda s: s["comfyui"]["starts"] > starts and s["state"] == "ready", "ComfyUI, again", WITHIN)
-    clock.tell("ready after a restart of ComfyUI")
+    clock.report("ready after a restart of ComfyUI")
     _can_work(case, plugin, url, record, clock)
 
-    # The whole incident, and one heal. By then the optional ones are here, too.
+    # The whole incident, and one heal. By then the optional ones have arrived, too.
     for model in record["models"]:
         within.behave(f"/{model['name']}", "healthy")
     mine.wait_for(lambda s: s["totals"]["verified"] == len(record["models"]), "optional models", WITHIN)
@@ -162,52 +162,54 @@ def _heals_the_incident(case: Case, mine: Instance, record: dict[str, Any], cloc
     with incident.happened(mine, manifest):
         looked = json.loads(mine.host.run("timeout 900 sh -c %s", "gesso heal --dry-run --json").stdout)
     for damage in looked["damages"]:
-        report.say(f"  {damage['kind']} {damage['name']}: {damage['found']}")
+        report.progress(f"  {damage['kind']} {damage['name']}: {damage['found']}")
     assert {damage["name"] for damage in looked["damages"]} == incident.names(manifest)
     done = mine.host.run("timeout 900 sh -c %s", "gesso heal --json")  # beside the agent, which now may help
     found = json.loads(done.stdout)
-    clock.tell(f"healed in {found['seconds']} s: {found['summary']}")
+    clock.report(f"healed in {found['seconds']} s: {found['summary']}")
     assert done.rc == 0, done.stderr
     incident.assert_all_right(mine, manifest)
     assert mine.status()["comfyui"]["starts"] == starts + 1
-    again = json.loads(mine.host.run("timeout 900 sh -c %s", "gesso heal --json").stdout)
-    clock.tell(f"a second heal, in {again['seconds']} s: {again['summary']}")
-    assert (again["damages"], again["ok"]) == ([], True)
+    second = json.loads(mine.host.run("timeout 900 sh -c %s", "gesso heal --json").stdout)
+    clock.report(f"a second heal, in {second['seconds']} s: {second['summary']}")
+    assert (second["damages"], second["ok"]) == ([], True)
 
 
 def _held(size: int) -> int:
-    """Give the rate that makes a file of this size last; small ones need not."""
+    """Return the rate at which a file of this size takes that long; small ones need not."""
     return FASTEST if size < 1_000_000 else min(FASTEST, size // MOST // HOLD)
 
 
-def ask(plugin: Path, url: str) -> dict[str, Any]:
-    """Have Krita's client connect, and give what it makes of the server."""
+def run_krita_client(plugin: Path, url: str) -> dict[str, Any]:
+    """Connect Krita's client, and return its view of the server."""
     python = os.environ.get("GESSO_KRITA_PYTHON", sys.executable)
-    words = [python, str(Path(__file__).parent / "krita_client.py"), str(plugin), url, "8"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200)
+    command = [python, str(Path(__file__).parent / "krita_client.py"), str(plugin), url, "8"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
-    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    assert "error" not in said, said
-    return said
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert "error" not in result, result
+    return result
 
 
 def _can_work(case: Case, plugin: Path, url: str, record: dict[str, Any], clock: Clock) -> None:
-    said = ask(plugin, url)
-    clock.tell(f"Krita: supported {said['supported']}, checkpoints {said['checkpoints']}, {list(said['workflows'])}")
-    assert "missing" not in said
-    assert case.arch in said["supported"]
-    assert said["checkpoints"][case.seen.rsplit("/", 1)[1]] == case.arch
-    gold = {f"{graph.name} ({graph.client_id})": graph.file for graph in krita.listed(record["workflows"])}
-    assert set(said["workflows"]) == set(gold)
+    result = run_krita_client(plugin, url)
+    clock.report(
+        f"Krita: supported {result['supported']}, checkpoints {result['checkpoints']}, {list(result['workflows'])}"
+    )
+    assert "missing" not in result
+    assert case.arch in result["supported"]
+    assert result["checkpoints"][case.seen.rsplit("/", 1)[1]] == case.arch
+    gold = {f"{graph.name} ({graph.client_id})": graph.file for graph in krita.list_workflows(record["workflows"])}
+    assert set(result["workflows"]) == set(gold)
     for shown_as, file in gold.items():
         graph = load(file.removesuffix(krita.SUFFIX))
-        found = said["workflows"][shown_as]
+        found = result["workflows"][shown_as]
         assert found["sha256"] == hashlib.sha256(json.dumps(graph, sort_keys=True).encode()).hexdigest(), shown_as
         assert found["imported"] == found["nodes"] == len(graph)
 
 
 def _page_shows_what_comes(url: str, record: dict[str, Any]) -> None:
-    """Through the gate, as a browser gets it: the state, every model, how far it is, how fast, from where."""
+    """Through the gate, as a browser gets it: the state, every model, its progress, rate, and source."""
     page = requests.get(f"{url}/gesso/", timeout=60)
     assert page.status_code == 200
     found = requests.get(f"{url}/gesso/status.json", timeout=60).json()
@@ -222,24 +224,24 @@ def _page_shows_what_comes(url: str, record: dict[str, Any]) -> None:
             assert model["source"] == "127.0.0.1:18190", name
     coming = [model for model in models.values() if model["stage"] == "fetching" and model["rate"] > 0]
     assert coming, models
-    report.say("; ".join(f"{m['name']} {m['done'] / 1e6:.1f} of {m['size'] / 1e6:.0f} MB" for m in coming))
+    report.progress("; ".join(f"{m['name']} {m['done'] / 1e6:.1f} of {m['size'] / 1e6:.0f} MB" for m in coming))
 
 
 def _stays_small(mine: Instance) -> None:
-    """While gigabytes are fetched, and the fetching process counts too."""
+    """While gigabytes are fetched, with the fetching process."""
     sizes = resident(mine)
-    report.say(shown(sizes))
+    report.progress(shown(sizes))
     assert "fetch" in sizes
     assert sum(sizes[name] for name in SERVING) < LIMIT
 
 
 def _must_be_of_these_models(case: Case, record: dict[str, Any]) -> None:
-    """An image that was built with other files would refuse what the mirror has."""
+    """An image that was built with other files would reject the mirror's."""
     assert record["arch"] == case.arch
     assert not record["trial"]
     made = yaml.safe_load((overlay.place(case.arch) / overlay.NAME).read_text(encoding="utf-8"))["models"]
-    wanted = {model["name"]: model["sha256"] for model in made}
-    assert {model["name"]: model["sha256"] for model in record["models"]} == wanted, (
+    expected = {model["name"]: model["sha256"] for model in made}
+    assert {model["name"]: model["sha256"] for model in record["models"]} == expected, (
         f"this image was not built by `python -m tests.real.overlay {case.arch}`"
     )
 

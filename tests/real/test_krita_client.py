@@ -1,4 +1,4 @@
-"""Krita's own client, unmodified: the published workflows are in its list, and its importer takes every one."""
+"""Krita's own client, unmodified: the published workflows are in its list, and it imports every one."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def published(url: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, 
     (place / "workflows").symlink_to(PROJECT.workflows)
     record = Record(arch="all", title="All", trial=False, classes=(), pins={}, raw={},
                     workflows={f"{name}{krita.SUFFIX}": "" for name in GOLD})  # fmt: skip
-    krita.publish(Layout(gesso=place), record, report.say, int(url.rpartition(":")[2]))
-    return tuple(f"{graph.name} ({graph.client_id})" for graph in krita.listed(record.workflows))
+    krita.publish(Layout(gesso=place), record, report.progress, int(url.rpartition(":")[2]))
+    return tuple(f"{graph.name} ({graph.client_id})" for graph in krita.list_workflows(record.workflows))
 
 
 def test_the_client_lists_them_and_imports_them(
     url: str, plugin: tuple[Path, Path], published: tuple[str, ...]
 ) -> None:
     checkout, python = plugin
-    words = [str(python), str(Path(__file__).parent / "krita_client.py"), str(checkout), url, "8"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200)
+    command = [str(python), str(Path(__file__).parent / "krita_client.py"), str(checkout), url, "8"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
-    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    report.say(f"Krita's client: {json.dumps(said)}")
-    assert "error" not in said
-    assert said["connected"]
-    assert set(said["workflows"]) == set(published)
-    by_file = dict(zip(published, krita.listed(f"{name}{krita.SUFFIX}" for name in GOLD), strict=True))
-    for shown, found in said["workflows"].items():
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    report.progress(f"Krita's client: {json.dumps(result)}")
+    assert "error" not in result
+    assert result["connected"]
+    assert set(result["workflows"]) == set(published)
+    by_file = dict(zip(published, krita.list_workflows(f"{name}{krita.SUFFIX}" for name in GOLD), strict=True))
+    for shown, found in result["workflows"].items():
         graph = load(by_file[shown].file.removesuffix(krita.SUFFIX))
         assert found["nodes"] == found["imported"] == len(graph)
         named = [node["inputs"]["name"] for node in graph.values() if node["class_type"] == "ETN_Parameter"]

@@ -1,4 +1,4 @@
-"""Model files with the true names, types and shapes of all tensors, and no weights: gigabytes that take no room."""
+"""Model files with the real names, types and shapes of all tensors, and no weights: sparse files of gigabytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILES = {
     "text_encoders/clip_l.safetensors": "clip-l",
     "text_encoders/t5xxl_fp8_e4m3fn.safetensors": "t5xxl-fp8",
 }
-# An encoder that gives only zeros hides failure B: ComfyUI widens zeros to any model's channels.
+# An encoder that outputs only zeros hides failure B: ComfyUI widens zeros to any model's channels.
 NUDGED = ("encoder.conv_out.bias", "quant_conv.bias")
 _PICKLES = """
 import sys, torch
@@ -42,7 +42,7 @@ torch.save(esrgan, models / "upscale_models/4x_NMKD-Superscale-SP_178000_G.pth")
 
 
 def make(models: Path, headers: Path, python: Path) -> None:
-    """Make every model that the gold graphs name."""
+    """Create every model that the gold graphs name."""
     for folder in ("inpaint", "upscale_models", "loras", "controlnet", "ipadapter", "clip_vision", "style_models"):
         (models / folder).mkdir(parents=True, exist_ok=True)
     for name, header in FILES.items():
@@ -52,7 +52,7 @@ def make(models: Path, headers: Path, python: Path) -> None:
 
 
 def write(path: Path, tensors: dict[str, tuple[str, list[int]]], nudged: tuple[str, ...] = ()) -> None:
-    """Write a file of zeros with this header; a tensor among `nudged` gets small numbers."""
+    """Write a file of zeros with this header; tensors in `nudged` get small numbers."""
     spans: dict[str, tuple[int, int]] = {}
     at = 0
     for name, (dtype, shape) in tensors.items():
@@ -72,6 +72,6 @@ def write(path: Path, tensors: dict[str, tuple[str, list[int]]], nudged: tuple[s
 
 
 def _quarters(dtype: str, size: int) -> bytes:
-    """Give so many bytes of 0.25."""
+    """Return that many bytes of 0.25."""
     one = {"F32": struct.pack("<f", 0.25), "F16": struct.pack("<e", 0.25), "BF16": struct.pack("<f", 0.25)[2:]}[dtype]
     return one * (size // len(one))

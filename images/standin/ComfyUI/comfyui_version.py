@@ -1,3 +1,3 @@
-"""The ComfyUI version whose routes and node classes were recorded; the suffix tells that this is not it."""
+"""The ComfyUI version whose routes and node classes were recorded; the suffix marks the stand-in."""
 
 __version__ = "0.33.0+standin"

@@ -1,4 +1,4 @@
-"""Which directories hold which kind of model, under the names that node packs import and extend."""
+"""Map each model folder to its directories, under the names that node packs import and extend."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _OLD_NAMES = {"unet": "diffusion_models", "clip": "text_encoders"}
 
 
 def configure(*, models: str, user: str, inputs: str, outputs: str, temp: str) -> None:
-    """Point everything at the directories from the command line and make those that ComfyUI makes."""
+    """Set all paths from the command line and create the directories that ComfyUI creates."""
     global models_dir, user_directory, input_directory, output_directory, temp_directory
     models_dir, user_directory, input_directory = models, user, inputs
     output_directory, temp_directory = outputs, temp
@@ -68,7 +68,7 @@ def get_folder_paths(folder_name: str) -> list[str]:
 
 
 def get_filename_list(folder_name: str) -> list[str]:
-    """Names relative to the folder's directories, sorted; a KeyError for an unknown folder."""
+    """Return file names relative to the folder's directories, sorted. Raises KeyError for an unknown folder."""
     paths, extensions = folder_names_and_paths[map_legacy(folder_name)]
     found: set[str] = set()
     for root in paths:
@@ -81,7 +81,7 @@ def get_filename_list(folder_name: str) -> list[str]:
 
 
 def get_full_path(folder_name: str, filename: str) -> str | None:
-    """The file's path, or None. The name is taken as rooted, so `..` can't lead out of the folder."""
+    """Return the file's path, or None. `..` in the name can't lead out of the folder."""
     inside = os.path.relpath(os.path.join("/", filename), "/")
     for root in folder_names_and_paths.get(map_legacy(folder_name), ([], ()))[0]:
         path = os.path.join(root, inside)

@@ -1,4 +1,4 @@
-"""Start the stand-in for ComfyUI: same flags, routes and start-up failures, no models and no torch."""
+"""Start the stand-in for ComfyUI: same flags, routes and startup failures, without models and torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from standin.database import require_orm
 
 if __name__ == "__main__":
     args = parse(sys.argv[1:])
-    # Before anything else is imported, as in ComfyUI: a wrong SQLAlchemy ends the start, not a later request.
+    # Before anything else is imported, as in ComfyUI: a wrong SQLAlchemy fails the start, not a later request.
     require_orm()
     from standin.run import run
 

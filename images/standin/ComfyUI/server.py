@@ -1,4 +1,4 @@
-"""The name under which node packs look for the server."""
+"""The module from which node packs import the server."""
 
 from standin.prompt_server import BinaryEventTypes, PromptServer
 

@@ -1,11 +1,11 @@
-"""A mirror for model files on the loopback, that misbehaves on request. The standard library is all it needs.
+"""A loopback HTTP mirror for model files that misbehaves on request. It needs only the standard library.
 
 `python images/standin/mirror --root DIR` serves a folder; tests use `Mirror` and `behaviour`.
 """
 
 from .behaviours import BEHAVIOURS, Behaviour, Scope, behaviour, describe, names
 from .content import Content
-from .faults import FAMILIES, safetensors
+from .content_faults import FAMILIES, safetensors
 from .server import Mirror
 from .state import Record
 

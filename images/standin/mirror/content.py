@@ -1,7 +1,7 @@
-"""What a file is (one version of its bytes), and how an honest server answers a request for it.
+"""Content: one version of a file's bytes, and a correct server's response to a request for it.
 
-Faults that concern *what* is sent make another `Content` and let the honest answer be given for that, so that
-ranges, entity tags and lengths agree with each other: the nastiest files are those whose transport is in order.
+Faults of the content create another `Content` and build the normal response for it, so that ranges, entity tags and
+lengths agree with each other: wrong files are hardest to detect if their transport is correct.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from .wire import Body, Reply, Request
+from .http1 import Body, Request, Response
 
 BINARY = "application/octet-stream"
 EPOCH = 1_700_000_000.0  # for files that are only in memory: the same in every run
@@ -24,7 +24,7 @@ _TEXT_PLAIN = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """One version of a file. What lies beyond the end of `data`, up to `size`, is `filler` over and over."""
+    """One version of a file. From the end of `data` up to `size`, `filler` is repeated."""
 
     data: bytes | Path
     size: int
@@ -38,23 +38,23 @@ class Content:
 
     @classmethod
     def of(cls, data: bytes | Path) -> Content:
-        """Take a file as it is now."""
+        """Return the current version of a file."""
         if isinstance(data, bytes):
             return cls(data, len(data), _tag(data))
         stat = data.stat()
         return cls(data, stat.st_size, f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"', float(int(stat.st_mtime)))
 
     def body(self, start: int = 0, length: int | None = None) -> Body:
-        """Give a part of it, or all of it, as something that can be sent."""
+        """Return a part, or all, of the content as a response body."""
         length = self.size - start if length is None else length
         return Body(self.data, start, max(0, length), self.filler, self.flips, self.mask)
 
     def sha256(self) -> str:
-        """Hash the bytes as they would be sent; a file on disk only once for each of its versions."""
+        """Return the SHA-256 of the bytes as sent; a file on disk is hashed once for each version."""
         return _sha256(self)
 
     def sha1(self) -> str:
-        """Hash it as git does a blob: the entity tag that Hugging Face gives for small files."""
+        """Return the SHA-1 of the content as a git blob: Hugging Face's entity tag for small files."""
         digest = hashlib.sha1(f"blob {self.size}\0".encode(), usedforsecurity=False)
         for piece in self.body().pieces(1 << 20):
             digest.update(piece)
@@ -75,16 +75,22 @@ def _sha256(content: Content) -> str:
 
 
 def date(seconds: float) -> str:
-    """Write a time as HTTP wants it."""
+    """Format a time as an HTTP date."""
     return email.utils.formatdate(seconds, usegmt=True)
 
 
-def span(wanted: str | None, size: int) -> tuple[int, int] | None:
-    """Read a Range header as (first byte, number of bytes); None: whole file; a number of 0: not satisfiable.
+def resolve_offset(at: float, size: int) -> int:
+    """Return the offset `at`: a number of bytes, a fraction of the size, or a negative number from the end."""
+    at = int(at * size) if abs(at) < 1 else int(at)
+    return at if at >= 0 else max(0, size + at)
 
-    Several ranges, other units and nonsense are ignored, as the standard lets a server do.
+
+def span(header: str | None, size: int) -> tuple[int, int] | None:
+    """Parse a Range header as (first byte, number of bytes); None: whole file; a number of 0: not satisfiable.
+
+    Multiple ranges, other units and malformed ones are ignored, as the standard allows.
     """
-    found = _RANGE.match((wanted or "").replace(" ", ""))
+    found = _RANGE.match((header or "").replace(" ", ""))
     if not found or found.group(0) == "bytes=-":
         return None
     first, last = found.groups()
@@ -97,7 +103,7 @@ def span(wanted: str | None, size: int) -> tuple[int, int] | None:
 
 
 def _precondition(request: Request, content: Content) -> int | None:
-    """Say with which status a precondition fails, if one does."""
+    """Return the status with which a precondition fails, or None."""
     tags = {name: {tag.strip() for tag in request.headers.get(name, "").split(",")} for name in _TAGGED}
     modified = date(content.modified) if content.modified is not None else None
     if "if-match" in request.headers:
@@ -106,8 +112,8 @@ def _precondition(request: Request, content: Content) -> int | None:
     elif content.modified is not None and content.modified > _seconds(request.headers.get("if-unmodified-since")):
         return 412
     if "if-none-match" in request.headers:
-        bare = {tag.removeprefix("W/") for tag in tags["if-none-match"]}
-        return 304 if "*" in bare or (content.etag or "").removeprefix("W/") in bare - {""} else None
+        opaque = {tag.removeprefix("W/") for tag in tags["if-none-match"]}
+        return 304 if "*" in opaque or (content.etag or "").removeprefix("W/") in opaque - {""} else None
     return 304 if modified and request.headers.get("if-modified-since") == modified else None
 
 
@@ -125,32 +131,34 @@ def _seconds(text: str | None) -> float:
         return math.inf
 
 
-def _still_the_same(request: Request, content: Content) -> bool:
-    """Answer If-Range: only a strong entity tag or the exact date lets the range be served."""
-    if (wanted := request.headers.get("if-range")) is None:
+def _if_range_matches(request: Request, content: Content) -> bool:
+    """Evaluate If-Range: only a strong entity tag or the exact date allows a partial response."""
+    if (validator := request.headers.get("if-range")) is None:
         return True
-    if wanted.startswith('"'):
-        return wanted == content.etag
-    return content.modified is not None and wanted == date(content.modified)
+    if validator.startswith('"'):
+        return validator == content.etag
+    return content.modified is not None and validator == date(content.modified)
 
 
-def answer(request: Request, content: Content | None) -> Reply:
-    """Answer honestly, as a plain file server of today does."""
+def normal_response(request: Request, content: Content | None) -> Response:
+    """Return the response of a correct file server."""
     if content is None:
-        return Reply(404, [("Content-Type", _TEXT_PLAIN)], Body.text("Not Found"))
+        return Response(404, [("Content-Type", _TEXT_PLAIN)], Body.text("Not Found"))
     if request.method not in {"GET", "HEAD"}:
-        return Reply(405, [("Allow", "GET, HEAD"), ("Content-Type", _TEXT_PLAIN)], Body.text("Method Not Allowed"))
+        return Response(405, [("Allow", "GET, HEAD"), ("Content-Type", _TEXT_PLAIN)], Body.text("Method Not Allowed"))
     headers = [("Content-Type", content.type)]
     headers += [("Accept-Ranges", "bytes")] if content.ranges else []
     headers += [("ETag", content.etag)] if content.etag else []
     headers += [("Last-Modified", date(content.modified))] if content.modified is not None else []
     if status := _precondition(request, content):
-        return Reply(status, headers, Body())
-    asked = span(request.headers.get("range"), content.size)
-    if asked is None or request.method == "HEAD" or not content.ranges or not _still_the_same(request, content):
-        return Reply(200, headers, content.body())
-    first, length = asked
+        return Response(status, headers, Body())
+    requested = span(request.headers.get("range"), content.size)
+    if requested is None or request.method == "HEAD" or not content.ranges or not _if_range_matches(request, content):
+        return Response(200, headers, content.body())
+    first, length = requested
     if not length:
-        return Reply(416, [*headers, ("Content-Range", f"bytes */{content.size}")], Body.text("Range Not Satisfiable"))
+        return Response(
+            416, [*headers, ("Content-Range", f"bytes */{content.size}")], Body.text("Range Not Satisfiable")
+        )
     headers.append(("Content-Range", f"bytes {first}-{first + length - 1}/{content.size}"))
-    return Reply(206, headers, content.body(first, length))
+    return Response(206, headers, content.body(first, length))

@@ -1,4 +1,4 @@
-"""One request on its way to an answer: what a behaviour sees, and what it may change."""
+"""An exchange: one request and its response, which behaviours read and change."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Protocol
 
 from . import content as files
 from .content import Content
-from .wire import Body, Delivery, Reply, Request
+from .http1 import Body, Delivery, Request, Response
 
 
-class Desk(Protocol):
-    """What a behaviour may ask of the mirror."""
+class MirrorApi(Protocol):
+    """What behaviours call on the mirror."""
 
     def find(self, path: str) -> Content | None: ...
     def paths(self) -> list[str]: ...
@@ -27,61 +27,63 @@ class Desk(Protocol):
 
 @dataclass(slots=True)
 class Exchange:
-    """`content` is what is asked for, `reply` the honest answer so far, `nth` how often this behaviour acted before."""
+    """`content` is the requested file, `response` the response so far, `nth` how often this behaviour acted before."""
 
-    desk: Desk
+    mirror: MirrorApi
     request: Request
-    path: str  # of the file itself, also where a signed address was asked for
+    path: str  # of the file itself, also if a signed URL was requested
     content: Content | None
-    reply: Reply = field(init=False)
+    response: Response = field(init=False)
     delivery: Delivery = field(default_factory=Delivery)
     nth: int = 0
     close: bool = False
-    said: bool = False  # a behaviour has answered: that the file changes does not matter any more
-    _edits: list[Callable[[Reply], None]] = field(default_factory=list)
+    responded: bool = False  # a behaviour has set the response: changes of the file no longer matter
+    _deferred: list[Callable[[Response], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.answer()
+        self.reset_response()
 
-    def answer(self) -> None:
-        """Answer honestly for the content as it is now."""
-        self.reply = files.answer(self.request, self.content)
+    def reset_response(self) -> None:
+        """Set the normal response for the current content."""
+        self.response = files.normal_response(self.request, self.content)
 
     def alter(self, **changes: object) -> None:
-        """Pretend that the file is another, or has other properties, and answer honestly for that one."""
+        """Replace properties of the file, and the response accordingly."""
         if self.content is not None:
-            self._now(replace(self.content, **changes))  # type: ignore[arg-type]
+            self._set_content(replace(self.content, **changes))  # type: ignore[arg-type]
 
-    def become(self, data: bytes, *, size: int | None = None, kind: str = files.BINARY, filler: bytes = b"\0") -> None:
-        """Pretend that the file is this one."""
+    def replace_content(
+        self, data: bytes, *, size: int | None = None, kind: str = files.BINARY, filler: bytes = b"\0"
+    ) -> None:
+        """Replace the file, and the response accordingly."""
         if self.content is not None:
             other = Content.of(data)
-            self._now(replace(other, size=len(data) if size is None else size, type=kind, filler=filler))
+            self._set_content(replace(other, size=len(data) if size is None else size, type=kind, filler=filler))
 
-    def _now(self, content: Content) -> None:
+    def _set_content(self, content: Content) -> None:
         self.content = content
-        if not self.said:
-            self.answer()
+        if not self.responded:
+            self.reset_response()
 
-    def say(self, status: int, body: str | bytes, kind: str = "text/plain; charset=utf-8", **headers: str) -> None:
-        """Answer something else. In names of headers write _ for -."""
+    def respond(self, status: int, body: str | bytes, kind: str = "text/plain; charset=utf-8", **headers: str) -> None:
+        """Set another response. In header names, write _ for -."""
         named = [(name.replace("_", "-"), value) for name, value in headers.items()]
-        self.said = True
-        self.reply = Reply(status, [("Content-Type", kind), *named], Body.text(body))
+        self.responded = True
+        self.response = Response(status, [("Content-Type", kind), *named], Body.text(body))
 
-    def later(self, edit: Callable[[Reply], None]) -> None:
-        """Change the answer once every behaviour has had its say about what the answer is."""
-        self._edits.append(edit)
+    def defer(self, edit: Callable[[Response], None]) -> None:
+        """Change the response after every behaviour has acted."""
+        self._deferred.append(edit)
 
-    def finish(self) -> None:
-        """Do what was left for later."""
-        for edit in self._edits:
-            edit(self.reply)
+    def apply_deferred(self) -> None:
+        """Apply the deferred changes."""
+        for edit in self._deferred:
+            edit(self.response)
 
-    def unsigned(self) -> bool:
-        """Say whether a file was asked for by its own address: what is behind a redirect does not redirect again."""
+    def requested_directly(self) -> bool:
+        """Return whether a file was requested by its own URL: the target of a redirect must not redirect again."""
         return self.content is not None and self.request.path == self.path
 
-    def ranged(self) -> bool:
-        """Say whether the honest answer is a part of the file."""
-        return self.reply.status == 206 and self.content is not None
+    def is_partial(self) -> bool:
+        """Return whether the normal response is a part of the file."""
+        return self.response.status == 206 and self.content is not None

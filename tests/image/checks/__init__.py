@@ -1,1 +1,1 @@
-"""What an image must be, as plain functions over a photograph of it: each gives the problems that it found."""
+"""What an image must be, as plain functions over its snapshot: each returns the problems that it found."""

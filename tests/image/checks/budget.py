@@ -1,4 +1,4 @@
-"""Sizes stay within what the manifest allows: a host pulls the image in minutes, its layers side by side."""
+"""Sizes stay within the manifest's budget: a host pulls the image in minutes, its layers in parallel."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from .expected import record_of
 
 if TYPE_CHECKING:
     from .expected import Expected
-    from .photograph import Photograph
+    from .image_snapshot import ImageSnapshot
 
 
-def problems(photo: Photograph, expected: Expected) -> list[str]:
-    """Compare the image's and each layer's bytes, unpacked, with the manifest's budget. Baked models do not count.
+def problems(snapshot: ImageSnapshot, expected: Expected) -> list[str]:
+    """Compare the unpacked bytes of the image and each layer with the manifest's budget. Baked models do not count.
 
-    Their sizes are the lock's.
+    Their sizes are in the lock.
     """
     budget = expected.manifest.budget
-    models = {f"opt/gesso/models/{name}" for name in record_of(photo).get("baked", [])}
-    sizes = [size for size, part in zip(photo.sizes, photo.parts, strict=True) if not models & part.keys()]
+    models = {f"opt/gesso/models/{name}" for name in record_of(snapshot).get("baked", [])}
+    sizes = [size for size, part in zip(snapshot.sizes, snapshot.parts, strict=True) if not models & part.keys()]
     found = [f"layer of {size / 1e9:.2f} GB, the budget is {budget.layer_gb} GB" for size in sizes
              if size > budget.layer_gb * 1e9]  # fmt: skip
     if sum(sizes) > budget.image_gb * 1e9:

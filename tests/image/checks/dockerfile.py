@@ -1,4 +1,4 @@
-"""What the rendered Dockerfile promises: the instructions of the final image in order, and the config they lead to."""
+"""Parse the rendered Dockerfile: the instructions of the final image in order, and the config that they result in."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from typing import Any
 
 _FLAG = re.compile(r"--[a-z-]+=\S+\s+|--link\s+")
-_SECONDS = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}  # in nanoseconds, as the config says it
+_SECONDS = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}  # in nanoseconds, as in the config
 
 
 @dataclass(frozen=True)
 class Step:
-    """One instruction, its flags taken off: `RUN` `apt-get update`."""
+    """One instruction without its flags: `RUN` `apt-get update`."""
 
     word: str
     text: str
 
     @property
     def as_history(self) -> str:
-        """Give how BuildKit writes it into an image's history, with single blanks."""
+        """Return how BuildKit writes it into an image's history, with single blanks."""
         text = {"RUN": f"RUN /bin/sh -c {self.text}", "COPY": f"COPY {self.text}"}.get(self.word)
         return " ".join((text or f"{self.word} {self.text}").split())
 
 
 def steps(dockerfile: str) -> tuple[Step, ...]:
-    """Give the instructions of the last stage and of those that it stands on, the oldest first."""
+    """Return the instructions of the last stage and of its parent stages, the oldest first."""
     stages: dict[str, list[Step]] = {}
     parents: dict[str, str] = {}
     name = ""
@@ -61,7 +61,7 @@ def _joined(dockerfile: str) -> list[str]:
 
 
 def config_of(found: tuple[Step, ...]) -> dict[str, Any]:
-    """Give the image config that the instructions lead to, in the engine's own keys."""
+    """Return the image config that the instructions result in, in the engine's own keys."""
     env: dict[str, str] = {}
     labels: dict[str, str] = {}
     config: dict[str, Any] = {"ExposedPorts": {}, "Entrypoint": None, "Cmd": None, "Healthcheck": None,

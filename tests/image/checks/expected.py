@@ -1,4 +1,4 @@
-"""What the image should be: read from the manifest, the lock and this checkout. Nothing of it is written here again."""
+"""What the image should be: read from the manifest, the lock and this checkout; nothing is duplicated here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from gesso.builder.image.build import base_reference, decide, prepare, read_workflows
-from gesso.builder.image.context import dockerfile, own_wheel
+from gesso.builder.image.context import dockerfile
+from gesso.builder.image.own_package import own_wheel
 from gesso.builder.image.plan import build_record, own_files
 
 from . import dockerfile as instructions
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from gesso.manifest.schema import Manifest
     from gesso.settings import Selection
 
-    from .photograph import Photograph
+    from .image_snapshot import ImageSnapshot
 
 RECORD = "opt/gesso/build.json"
 _SHOWN = 12
@@ -38,30 +39,30 @@ class Expected:
     wheel_name: str
     wheel: dict[str, bytes]
 
-    def record(self, photo: Photograph) -> dict[str, Any]:
-        """Give the record as it should be: which models were baked is a choice of the build, and in the image."""
-        said = record_of(photo)
-        baked = [name for name in said.get("baked", []) if name in {model.name for model in self.manifest.models}]
+    def record(self, snapshot: ImageSnapshot) -> dict[str, Any]:
+        """Return the expected record: which models were baked is a choice of the build, and read from the image."""
+        recorded = record_of(snapshot)
+        baked = [name for name in recorded.get("baked", []) if name in {model.name for model in self.manifest.models}]
         workflows = read_workflows(self.selection.project, self.manifest)
-        made = build_record(self.manifest, self.locked, workflows, baked, said.get("spares", {}))
-        whole: dict[str, Any] = json.loads(json.dumps(made))
-        return whole
+        built = build_record(self.manifest, self.locked, workflows, baked, recorded.get("spares", {}))
+        record: dict[str, Any] = json.loads(json.dumps(built))
+        return record
 
-    def steps(self, photo: Photograph) -> tuple[instructions.Step, ...]:
-        """Give the instructions that make the final image."""
+    def steps(self, snapshot: ImageSnapshot) -> tuple[instructions.Step, ...]:
+        """Return the instructions that make the final image."""
         decided = decide(
             self.selection.project,
             self.manifest,
             self.locked,
             base=base_reference(self.locked),
             wheel=self.wheel_name,
-            baked=self.record(photo)["baked"],
+            baked=self.record(snapshot)["baked"],
         )
         return instructions.steps(dockerfile(decided, self.selection.project.images))
 
 
 def expect(selection: Selection) -> Expected:
-    """Read everything that an image is held against. No network, no engine."""
+    """Read all expectations. Uses no network and no engine."""
     manifest, locked = prepare(selection)
     workflows = read_workflows(selection.project, manifest)
     wheel = own_wheel(selection.project)
@@ -70,16 +71,16 @@ def expect(selection: Selection) -> Expected:
     return Expected(selection, manifest, locked, own_files(locked, workflows), wheel.name, files)
 
 
-def record_of(photo: Photograph) -> dict[str, Any]:
-    """Give what the image says of itself; nothing where that cannot be read."""
+def record_of(snapshot: ImageSnapshot) -> dict[str, Any]:
+    """Return the image's own record; {} if it cannot be read."""
     try:
-        found: dict[str, Any] = json.loads(photo.text(RECORD))
+        found: dict[str, Any] = json.loads(snapshot.text(RECORD))
     except ValueError:
         return {}
     return found
 
 
 def some(problems: Iterable[str]) -> list[str]:
-    """Give problems in order, and of very many the first and how many more there are."""
+    """Sort problems; of too many, return the first and the number of the others."""
     found = sorted(problems)
     return [*found[:_SHOWN], f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else found

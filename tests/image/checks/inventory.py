@@ -1,6 +1,6 @@
 """Every file has an owner: the base, a Debian package, a distribution, a source at its commit, or gesso.
 
-What nobody accounts for was put there by somebody: a second Python, a leftover, a door.
+A file without an owner was added by somebody: a second Python, a leftover, a backdoor.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from .expected import some
 
 if TYPE_CHECKING:
     from .expected import Expected
-    from .photograph import Photograph
+    from .image_snapshot import ImageSnapshot
 
 _BYTECODE = re.compile(r"(?P<folder>.*/)?__pycache__/(?P<name>[^/]+?)\.cpython-\d+(\.opt-\d)?\.pyc\Z")
 _STICKY = 0o1000
 _SET_ID = 0o6000
 
-# What installing makes and no package lists, each by its maker.
+# Files that installing creates and no package lists, each by its creator.
 _MADE = re.compile(
     r"""
     etc/(\.pwd\.lock|group-?|gshadow-?|passwd-?|shadow-?|subuid-?|subgid-?|ld\.so\.cache|inputrc|networks|shells
@@ -42,30 +42,30 @@ _MADE = re.compile(
 )
 
 
-def owners(photo: Photograph, expected: Expected) -> list[str]:
-    """Name every file above the base that nobody accounts for."""
-    low = base_layers(photo, expected)
-    known = debian.owned(photo) | set(expected.texts)
+def owners(snapshot: ImageSnapshot, expected: Expected) -> list[str]:
+    """Name every file above the base that has no owner."""
+    low = base_layers(snapshot, expected)
+    known = debian.owned(snapshot) | set(expected.texts)
     for venv in (python.VENV, python.OWN_VENV):
-        known |= {path for _, path, _ in python.records(photo, python.site(expected, venv))}
+        known |= {path for _, path, _ in python.records(snapshot, python.site(expected, venv))}
     root = expected.selection.project.images / "rootfs"
     known |= {path.relative_to(root).as_posix() for path in root.rglob("*")}
     strangers = []
-    for path, entry in photo.files.items():
+    for path, entry in snapshot.files.items():
         if entry.kind == "folder" or entry.layer < low or path in known or _MADE.fullmatch(path):
             continue
         bytecode = _BYTECODE.match(path)
-        if bytecode is None or f"{bytecode['folder'] or ''}{bytecode['name']}.py" not in photo.files:
-            strangers.append(f"/{path} (layer {entry.layer}): nobody accounts for it")
+        if bytecode is None or f"{bytecode['folder'] or ''}{bytecode['name']}.py" not in snapshot.files:
+            strangers.append(f"/{path} (layer {entry.layer}): has no owner")
     return some(strangers)
 
 
-def permissions(photo: Photograph, expected: Expected) -> list[str]:
-    """Name what anybody may write, what runs as its owner and was not in the base, and what is not root's."""
-    low = base_layers(photo, expected)
-    debians = debian.owned(photo)
+def permissions(snapshot: ImageSnapshot, expected: Expected) -> list[str]:
+    """Name files that everybody may write, new setuid files, and files that are not root's."""
+    low = base_layers(snapshot, expected)
+    debians = debian.owned(snapshot)
     problems = []
-    for path, entry in photo.files.items():
+    for path, entry in snapshot.files.items():
         if entry.kind == "link" or path.startswith("dev/"):
             continue
         if entry.mode & 0o002 and not (entry.kind == "folder" and entry.mode & _STICKY):
@@ -82,13 +82,13 @@ def permissions(photo: Photograph, expected: Expected) -> list[str]:
     return some(problems)
 
 
-def leftovers(photo: Photograph) -> list[str]:
-    """Name what a build should not leave: caches, lists, logs, temporary files, a person's history."""
+def leftovers(snapshot: ImageSnapshot) -> list[str]:
+    """Name leftovers of a build: caches, lists, logs, temporary files, a shell's history."""
     pattern = re.compile(
         r"(tmp|var/tmp|run|root|home|var/lib/apt/lists|var/cache/apt|var/log|workspace|mnt|media|srv)/.+"
         r"|.*/(\.cache|\.git|\.hg|\.svn|\.pytest_cache|\.ruff_cache|\.mypy_cache|node_modules)/.+|.*\.(swp|orig|rej|bak)"
     )
     allowed = re.compile(r"root/\.(bashrc|profile)|run/lock|var/log/(apt|lastlog|wtmp|btmp|faillog|README)")
-    return some(f"/{path} was left behind" for path, entry in photo.files.items()
+    return some(f"/{path} was left behind" for path, entry in snapshot.files.items()
                 if entry.kind == "file" and entry.size and pattern.fullmatch(path)
                 and not allowed.fullmatch(path))  # fmt: skip

@@ -1,4 +1,4 @@
-"""What looks like a secret, in any layer (also where a later one removes it), in the config and in the history."""
+"""Possible secrets in any layer (also if a later one removes it), in the config and in the history."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gesso.redact import is_secret_variable
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from .photograph import Finding, Photograph
+    from .image_snapshot import Finding, ImageSnapshot
 
 _OURS = "the value of "
 _LONG = 8  # characters; a shorter value would be found everywhere by chance
 
-# Forms that no ordinary text has, each with what is looked for first: a search for a literal is a hundred times as
-# fast. They are those that their issuers document.
+# Forms that no ordinary text has, as documented by their issuers, each with a literal to search for first: that is a
+# hundred times as fast.
 _FORMS = {
     "a Hugging Face token": (b"hf_", rb"hf_(?<![A-Za-z0-9_]hf_)[A-Za-z0-9]{34}(?![A-Za-z0-9])"),
     "a GitHub token": (b"gh", rb"gh[pousr]_(?<![A-Za-z0-9]gh._)[A-Za-z0-9]{36}(?![A-Za-z0-9])"),
@@ -40,7 +40,7 @@ PLACES = re.compile(
 
 
 def search(canaries: Mapping[str, str]) -> Callable[[bytes], Iterable[str]]:
-    """Make the search for a photograph: `canaries` are secrets of this very machine, by the name of their variable."""
+    """Return the search for a snapshot: `canaries` are secrets of this machine, by the name of their variable."""
     known = {name: value.encode() for name, value in canaries.items()}
 
     def find(piece: bytes) -> Iterable[str]:
@@ -55,41 +55,41 @@ def search(canaries: Mapping[str, str]) -> Callable[[bytes], Iterable[str]]:
 
 
 def canaries(env: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Give the secrets of this machine's environment that must be in no image."""
+    """Return the secrets of this machine's environment, which must be in no image."""
     return {name: value for name, value in env.items() if len(value) >= _LONG and is_secret_variable(name)}
 
 
-def problems(photo: Photograph, known: Mapping[str, str], public: Collection[str]) -> list[str]:
+def problems(snapshot: ImageSnapshot, known: Mapping[str, str], public: Collection[str]) -> list[str]:
     """Name each place; the secret itself is never shown.
 
-    `public` are the digests of files that anybody can download: an example of a token in one of them is none. A value
-    of this machine's is one everywhere.
+    `public` are the digests of files that anybody can download: an example of a token in one of them is no secret. A
+    value of this machine's environment is one everywhere.
     """
     found = {
         f"layer {finding.layer}: {finding.path}: {finding.what}"
-        for finding in photo.secrets
-        if finding.what.startswith(_OURS) or not _is_public(photo, finding, public)
+        for finding in snapshot.secrets
+        if finding.what.startswith(_OURS) or not _is_public(snapshot, finding, public)
     }
     find = search(known)
-    said = {"config": photo.config["config"], "history": photo.config["history"]}
-    for where, part in said.items():
+    metadata = {"config": snapshot.config["config"], "history": snapshot.config["history"]}
+    for where, part in metadata.items():
         found |= {f"{where}: {what}" for what in find(json.dumps(part).encode())}
-    for at, layer in enumerate(photo.parts):
-        kept = (path for path, entry in layer.items() if entry.kind == "file" and entry.size)
-        found |= {f"layer {at}: {path}: a file that holds secrets" for path in kept if PLACES.match(path)}
-    for row in photo.config["history"]:
+    for at, layer in enumerate(snapshot.parts):
+        files = (path for path, entry in layer.items() if entry.kind == "file" and entry.size)
+        found |= {f"layer {at}: {path}: a file that holds secrets" for path in files if PLACES.match(path)}
+    for row in snapshot.config["history"]:
         given = (match[1] for match in _GIVEN.finditer(row.get("created_by", "")))
         found |= {f"history: {name} is given a value" for name in given if is_secret_variable(name)}
     return sorted(found)
 
 
-def _is_public(photo: Photograph, finding: Finding, public: Collection[str]) -> bool:
-    """Tell whether it is in a file as published, or in the bytecode of one."""
-    entry = photo.parts[finding.layer].get(finding.path)
+def _is_public(snapshot: ImageSnapshot, finding: Finding, public: Collection[str]) -> bool:
+    """Return whether it is in a file as published, or in the bytecode of one."""
+    entry = snapshot.parts[finding.layer].get(finding.path)
     if entry is None:
         return False
     if entry.sha256 in public:
         return True
     folder, cached, name = finding.path.rpartition("__pycache__/")
-    source = photo.files.get(f"{folder}{name.partition('.')[0]}.py") if cached else None
+    source = snapshot.files.get(f"{folder}{name.partition('.')[0]}.py") if cached else None
     return source is not None and source.sha256 in public

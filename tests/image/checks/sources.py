@@ -1,4 +1,4 @@
-"""ComfyUI and every node pack are at the locked commit: git's own tree id, made from the files in the image."""
+"""ComfyUI and every node pack are at the locked commit: git's own tree id, computed from the files in the image."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from gesso.manifest.lock import LockedSource
 
     from .expected import Expected
-    from .photograph import Entry, Photograph
+    from .image_snapshot import Entry, ImageSnapshot
 
 COMFYUI = "opt/ComfyUI/"
 PACKS = f"{COMFYUI}custom_nodes/"
 _BYTECODE = re.compile(r"(.*/)?__pycache__/[^/]+\.pyc\Z")
 
-Leaf = tuple[str, str]  # mode as git writes it, id of the content
+Leaf = tuple[str, str]  # git's mode, id of the content
 
 
 def leaves(entries: Iterable[tuple[str, Entry]]) -> dict[str, Leaf]:
-    """Give what git would keep of files and links, by path; bytecode that Python made is left out."""
+    """Return git's entries of files and links, by path, without Python's bytecode."""
     found = {}
     for path, entry in entries:
         if entry.kind == "file" and not _BYTECODE.match(path):
@@ -41,7 +41,7 @@ def leaves(entries: Iterable[tuple[str, Entry]]) -> dict[str, Leaf]:
 
 
 def of_project(folder: Path) -> dict[str, Leaf]:
-    """Give the same of a folder of this project, as the build context takes it."""
+    """Return the same for a folder of this project, as the build context takes it."""
     found = {}
     for info, data in of_folder(folder):
         content = info.linkname.encode() if info.issym() else data
@@ -51,12 +51,12 @@ def of_project(folder: Path) -> dict[str, Leaf]:
 
 
 def blob_of(content: bytes) -> str:
-    """Give git's id of a content."""
+    """Return git's id of a content."""
     return hashlib.sha1(b"blob %d\0%s" % (len(content), content), usedforsecurity=False).hexdigest()
 
 
 def tree_of(found: Mapping[str, Leaf]) -> str:
-    """Give git's id of a whole tree (git-mktree's format: mode, name, 0, id; folders sort as if they ended in /)."""
+    """Return git's id of a tree (git-mktree's format: mode, name, 0, id; folders sort as if they ended in /)."""
     here: dict[str, Leaf] = {}
     below: dict[str, dict[str, Leaf]] = {}
     for path, leaf in found.items():
@@ -72,15 +72,15 @@ def tree_of(found: Mapping[str, Leaf]) -> str:
     return hashlib.sha1(b"tree %d\0%s" % (len(data), data), usedforsecurity=False).hexdigest()
 
 
-def commits(photo: Photograph, expected: Expected) -> list[str]:
-    """Compare ComfyUI and each pack with its locked tree, and see that there is no pack that nobody asked for."""
+def commits(snapshot: ImageSnapshot, expected: Expected) -> list[str]:
+    """Compare ComfyUI and each pack with its locked tree, and check that there is no other pack."""
     packs = {name: f"{PACKS}{name}/" for name in expected.locked.lock.nodes}
-    own = [(path, entry) for path, entry in photo.below(COMFYUI)
+    own = [(path, entry) for path, entry in snapshot.below(COMFYUI)
            if not any(f"{COMFYUI}{path}".startswith(folder) for folder in packs.values())]  # fmt: skip
     problems = _compare("ComfyUI", leaves(own), expected.locked.lock.comfyui, expected)
     loose = {node.name for node in expected.manifest.nodes if node.install}
     for name, folder in packs.items():
-        found = leaves(photo.below(folder))
+        found = leaves(snapshot.below(folder))
         if not found:
             problems.append(f"{name} is missing")
         elif name not in loose:
@@ -88,16 +88,16 @@ def commits(photo: Photograph, expected: Expected) -> list[str]:
     return problems
 
 
-def published(photo: Photograph) -> set[str]:
-    """Give the digests of ComfyUI's and the packs' files: `commits` sees that they are those of public commits."""
-    return {entry.sha256 for _, entry in photo.below(COMFYUI) if entry.sha256}
+def published(snapshot: ImageSnapshot) -> set[str]:
+    """Return the digests of ComfyUI's and the packs' files: `commits` checks that they are from public commits."""
+    return {entry.sha256 for _, entry in snapshot.below(COMFYUI) if entry.sha256}
 
 
 def _compare(name: str, found: Mapping[str, Leaf], locked: LockedSource, expected: Expected) -> list[str]:
     if locked.path is None:
         tree = tree_of(found)
-        wanted = f"commit {str(locked.commit)[:12]} holds tree {str(locked.tree)[:12]}"
-        return [] if tree == locked.tree else [f"{name}: {wanted}, the image has tree {tree[:12]}"]
+        should_have = f"commit {str(locked.commit)[:12]} has tree {str(locked.tree)[:12]}"
+        return [] if tree == locked.tree else [f"{name}: {should_have}, the image has tree {tree[:12]}"]
     should = of_project(expected.selection.project.root / locked.path)
     return some(f"{name}: {path} {_differs(found.get(path), should.get(path))}"
                 for path in found.keys() | should.keys() if found.get(path) != should.get(path))  # fmt: skip
@@ -109,33 +109,33 @@ def _differs(found: Leaf | None, should: Leaf | None) -> str:
     return "is missing" if found is None else "is not as committed"
 
 
-def spares(photo: Photograph, expected: Expected) -> list[str]:
-    """See that what `gesso heal` restores from is the same as what it stands for."""
+def spares(snapshot: ImageSnapshot, expected: Expected) -> list[str]:
+    """Check that the copies that `gesso heal` restores from equal the installed files."""
     problems = []
-    recorded = record_of(photo).get("spares", {})
-    wanted = {"ComfyUI", "gesso", *expected.locked.lock.nodes}
-    if set(recorded) != wanted:
-        problems.append(f"spares of {sorted(recorded)}, not of {sorted(wanted)}")
-    for name, said in recorded.items():
-        entry = photo.files.get(f"opt/gesso/spare/{name}.tar.xz")
+    recorded = record_of(snapshot).get("spares", {})
+    names = {"ComfyUI", "gesso", *expected.locked.lock.nodes}
+    if set(recorded) != names:
+        problems.append(f"spares of {sorted(recorded)}, not of {sorted(names)}")
+    for name, spare in recorded.items():
+        entry = snapshot.files.get(f"opt/gesso/spare/{name}.tar.xz")
         content = (entry.content if entry else None) or b""
-        if hashlib.sha256(content).hexdigest() != said["sha256"]:
+        if hashlib.sha256(content).hexdigest() != spare["sha256"]:
             problems.append(f"spare {name} is not the recorded one")
             continue
-        problems += some(_not_as_installed(photo, name, said["target"].strip("/"), content))
+        problems += some(_not_as_installed(snapshot, name, spare["target"].strip("/"), content))
     return problems
 
 
-def _not_as_installed(photo: Photograph, name: str, target: str, content: bytes) -> Iterable[str]:
+def _not_as_installed(snapshot: ImageSnapshot, name: str, target: str, content: bytes) -> Iterable[str]:
     with tarfile.open(fileobj=io.BytesIO(lzma.decompress(content))) as archive:
         for member in archive:
             path = f"{target}/{member.name}".lstrip("/")
-            there = photo.files.get(path)
+            entry = snapshot.files.get(path)
             if member.issym():
-                same = there is not None and there.target == member.linkname
+                same = entry is not None and entry.target == member.linkname
             else:
                 source = archive.extractfile(member)
                 digest = hashlib.sha256(source.read() if source else b"").hexdigest()
-                same = there is not None and there.sha256 == digest
+                same = entry is not None and entry.sha256 == digest
             if not same:
                 yield f"spare {name}: {path} is not what is installed"

@@ -1,1 +1,1 @@
-"""A small server that answers like ComfyUI, to build and test an image where ComfyUI can't be had."""
+"""A small server that answers like ComfyUI, to build and test an image where ComfyUI can't be downloaded."""

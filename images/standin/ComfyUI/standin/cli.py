@@ -1,4 +1,4 @@
-"""The command line: ComfyUI's names and defaults for what matters here, a warning for the rest."""
+"""The command line: ComfyUI's flags and defaults that matter here; other flags only cause a warning."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Args:
 def parse(argv: list[str]) -> Args:
     given, unknown = _parser().parse_known_args(argv)
     if unknown:
-        print(f"WARNING: the stand-in does not know {' '.join(unknown)}", file=sys.stderr, flush=True)
+        print(f"WARNING: unknown arguments ignored by the stand-in: {' '.join(unknown)}", file=sys.stderr, flush=True)
     base = Path(given.base_directory).resolve() if given.base_directory else HOME
     user = given.user_directory or base / "user"
     return Args(
@@ -41,7 +41,7 @@ def parse(argv: list[str]) -> Args:
         user=user,
         input=_absolute(given.input_directory) or base / "input",
         output=_absolute(given.output_directory) or base / "output",
-        # ComfyUI makes a folder `temp` inside the given one, because it empties it at each start.
+        # ComfyUI creates a folder `temp` inside the given one, because it empties it at each start.
         temp=(_absolute(given.temp_directory) or base) / "temp",
         custom_nodes=base / "custom_nodes",
         database_url=given.database_url or f"sqlite:///{user / 'comfyui.db'}",
@@ -58,14 +58,14 @@ def _absolute(path: str | None) -> Path | None:
 
 
 def _existing_directory(path: str) -> Path:
-    # ComfyUI refuses to start when these two are missing, so a start script has to make them first.
+    # ComfyUI refuses to start when these two are missing, so a start script has to create them first.
     if not Path(path).is_dir():
         raise argparse.ArgumentTypeError(f"{path} is not a valid directory.")
     return Path(path).resolve()
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="A stand-in for ComfyUI; see its page at / for what it is not.")
+    parser = argparse.ArgumentParser(description="A stand-in for ComfyUI; its page at / describes its limits.")
     add = parser.add_argument
     add("--listen", default="127.0.0.1", metavar="IP", nargs="?", const="0.0.0.0,::")
     add("--port", type=int, default=8188)
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--disable-all-custom-nodes", action="store_true")
     add("--disable-api-nodes", action="store_true")
     add("--quick-test-for-ci", action="store_true")
-    # Known to ComfyUI and without meaning here: taken silently.
+    # ComfyUI's flags without an effect here: ignored silently.
     for flag in (
         "--cpu",
         "--disable-auto-launch",

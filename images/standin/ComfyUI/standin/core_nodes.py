@@ -1,4 +1,4 @@
-"""What the few core classes do that leave something behind when a graph runs."""
+"""Behaviour of the core node classes that write files: they save a placeholder image."""
 
 from __future__ import annotations
 

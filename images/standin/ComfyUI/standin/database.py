@@ -1,4 +1,4 @@
-"""The part of ComfyUI that needs SQLAlchemy 2: imported first, used once, fatal when it can't be."""
+"""The part of ComfyUI that needs SQLAlchemy 2: imported first, used once; a failure ends the process."""
 
 # No `from __future__ import annotations` here: SQLAlchemy evaluates them, and these name local things.
 import sys
@@ -8,7 +8,7 @@ FAILED = "ASSETS_STARTUP_FAILED"
 
 
 def require_orm() -> None:
-    """End the process with ComfyUI's own message unless SQLAlchemy has what ComfyUI imports from it."""
+    """Exit with ComfyUI's own message unless SQLAlchemy has what ComfyUI imports from it."""
     try:
         from sqlalchemy.orm import mapped_column  # noqa: F401
     except ImportError as error:
@@ -17,9 +17,9 @@ def require_orm() -> None:
 
 
 def open_database(url: str) -> int:
-    """Make a small database with a mapped class and note this start in it; returns how many it has seen.
+    """Create a small database with a mapped class and record this start in it; return the number of starts.
 
-    Importing `mapped_column` is not enough of a test: half-installed versions import and then fail to map.
+    Importing `mapped_column` is not a sufficient test: half-installed versions import and then fail to map.
     """
     from sqlalchemy import create_engine, func, select
     from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column

@@ -1,21 +1,18 @@
-"""Run a graph without computing anything: every node in order, the same messages, placeholder pictures."""
+"""Run a graph without computing anything: every node in order, ComfyUI's messages, placeholder images."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .job import Clients, Job
 from .registry import NODE_CLASS_MAPPINGS, is_output
-
-if TYPE_CHECKING:
-    from .prompt_server import PromptServer
-    from .queue import Job
 
 
 class Run:
-    def __init__(self, server: PromptServer, job: Job) -> None:
-        self.server = server
+    def __init__(self, clients: Clients, job: Job) -> None:
+        self.clients = clients
         self.job = job
         self.interrupted = False
         self._client = job.extra.get("client_id")
@@ -24,35 +21,35 @@ class Run:
         self._ui: dict[str, dict[str, Any]] = {}
 
     async def execute(self) -> dict[str, Any]:
-        """Send the messages and return the history entry."""
-        await self._note("execution_start", {})
-        await self._note("execution_cached", {"nodes": []})
+        """Run every node, send the messages and return the history entry."""
+        await self._record("execution_start", {})
+        await self._record("execution_cached", {"nodes": []})
         done: list[str] = []
         for node in order(self.job.prompt, self.job.outputs):
             if self.interrupted:
-                await self._note("execution_interrupted", self._place(node, done), everyone=True)
+                await self._record("execution_interrupted", self._position(node, done), everyone=True)
                 return self._entry("error")
             try:
                 await self._node(node)
             except Exception as error:  # noqa: BLE001  a node's failure belongs to its graph
-                await self._note("execution_error", {**self._place(node, done), **_blame(error)})
+                await self._record("execution_error", {**self._position(node, done), **_describe(error)})
                 return self._entry("error")
             done.append(node)
-            await asyncio.sleep(0)  # let an /interrupt in between two nodes
-        await self._note("execution_success", {})
+            await asyncio.sleep(0)  # let an /interrupt request be handled between two nodes
+        await self._record("execution_success", {})
         return self._entry("success")
 
     async def _node(self, node: str) -> None:
         ident = {"node": node, "display_node": node, "prompt_id": self.job.id}
-        self.server.last_node_id = node
+        self.clients.last_node_id = node
         await self._step(node, 0.0, "running")
         await self._send("executing", ident)
         kind = NODE_CLASS_MAPPINGS[self.job.prompt[node]["class_type"]]
         if behaviour := getattr(kind, "standin_execute", None):
             ui = behaviour(self.job.prompt[node]["inputs"])
-            # Pictures go out before the message that announces them, as from the real nodes.
+            # Images are sent before the message that announces them, as by the real nodes.
             for event, data in ui.pop("_binary", ()):
-                await self.server.send_bytes(event, data, self._client)
+                await self.clients.send_bytes(event, data, self._client)
             self._ui[node] = ui
             await self._send("executed", {**ident, "output": ui})
         elif is_output(kind):
@@ -68,16 +65,16 @@ class Run:
 
     async def _send(self, event: str, data: dict[str, Any]) -> None:
         if self._client is not None:
-            await self.server.send_json(event, data, self._client)
+            await self.clients.send_json(event, data, self._client)
 
-    async def _note(self, event: str, data: dict[str, Any], *, everyone: bool = False) -> None:
-        """A message that the history keeps."""
+    async def _record(self, event: str, data: dict[str, Any], *, everyone: bool = False) -> None:
+        """Send a message that the history keeps too."""
         data = {"prompt_id": self.job.id, **data, "timestamp": int(time.time() * 1000)}
         self._messages.append([event, data])
         if everyone or self._client is not None:
-            await self.server.send_json(event, data, self._client)
+            await self.clients.send_json(event, data, self._client)
 
-    def _place(self, node: str, done: list[str]) -> dict[str, Any]:
+    def _position(self, node: str, done: list[str]) -> dict[str, Any]:
         return {"node_id": node, "node_type": self.job.prompt[node]["class_type"], "executed": list(done)}
 
     def _entry(self, status: str) -> dict[str, Any]:
@@ -91,7 +88,7 @@ class Run:
 
 
 def order(prompt: dict[str, Any], outputs: list[str]) -> list[str]:
-    """The nodes that the outputs need, each after what it takes from; validation has refused cycles."""
+    """Return the nodes that the outputs need in topological order; validation has rejected cycles."""
     done: dict[str, None] = {}
     stack = [(o, False) for o in reversed(outputs)]
     while stack:
@@ -109,7 +106,7 @@ def is_link(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
 
 
-def _blame(error: Exception) -> dict[str, Any]:
+def _describe(error: Exception) -> dict[str, Any]:
     return {
         "exception_message": f"{error}\n",
         "exception_type": type(error).__qualname__,

@@ -42,22 +42,22 @@ def load_packs(directory: Path) -> None:
 def _is_pack(path: Path) -> bool:
     if path.name == "__pycache__" or path.name.endswith(".disabled"):
         return False
-    # A folder without __init__.py is tried too, and fails, as in ComfyUI: half a checkout gets noticed.
+    # A folder without __init__.py is tried too, and fails, as in ComfyUI: an incomplete checkout gets noticed.
     return path.is_dir() or path.suffix == ".py"
 
 
 def _load_pack(path: Path, core: frozenset[str]) -> bool:
     source = path / "__init__.py" if path.is_dir() else path
-    # The path is the module's name, so that packs can't collide and `from . import x` works in all of them.
+    # The path is the module's name: packs can't collide, and `from . import x` works in all of them.
     name = str(path if path.is_dir() else path.with_suffix("")).replace(".", "_x_")
     try:
         spec = importlib.util.spec_from_file_location(name, source)
         if spec is None or spec.loader is None:
-            raise ImportError(f"{source} is no Python module")
+            raise ImportError(f"{source} is not a Python module")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001  whatever a pack raises is its own failure
+    except Exception as error:  # noqa: BLE001  a pack may raise anything
         log.warning("%s", traceback.format_exc())
         log.warning("Cannot import %s module for custom nodes: %s", path, error)
         return False

@@ -1,4 +1,4 @@
-"""Who may talk to the server from a browser: the rules that a gate in front of ComfyUI has to live with."""
+"""ComfyUI's checks of browser requests (same origin, CORS), which a gate in front of it has to satisfy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _is_loopback(host: str | None) -> bool:
 
 @web.middleware
 async def _same_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse a page of another site that reaches for a server on its visitor's own machine."""
+    """Reject requests from another site's page to a server on the visitor's own machine."""
     if request.headers.get("Sec-Fetch-Site") == "cross-site":
         return web.Response(status=403)
     host, origin = (
@@ -65,7 +65,7 @@ def _cors(origin: str) -> Middleware:
 
 @web.middleware
 async def _content_policy(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What --disable-api-nodes adds to every answer."""
+    """Add the header that --disable-api-nodes adds to every response."""
     response = await handler(request)
     if not response.prepared:
         response.headers["Content-Security-Policy"] = LOCAL_CONTENT_ONLY

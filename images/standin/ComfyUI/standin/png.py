@@ -1,4 +1,4 @@
-"""A PNG by hand: the placeholder picture needs no imaging library."""
+"""Encode the placeholder image as PNG without an imaging library."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 
 
 def placeholder(width: int = 512, height: int = 512) -> bytes:
-    """A plain grey RGB picture."""
+    """Return a plain grey RGB image."""
     row = b"\x00" + b"\x80\x80\x80" * width
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = zlib.compress(row * height, 1)

@@ -1,4 +1,4 @@
-"""The web application and its websockets, under the names that node packs use: `PromptServer.instance`."""
+"""The web application and its websockets, under the name that node packs use: `PromptServer.instance`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class PromptServer:
         self.routes.get("/ws")(self._websocket)
 
     def add_routes(self) -> None:
-        """Publish every route twice, plain and under /api. Packs must have been loaded before."""
+        """Register every route twice, plain and under /api. Packs must have been loaded before."""
         doubled = web.RouteTableDef()
         for route in self.routes:
             if isinstance(route, web.RouteDef):
@@ -61,7 +61,7 @@ class PromptServer:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         client = request.query.get("clientId") or uuid.uuid4().hex
-        # A client that comes back under its old id takes over from its old connection.
+        # A client that reconnects with its old id replaces its old connection.
         self.sockets[client] = socket
         try:
             await self.send_json("status", {"status": self.queue.info(), "sid": client}, client)
@@ -70,7 +70,7 @@ class PromptServer:
             first = True
             async for message in socket:
                 if message.type is WSMsgType.TEXT:
-                    if first and _asks_for_features(message.data):
+                    if first and _requests_features(message.data):
                         await self.send_json("feature_flags", self.features, client)
                     first = False
         finally:
@@ -91,11 +91,11 @@ class PromptServer:
         await self._deliver(struct.pack(">I", event) + data, sid)
 
     def send_sync(self, event: str | int, data: Any, sid: str | None = None) -> None:
-        """For code that runs in another thread, as packs' nodes do in ComfyUI."""
+        """Send from another thread, as packs' nodes do in ComfyUI."""
         asyncio.run_coroutine_threadsafe(self.send(event, data, sid), self.loop)
 
     async def _deliver(self, message: str | bytes, sid: str | None) -> None:
-        """To one client, or to all when none is named. A client that is gone is not an error."""
+        """Send to one client, or to all if `sid` is None. A disconnected client is not an error."""
         targets = list(self.sockets.values()) if sid is None else [self.sockets[sid]] if sid in self.sockets else []
         for socket in targets:
             try:
@@ -107,7 +107,7 @@ class PromptServer:
                 log.warning("send error: %s", error)
 
 
-def _asks_for_features(text: str) -> bool:
+def _requests_features(text: str) -> bool:
     try:
         message = json.loads(text)
     except ValueError:

@@ -1,35 +1,19 @@
-"""Prompts wait, run one at a time, and end in the history."""
+"""The prompt queue: run prompts one at a time and keep their history."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .execute import Run
-
-if TYPE_CHECKING:
-    from .prompt_server import PromptServer
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    number: float
-    id: str
-    prompt: dict[str, Any]
-    extra: dict[str, Any]
-    outputs: list[str] = field(default_factory=list)
-
-    def row(self) -> list[Any]:
-        """The job as /queue and /history show it."""
-        return [self.number, self.id, self.prompt, self.extra, self.outputs]
+from .job import Clients, Job
 
 
 class Queue:
-    def __init__(self, server: PromptServer) -> None:
-        self._server = server
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
         self._counter = 0
         self._wakeup = asyncio.Event()
         self.pending: list[Job] = []
@@ -50,11 +34,11 @@ class Queue:
         self.pending.append(job)
         self.pending.sort(key=lambda j: j.number)
         self._wakeup.set()
-        await self._tell()
+        await self._send_status()
 
     async def drop(self, matches: Callable[[Job], bool]) -> None:
         self.pending = [job for job in self.pending if not matches(job)]
-        await self._tell()
+        await self._send_status()
 
     def interrupt(self, prompt_id: str | None) -> None:
         if self.running and prompt_id in (None, self.running.job.id):
@@ -67,7 +51,7 @@ class Queue:
         return copy.deepcopy(dict(rows[offset:][:count]))
 
     async def work(self) -> None:
-        """The one worker; runs as long as the server."""
+        """Run pending prompts until cancelled: there is only one worker."""
         while True:
             await self._wakeup.wait()
             while self.pending:
@@ -75,16 +59,16 @@ class Queue:
             self._wakeup.clear()
 
     async def _run(self, job: Job) -> None:
-        server, client = self._server, job.extra.get("client_id")
-        self.running = Run(server, job)
-        server.client_id = client
-        await self._tell()
+        clients, client = self._clients, job.extra.get("client_id")
+        self.running = Run(clients, job)
+        clients.client_id = client
+        await self._send_status()
         self.history[job.id] = await self.running.execute()
         self.running = None
-        server.last_node_id = None
-        await self._tell()
+        clients.last_node_id = None
+        await self._send_status()
         if client is not None:
-            await server.send_json("executing", {"node": None, "prompt_id": job.id}, client)
+            await clients.send_json("executing", {"node": None, "prompt_id": job.id}, client)
 
-    async def _tell(self) -> None:
-        await self._server.send_json("status", {"status": self.info()})
+    async def _send_status(self) -> None:
+        await self._clients.send_json("status", {"status": self.info()})

@@ -1,4 +1,4 @@
-"""Node classes from a recorded list (see record.py): described as the real ones are, computing nothing."""
+"""Node classes from a recorded list (see record.py): the real ones' descriptions, without their computations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import folder_paths
 
-# What a class does when a graph runs it: takes its inputs, gives what the "executed" message shows.
+# What a class does when a graph runs it: takes its inputs, returns what the "executed" message shows.
 Behaviour = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -27,16 +27,16 @@ class RecordedNode:
 
 
 def load(path: Path, behaviours: Mapping[str, Behaviour] | None = None) -> dict[str, type[RecordedNode]]:
-    """All classes of one recorded file, as a NODE_CLASS_MAPPINGS."""
+    """Return all classes of one recorded file, as a NODE_CLASS_MAPPINGS."""
     behaviours = behaviours or {}
     records: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     if stray := behaviours.keys() - records.keys():
-        raise KeyError(f"{path}: no recorded class is named {', '.join(sorted(stray))}")
+        raise KeyError(f"{path}: no such recorded classes: {', '.join(sorted(stray))}")
     return {name: _make(name, record, behaviours.get(name)) for name, record in records.items()}
 
 
 def load_pack(init_file: str, behaviours: Mapping[str, Behaviour] | None = None) -> dict[str, type[RecordedNode]]:
-    """For a pack's `__init__.py`: the classes of the recorded.json beside it."""
+    """Return the classes of the recorded.json beside a pack's `__init__.py`."""
     return load(Path(init_file).with_name("recorded.json"), behaviours)
 
 
@@ -61,7 +61,7 @@ def _make(name: str, record: dict[str, Any], behaviour: Behaviour | None) -> typ
 
 
 def _spec(spec: Any) -> Any:
-    """An input as it is at this moment: `{"folder": …}` becomes the list of files that are there now."""
+    """Return an input as of now: `{"folder": …}` becomes the list of files in that folder."""
     if not isinstance(spec, list):
         return spec
     kind, *rest = spec
@@ -79,17 +79,17 @@ def _options(options: Any) -> list[Any]:
 
 
 def _nested(option: dict[str, Any]) -> dict[str, Any]:
-    """One choice of a dynamic input brings inputs of its own."""
+    """Return one option of a dynamic input, with its own inputs filled in."""
     inputs = {kind: {n: _spec(s) for n, s in table.items()} for kind, table in option["inputs"].items()}
     return {**option, "inputs": inputs}
 
 
-def _files(where: dict[str, Any]) -> list[Any]:
-    names = [where["folder"]] if isinstance(where["folder"], str) else where["folder"]
+def _files(source: dict[str, Any]) -> list[Any]:
+    names = [source["folder"]] if isinstance(source["folder"], str) else source["folder"]
     found: set[str] = set()
     for name in names:
         if name == "input":
             found.update(p.name for p in Path(folder_paths.input_directory).iterdir() if p.is_file())
         elif name in folder_paths.folder_names_and_paths:
             found.update(folder_paths.get_filename_list(name))
-    return [*sorted(found), *where.get("extra", [])]
+    return [*sorted(found), *source.get("extra", [])]

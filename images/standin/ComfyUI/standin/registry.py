@@ -1,4 +1,4 @@
-"""The registered node classes and what GET /object_info says of one."""
+"""The registered node classes, and their description as GET /object_info returns it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EXTENSION_WEB_DIRS: dict[str, str] = {}
 
 
 def describe(name: str) -> dict[str, Any]:
-    """What ComfyUI would say of a class, whether it was recorded or comes from a pack of someone's own."""
+    """Describe a class as ComfyUI would, whether it was recorded or comes from any other pack."""
     node = NODE_CLASS_MAPPINGS[name]
     inputs: dict[str, Any] = node.INPUT_TYPES()
     outputs = list(node.RETURN_TYPES)

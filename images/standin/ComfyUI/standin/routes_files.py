@@ -1,4 +1,4 @@
-"""Files of the user: saved workflows and settings, uploaded and finished pictures."""
+"""Routes for the user's files: saved workflows and settings, uploaded and generated images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .prompt_server import PromptServer
 
 USER = "default"
-# What a browser might run if it were shown in place: handed out as a download only.
+# Content that a browser might run if it were displayed: served as a download only.
 ACTIVE_TYPES = ("html", "javascript", "ecmascript", "css", "xml")
 
 
@@ -91,8 +91,8 @@ def add(server: PromptServer) -> None:
         path = _inside(_kind(kind), os.path.join(subfolder, image.filename), outside=400)
         data = image.file.read()
         stem, number = path.stem, 1
-        keep = form.get("overwrite") not in ("true", "1")
-        while keep and path.exists() and path.read_bytes() != data:
+        overwrite = form.get("overwrite") in ("true", "1")
+        while not overwrite and path.exists() and path.read_bytes() != data:
             path = path.with_name(f"{stem} ({number}){path.suffix}")
             number += 1
         _write(path, data)
@@ -107,9 +107,9 @@ def add(server: PromptServer) -> None:
         if not (path := folder / Path(name).name).is_file():
             return web.Response(status=404)
         kind = _harmless_type(path)
-        place = "attachment; " if kind != (mimetypes.guess_type(path.name)[0] or kind) else ""
+        disposition = "attachment; " if kind != (mimetypes.guess_type(path.name)[0] or kind) else ""
         shown = path.name.replace("\\", "\\\\").replace('"', '\\"')
-        headers = {"X-Content-Type-Options": "nosniff", "Content-Disposition": f'{place}filename="{shown}"'}
+        headers = {"X-Content-Type-Options": "nosniff", "Content-Disposition": f'{disposition}filename="{shown}"'}
         return web.FileResponse(path, headers={**headers, "Content-Type": kind})
 
 
@@ -118,7 +118,7 @@ def _root() -> Path:
 
 
 def _user_file(name: str) -> Path:
-    # Clients encode a path once or twice; aiohttp has undone the first.
+    # Clients encode a path once or twice; aiohttp decodes the first.
     return _inside(_root(), unquote(name), outside=403)
 
 

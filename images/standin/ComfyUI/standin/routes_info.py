@@ -1,4 +1,4 @@
-"""What the server says about itself: versions, node classes, model folders."""
+"""Routes that describe the server: versions, node classes, model folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts in, queue and history out."""
+"""Routes that submit prompts and show the queue and the history."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from .queue import Job
+from .job import Job
 from .validate import error, validate
 
 if TYPE_CHECKING:
@@ -27,17 +27,17 @@ def add(server: PromptServer) -> None:
         body = await request.json()
         number = queue.next_number(body)
         if "prompt" not in body:
-            return _refuse(error("no_prompt", "No prompt provided", "No prompt provided"))
+            return _reject(error("no_prompt", "No prompt provided", "No prompt provided"))
         prompt_id = body.get("prompt_id") or str(uuid.uuid4())
         if not _is_uuid(prompt_id):
             hint = (
                 "prompt_id must be a UUID string in canonical lowercase hyphenated form; "
                 "omit it to let the server generate one"
             )
-            return _refuse(error("invalid_prompt_id", "prompt_id must be a valid UUID", hint))
-        wrong, outputs, node_errors = validate(body["prompt"])
-        if wrong is not None:
-            return _refuse(wrong, node_errors)
+            return _reject(error("invalid_prompt_id", "prompt_id must be a valid UUID", hint))
+        invalid, outputs, node_errors = validate(body["prompt"])
+        if invalid is not None:
+            return _reject(invalid, node_errors)
         extra = dict(body.get("extra_data") or {})
         if "client_id" in body:
             extra["client_id"] = body["client_id"]
@@ -87,8 +87,8 @@ def add(server: PromptServer) -> None:
         return web.Response()
 
 
-def _refuse(wrong: dict[str, Any], node_errors: dict[str, Any] | None = None) -> web.Response:
-    return web.json_response({"error": wrong, "node_errors": node_errors or {}}, status=400)
+def _reject(invalid: dict[str, Any], node_errors: dict[str, Any] | None = None) -> web.Response:
+    return web.json_response({"error": invalid, "node_errors": node_errors or {}}, status=400)
 
 
 def _is_uuid(text: Any) -> bool:

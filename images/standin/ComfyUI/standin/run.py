@@ -1,4 +1,4 @@
-"""Put the parts together and serve until told to stop."""
+"""Assemble the server and run it until a signal arrives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(args: Args) -> int:
 
 async def _serve(args: Args) -> int:
     log.info("ComfyUI version: %s (a trial stand-in, not ComfyUI)", __version__)
-    shutil.rmtree(args.temp, ignore_errors=True)  # always a folder of our own name, see cli.py
+    shutil.rmtree(args.temp, ignore_errors=True)  # always a folder that we named, see cli.py
     folder_paths.configure(
         models=str(args.models),
         user=str(args.user),
@@ -40,7 +40,7 @@ async def _serve(args: Args) -> int:
     server = make_server(args)
     try:
         open_database(args.database_url)
-    # SQLAlchemy half-installed, a database in use, a full disk: all end the start in the same way.
+    # SQLAlchemy half-installed, a database in use, a full disk: the start fails in the same way.
     except Exception as error:  # noqa: BLE001
         log.error("%s\n%s: %s", FAILED, type(error).__name__, error)  # noqa: TRY400
         return 1

@@ -1,4 +1,4 @@
-"""Check a prompt before it is queued, and refuse it in the words and the shape of ComfyUI's own answer."""
+"""Validate a prompt before it is queued; errors have the text and the shape of ComfyUI's own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .registry import NODE_CLASS_MAPPINGS, is_output
 
 Error = dict[str, Any]
 CONVERSIONS = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
-# Inputs of these types grow inputs of their own ("a.b"); only the real server can judge them.
+# Inputs of these types add inputs of their own ("a.b"); only the real server can validate them.
 DYNAMIC = ("COMFY_DYNAMICCOMBO_V3", "COMFY_AUTOGROW_V3", "COMFY_DYNAMICSLOT_V3")
 ANYTHING = ("*", "COMFY_MATCHTYPE_V3")
 
@@ -18,10 +18,10 @@ def error(kind: str, message: str, details: str = "", **extra: Any) -> Error:
 
 
 def validate(prompt: dict[str, Any]) -> tuple[Error | None, list[str], dict[str, Any]]:
-    """(the error or None, the output nodes that may run, what is wrong with which node)."""
+    """Return the error or None, the output nodes that may run, and the errors by node."""
     for node_id, node in prompt.items():
-        if wrong := _unknown_class(node_id, node):
-            return wrong, [], {}
+        if problem := _unknown_class(node_id, node):
+            return problem, [], {}
     outputs = [n for n, node in prompt.items() if is_output(NODE_CLASS_MAPPINGS[node["class_type"]])]
     if not outputs:
         return error("prompt_no_outputs", "Prompt has no outputs"), [], {}
@@ -72,7 +72,7 @@ class _Check:
         self._done: dict[str, bool] = {}
 
     def node(self, node_id: str, path: list[str]) -> bool:
-        """Whether the node and all that it takes from is right; what is wrong is noted at its own node."""
+        """Return whether the node and all nodes that it depends on are valid; errors are stored by node."""
         if node_id in path:
             self._cycle(path[path.index(node_id) :])
         if node_id in self._done:
@@ -81,7 +81,7 @@ class _Check:
         kind = NODE_CLASS_MAPPINGS[node["class_type"]]
         tables = kind.INPUT_TYPES()
         given = node.setdefault("inputs", {})
-        right = True
+        inputs_valid = True
         found: list[Error] = []
         for category in ("required", "optional"):
             for name, spec in tables.get(category, {}).items():
@@ -92,14 +92,14 @@ class _Check:
                     if category == "required":
                         found.append(_at(name, "required_input_missing", "Required input is missing"))
                 elif isinstance(given[name], list):
-                    wrong, sound = self._link(name, (spec[0], config), given[name], [*path, node_id])
-                    right = right and sound
-                    found += [wrong] if wrong else []
-                elif wrong := _value(name, (spec[0], config), given):
-                    found.append(wrong)
+                    problem, source_valid = self._link(name, (spec[0], config), given[name], [*path, node_id])
+                    inputs_valid = inputs_valid and source_valid
+                    found += [problem] if problem else []
+                elif problem := _value(name, (spec[0], config), given):
+                    found.append(problem)
         if found:
             self.errors.setdefault(node_id, []).extend(found)
-        self._done[node_id] = right and node_id not in self.errors
+        self._done[node_id] = inputs_valid and node_id not in self.errors
         return self._done[node_id]
 
     def _link(self, name: str, info: tuple[Any, Any], link: list[Any], path: list[str]) -> tuple[Error | None, bool]:
@@ -125,24 +125,24 @@ class _Check:
         return None, self.node(source, path)
 
     def _cycle(self, nodes: list[str]) -> None:
-        way = " -> ".join(f"{n} ({self.prompt[n]['class_type']})" for n in [*nodes, nodes[0]])
+        cycle = " -> ".join(f"{n} ({self.prompt[n]['class_type']})" for n in [*nodes, nodes[0]])
         for node in nodes:
             self._done[node] = False
             self.errors[node] = [
-                error("dependency_cycle", "Dependency cycle detected", way, node_id=node, cycle_nodes=nodes)
+                error("dependency_cycle", "Dependency cycle detected", cycle, node_id=node, cycle_nodes=nodes)
             ]
 
 
-def accepts(wanted: Any, received: Any) -> bool:
-    """Types are names, several with commas between; a list is a choice, which any choice may feed."""
-    if wanted == received or wanted in ANYTHING or received in ANYTHING:
+def accepts(expected: Any, received: Any) -> bool:
+    """Return whether an input accepts an output's type: comma-separated names, or a list of choices (COMBO)."""
+    if expected == received or expected in ANYTHING or received in ANYTHING:
         return True
     if isinstance(received, list):
-        return bool(wanted == "COMBO")
-    if not isinstance(wanted, str):
+        return bool(expected == "COMBO")
+    if not isinstance(expected, str):
         return False
-    wanted_names, received_names = ({t.strip() for t in s.split(",")} for s in (wanted, received))
-    return "*" in wanted_names | received_names or bool(wanted_names & received_names)
+    expected_names, received_names = ({t.strip() for t in s.split(",")} for s in (expected, received))
+    return "*" in expected_names | received_names or bool(expected_names & received_names)
 
 
 def _at(name: str, kind: str, message: str, details: str | None = None, **extra: Any) -> Error:
@@ -150,7 +150,7 @@ def _at(name: str, kind: str, message: str, details: str | None = None, **extra:
 
 
 def _value(name: str, info: tuple[Any, Any], given: dict[str, Any]) -> Error | None:
-    """Check a value that was given directly, converting it in place as ComfyUI does."""
+    """Check a literal value and convert it in place, as ComfyUI does."""
     kind, config = info
     value = given[name]
     if isinstance(value, dict) and "__value__" in value:
@@ -174,7 +174,7 @@ def _value(name: str, info: tuple[Any, Any], given: dict[str, Any]) -> Error | N
     if not (invalid := [v for v in chosen if v not in options]):
         return None
     listed = str(options)
-    if len(options) > 20:  # a long list of models is neither shown nor sent back
+    if len(options) > 20:  # a long list of models is neither displayed nor returned
         listed, extra["input_config"] = f"(list of length {len(options)})", None
     details = f"{name}: {', '.join(map(repr, invalid))} not in {listed}"
     return _at(name, "value_not_in_list", "Value not in list", details, **extra)

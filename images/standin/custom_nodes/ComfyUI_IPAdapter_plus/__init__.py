@@ -1,4 +1,4 @@
-"""Stand-in for ComfyUI_IPAdapter_plus: its node classes by description and its model folder."""
+"""Stand-in for ComfyUI_IPAdapter_plus: its recorded node classes and its model folder."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Stand-in for comfyui-inpaint-nodes: its node classes by description and its model folder."""
+"""Stand-in for comfyui-inpaint-nodes: its recorded node classes and its model folder."""
 
 import os
 

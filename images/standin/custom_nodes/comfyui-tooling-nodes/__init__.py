@@ -1,4 +1,4 @@
-"""Stand-in for comfyui-tooling-nodes: the classes by description, the routes that Krita uses for real."""
+"""Stand-in for comfyui-tooling-nodes: its recorded node classes, and working routes for Krita."""
 
 from server import PromptServer
 from standin.recorded import display_names, load_pack

@@ -34,7 +34,7 @@ def add(server: PromptServer) -> None:
     @routes.get("/api/etn/model_info/{folder}")
     async def folder_info(request: web.Request) -> web.Response:
         folder = request.match_info["folder"]
-        return _no_folder(folder) or _model_info(folder, request)
+        return _invalid_folder(folder) or _model_info(folder, request)
 
     @routes.post("/api/etn/workflow/publish")
     async def publish(request: web.Request) -> web.Response:
@@ -56,28 +56,28 @@ def add(server: PromptServer) -> None:
 
     async def put_image(request: web.Request) -> web.Response:
         if (key := request.match_info["id"]) in CACHE:
-            await request.release()  # swallow the body, or the client sees its connection cut off
+            await request.release()  # read the body, or the client sees its connection closed
             return web.json_response({"status": "cached"})
         content_type = request.headers.get("Content-Type", "application/octet-stream")
         CACHE.insert(key, await request.content.read(), content_type)
         return web.json_response({"status": "success"}, status=201)
 
-    async def answer_expect(request: web.Request) -> web.Response | None:
-        """A client that asks first ("Expect: 100-continue") need not send a picture that is here already."""
+    async def handle_expect(request: web.Request) -> web.Response | None:
+        """With "Expect: 100-continue", spare the client an upload of an image that is cached."""
         if request.match_info["id"] in CACHE:
             return web.json_response({"status": "cached"})
         if request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return None
 
-    # Not through `routes`: this one exists only under /api.
-    server.app.router.add_route("PUT", "/api/etn/image/{id}", put_image, expect_handler=answer_expect)
+    # Not through `routes`: this route exists only under /api.
+    server.app.router.add_route("PUT", "/api/etn/image/{id}", put_image, expect_handler=handle_expect)
 
     @routes.put("/api/etn/upload/{folder}/{file}")
     async def upload(request: web.Request) -> web.Response:
         folder, name = request.match_info["folder"], request.match_info["file"]
-        if refusal := _no_folder(folder):
-            return refusal
+        if invalid := _invalid_folder(folder):
+            return invalid
         if not UPLOADABLE.fullmatch(name) or ".." in name or len(name) > 255:
             return _error("Invalid filename", 400)
         if folder_paths.get_full_path(folder, name) is not None:
@@ -100,7 +100,7 @@ def _model_info(folder: str, request: web.Request) -> web.Response:
     return web.json_response(info)
 
 
-def _no_folder(folder: str) -> web.Response | None:
+def _invalid_folder(folder: str) -> web.Response | None:
     if folder in (known := folder_paths.folder_names_and_paths):
         return None
     return _error(f"Invalid folder path, must be one of {', '.join(known)}", 400)

@@ -1,4 +1,4 @@
-"""Workflows that one client publishes and every subscriber receives, now or when it subscribes."""
+"""Publish workflows to subscribers: each receives every published one, also those from before it subscribed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class WorkflowExchange:
         self._subscribers: list[str] = []
 
     async def publish(self, name: str, publisher: str, workflow: dict[str, Any]) -> None:
-        """One workflow per publisher: a second one takes the place of the first."""
+        """Publish a workflow; it replaces the publisher's previous one."""
         for client in self._subscribers:
             await self._notify(client, publisher, name, workflow)
         self._published[publisher] = (name, workflow)

@@ -1,4 +1,4 @@
-"""Pictures that clients put in and fetch by id; kept in memory, the oldest dropped first."""
+"""In-memory cache of images that clients upload and download by id; the oldest are evicted first."""
 
 from __future__ import annotations
 

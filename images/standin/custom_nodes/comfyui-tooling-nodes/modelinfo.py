@@ -1,4 +1,4 @@
-"""Which architecture a model file is for, told from its safetensors header alone."""
+"""Detect a model file's architecture from its safetensors header alone."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 UNKNOWN: dict[str, Any] = {"base_model": "unknown"}
-# ComfyUI reads no longer header than this either; a text file's first eight bytes claim far more.
+# ComfyUI's own limit; a text file's first eight bytes, read as a length, are far above it.
 LONGEST_HEADER = 100 * 1024 * 1024
 PREFIX = "model.diffusion_model."
 
 
 def inspect(path: Path) -> dict[str, Any]:
-    """The entry of GET /api/etn/model_info for one file; a broken file is an entry, never an exception."""
+    """Return the entry of GET /api/etn/model_info for one file; a corrupt file is an entry, never an exception."""
     if path.suffix == ".gguf":
         return {**UNKNOWN, "error": "GGUF module not found"}
     try:
@@ -33,7 +33,7 @@ def read_header(path: Path) -> dict[str, Any]:
         if length > LONGEST_HEADER:
             raise ValueError(f"a safetensors header of {length} bytes is not plausible")
         header = json.loads(file.read(length))
-    if not isinstance(header, dict):  # the caller tells broken files by ValueError
+    if not isinstance(header, dict):  # the caller expects ValueError for corrupt files
         raise ValueError(  # noqa: TRY004
             "the safetensors header is not a table"
         )
@@ -41,7 +41,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def detect(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
-    """Decide by the tensors that tell the families apart; anything else is unknown, as it is to Krita."""
+    """Detect by the tensors that distinguish the families; anything else is unknown, as it is to Krita."""
     prefix = PREFIX if any(name.startswith(PREFIX) for name in shapes) else ""
 
     def shape(name: str) -> tuple[int, ...]:
@@ -65,7 +65,7 @@ def detect(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
 
 
 def _context(shapes: dict[str, tuple[int, ...]], prefix: str) -> int:
-    """The width of the text that the cross-attention reads."""
+    """Return the width of the text embedding that cross-attention reads."""
     for name, shape in shapes.items():
         if name.startswith(prefix + "input_blocks.") and name.endswith("attn2.to_k.weight"):
             return shape[1]

@@ -1,4 +1,4 @@
-"""What the pack's output classes send when a graph runs: a grey picture in the formats that Krita reads."""
+"""Behaviour of the pack's output classes: they send a grey image in the formats that Krita reads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def save_image_cache(_: dict[str, Any]) -> dict[str, Any]:
 
 
 def send_text(inputs: dict[str, Any]) -> dict[str, Any]:
-    # A link's value is not known, because nothing was computed.
+    # A link's value is unknown, because nothing was computed.
     text = "(trial)" if isinstance(inputs["value"], list) else str(inputs["value"])
     return {"text": [{"name": inputs["name"], "text": text, "content-type": MIME[inputs["type"]]}]}
 

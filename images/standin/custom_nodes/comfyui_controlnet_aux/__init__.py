@@ -1,4 +1,4 @@
-"""Stand-in for comfyui_controlnet_aux: its node classes by description."""
+"""Stand-in for comfyui_controlnet_aux: its recorded node classes."""
 
 from standin.recorded import display_names, load_pack
 

@@ -1,3 +1,3 @@
-"""A node pack whose requirements ask for SQLAlchemy 1.4, as real ones do."""
+"""A node pack whose requirements want SQLAlchemy 1.4, as real ones do."""
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {}

@@ -1,3 +1,3 @@
-"""A node pack that gets round the constraint and leaves SQLAlchemy 1.4 behind."""
+"""A node pack that bypasses the constraint and installs SQLAlchemy 1.4."""
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {}

@@ -1,4 +1,4 @@
-"""Without the constraint in its environment, pip does as it is told; the final layer must undo it."""
+"""Install without the constraint in the environment: pip obeys; the final layer must undo it."""
 
 import os
 import subprocess

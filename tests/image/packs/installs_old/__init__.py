@@ -1,3 +1,3 @@
-"""A node pack whose install script asks pip for SQLAlchemy 1.4."""
+"""A node pack whose install script installs SQLAlchemy 1.4 with pip."""
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {}

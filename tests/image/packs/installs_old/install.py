@@ -1,4 +1,4 @@
-"""What careless packs do when they are installed."""
+"""Install as careless packs do."""
 
 import subprocess
 import sys

@@ -1,3 +1,3 @@
 #!/bin/sh
-# The one start script: ENTRYPOINT in args mode, Vast's onstart in ssh and jupyter mode, and again after every reboot.
+# The only start script: ENTRYPOINT in args mode, Vast's onstart in ssh and jupyter mode, also after every reboot.
 exec /opt/gesso/venv/bin/gesso boot "$@"

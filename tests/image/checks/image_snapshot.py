@@ -1,7 +1,7 @@
-"""A photograph of an image: its config, its layers, and every file, read from outside. Nothing in the image is run.
+"""Snapshot of an image: its config, its layers, and every file, read from outside. Nothing in the image is run.
 
-`docker save` gives an archive of layer archives, in either store's form. They are read as a stream, once; of a file
-only what the checks ask for is kept.
+`docker save` writes an archive of layer archives, in either store's format. It is read as a stream, once; only the
+content that the checks need is stored.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ import tarfile
 from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any
 
-from gesso.builder.registry.tar_stream import Chunks
+from gesso.builder.registry.tar_stream import TarStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _CHUNK = 1 << 20
-_KEEP = 2 << 20  # bytes; of these nothing that is larger is kept
+_KEEP = 2 << 20  # bytes; the content of larger files is not stored
 _KEPT = re.compile(
     r"(opt/gesso/(?!venv/|models/|mirror/files/).*|usr/local/.*|etc/.*|var/lib/dpkg/(status|info/.*\.(list|md5sums))"
     r"|var/lib/apt/extended_states|.*/pyvenv\.cfg|.*\.dist-info/(RECORD|METADATA)|.*\.pth)\Z"
 )
 _WHOLE = re.compile(r"opt/gesso/(spare|wheels)/.*\Z")
-_GIT = "opt/ComfyUI/"  # here a file's id in git is wanted too
+_GIT = "opt/ComfyUI/"  # files below get a git id, too
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file, folder or link. `mode` has the permission bits; `content` is there only where a check reads it.
+    """One file, folder or link. `mode` has the permission bits; `content` is only set if a check reads it.
 
-    `blob` is the id that git gives to the content (only below ComfyUI); `target` what a link leads to; `layer` the
-    index of the layer that it comes from.
+    `blob` is git's id of the content (only below ComfyUI); `target` is a link's target; `layer` is the index of its
+    layer.
     """
 
     kind: str  # file, folder, link, or other
@@ -52,7 +52,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that looks like a secret: in which layer, in which file, and what it looks like. Never the secret."""
+    """A possible secret: its layer, its file, and its kind. Never the secret itself."""
 
     layer: int
     path: str
@@ -60,8 +60,8 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Photograph:
-    """All of an image. Paths are relative to /; `sizes` are bytes of each layer, unpacked."""
+class ImageSnapshot:
+    """A whole image. Paths are relative to /; `sizes` are the unpacked bytes of each layer."""
 
     config: Mapping[str, Any]
     files: Mapping[str, Entry]
@@ -70,12 +70,12 @@ class Photograph:
     parts: tuple[Mapping[str, Entry], ...] = field(default=(), repr=False)  # each layer's own entries
 
     def text(self, path: str) -> str:
-        """Give a kept file's text; empty where it is not there."""
+        """Return a stored file's text; "" if it is missing."""
         found = self.files.get(path)
         return (found.content or b"").decode("utf-8", "replace") if found else ""
 
     def below(self, folder: str) -> Iterator[tuple[str, Entry]]:
-        """Give what lies below a folder, by its path in it."""
+        """Yield the entries below a folder, with their paths in it."""
         return ((path[len(folder) :], entry) for path, entry in self.files.items() if path.startswith(folder))
 
 
@@ -86,18 +86,18 @@ class _Layer:
     secrets: list[tuple[str, str]]
 
 
-def take(
+def read_image(
     saved: Iterable[bytes],
     search: Callable[[bytes], Iterable[str]] = lambda _: (),
     seen: dict[str, _Layer] | None = None,
-) -> Photograph:
-    """Read what `docker save` gives; `search` names what looks like a secret in a piece of any file of any layer.
+) -> ImageSnapshot:
+    """Read the output of `docker save`; `search` names possible secrets in a piece of any file of any layer.
 
-    `seen` keeps layers by their digest, for several images that share them: it is added to.
+    `seen` caches layers by their digest, for several images that share them; new layers are added.
     """
     blobs: dict[str, _Layer] = seen if seen is not None else {}
     texts: dict[str, bytes] = {}
-    with tarfile.open(fileobj=Chunks(saved), mode="r|") as outer:
+    with tarfile.open(fileobj=TarStream(saved), mode="r|") as outer:
         for member in outer:
             if not member.isfile() or member.name in blobs:
                 continue
@@ -113,11 +113,11 @@ def take(
     layers = [blobs[name] for name in manifest["Layers"]]
     secrets = [Finding(at, path, what) for at, layer in enumerate(layers) for path, what in layer.secrets]
     parts = tuple({p: replace(e, layer=at) for p, e in layer.entries.items()} for at, layer in enumerate(layers))
-    return Photograph(config, stack(parts), tuple(layer.size for layer in layers), tuple(secrets), parts)
+    return ImageSnapshot(config, stack_layers(parts), tuple(layer.size for layer in layers), tuple(secrets), parts)
 
 
-def stack(layers: Iterable[Mapping[str, Entry]]) -> dict[str, Entry]:
-    """Lay layers over each other as an engine does: whiteouts take away what lies below."""
+def stack_layers(layers: Iterable[Mapping[str, Entry]]) -> dict[str, Entry]:
+    """Apply layers over each other as an engine does: whiteouts remove lower entries."""
     files: dict[str, Entry] = {}
     for layer in layers:
         for path in layer:
@@ -142,7 +142,7 @@ def _remove(files: dict[str, Entry], prefix: str) -> None:
 
 
 def _layer(source: _Peeked, search: Callable[[bytes], Iterable[str]]) -> _Layer | None:
-    """Read one layer's archive, packed or not; None for what is none."""
+    """Read one layer's archive, compressed or not; return None if it is no archive."""
     layer = _Layer({}, 0, [])
     try:
         with tarfile.open(fileobj=source, mode="r|*") as archive:
@@ -184,14 +184,14 @@ def _entry(
         if keep:
             kept += piece
         found |= set(search(tail + piece))
-        tail = piece[-256:]  # a secret may lie across two pieces
-    whole = replace(base, kind="file", size=member.size, sha256=sha256.hexdigest(), md5=md5.hexdigest(),
+        tail = piece[-256:]  # a secret may be split over two pieces
+    entry = replace(base, kind="file", size=member.size, sha256=sha256.hexdigest(), md5=md5.hexdigest(),
                     blob=blob.hexdigest() if blob else "", content=bytes(kept) if keep else None)  # fmt: skip
-    return whole, found
+    return entry, found
 
 
 class _Peeked(io.RawIOBase):
-    """A file whose first bytes were looked at."""
+    """A file whose first byte can be inspected before reading."""
 
     def __init__(self, source: IO[bytes]) -> None:
         self._source = source

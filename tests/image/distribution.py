@@ -1,7 +1,7 @@
-"""How the contract is dealt out to pytest-xdist's workers, and which of it is the same on every architecture.
+"""How the contract is distributed to pytest-xdist's workers, and which modules are the same on every architecture.
 
-Most of these tests wait for a container. Those of a module share one that they damage and heal, so that they go to one
-worker, in their order; where each test has a container of its own, each is dealt by itself.
+Most of these tests wait for a container. Those of a module share one that they damage and heal, so they run on one
+worker, in order; tests with their own containers are distributed separately.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from xdist.scheduler import LoadScopeScheduling
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# What takes longest comes first, so that no worker begins it when the others are done.
+# The longest come first, so that no worker starts one when the others are done.
 FIRST = ("test_chaos_fetch", "test_chaos", "test_heal", "test_launch", "test_heal_page", "test_serving")
-# Each test of these has containers of its own.
+# Each of these tests has its own containers.
 SINGLE = {"test_chaos_fetch"}
-# About the gate, the page, the boot, the heal's machinery: nothing in them reads what an architecture brings with it.
+# Gate, page, boot, and the heal's machinery: nothing in them depends on the architecture.
 ANY_ARCH = {
     "test_chaos", "test_chaos_fetch", "test_gate", "test_heal_foreign", "test_heal_page", "test_hostile_packs",
     "test_launch", "test_page", "test_spares",
@@ -27,12 +27,12 @@ ANY_ARCH = {
 
 
 def module_of(nodeid: str) -> str:
-    """Give the module's name: test_gate. Pure."""
+    """Return the module's name: test_gate. Pure."""
     return nodeid.partition("::")[0].rpartition("/")[2].removesuffix(".py")
 
 
 def group_of(nodeid: str) -> str:
-    """Give what is dealt as one: a module, one launch mode of test_launch, or a single test. Pure."""
+    """Return the group of a test: a module, one launch mode of test_launch, or a single test. Pure."""
     module = module_of(nodeid)
     if module in SINGLE:
         return nodeid
@@ -41,13 +41,13 @@ def group_of(nodeid: str) -> str:
 
 
 def in_order(nodeids: Iterable[str]) -> list[str]:
-    """Sort by module, the longest first; within a module as they stand. Pure."""
+    """Sort by module, the longest first; keep the order within a module. Pure."""
     rank = {name: number for number, name in enumerate(FIRST)}
     return sorted(nodeids, key=lambda nodeid: rank.get(module_of(nodeid), len(rank)))
 
 
-class Dealer(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
-    """Deals out these groups, in this order."""
+class DistributionScheduler(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
+    """Distributes these groups, in this order."""
 
     def __init__(self, config: pytest.Config, log: Any) -> None:
         config.option.loadscopereorder = False
@@ -58,16 +58,16 @@ class Dealer(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Dealer:
-    return Dealer(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> DistributionScheduler:
+    return DistributionScheduler(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put them in order, and where only a part is asked for, leave out the others: pytest counts them as deselected."""
+    """Sort the tests; with --gesso-part deselect those that are the same on every architecture."""
     by_id = {item.nodeid: item for item in items}
     items[:] = [by_id[nodeid] for nodeid in in_order(by_id)]
     if not config.getoption("--gesso-part"):
         return
-    left_out = [item for item in items if module_of(item.nodeid) in ANY_ARCH]
+    deselected = [item for item in items if module_of(item.nodeid) in ANY_ARCH]
     items[:] = [item for item in items if module_of(item.nodeid) not in ANY_ARCH]
-    config.hook.pytest_deselected(items=left_out)
+    config.hook.pytest_deselected(items=deselected)

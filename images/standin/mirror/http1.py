@@ -1,7 +1,7 @@
-"""HTTP/1.1 by hand: reading requests, and writing answers that a well-meaning library would refuse to write.
+"""HTTP/1.1 on sockets: read requests, and write responses, also malformed ones that a library would refuse to write.
 
-An answer is two things: a `Reply` says what is sent, a `Delivery` how (how fast, in which pieces, and whether the
-connection breaks on the way). Faults change the one or the other, so they can be combined.
+A `Response` is what is sent, a `Delivery` how: how fast, in which pieces, and whether the connection breaks
+meanwhile. Faults change the one or the other, so they can be combined.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Literal
 PIECE = 256 << 10
 SENDFILE = 4 << 20
 LONGEST_HEAD = 64 << 10
-TINY = (1, 1024, 3, 512, 2, 97, 256, 7)  # sizes of segments, over and over: the same in every run
+TINY = (1, 1024, 3, 512, 2, 97, 256, 7)  # sizes of segments, repeated: the same in every run
 
 Ending = Literal["", "close", "reset", "stall"]
 Headers = list[tuple[str, str]]
@@ -32,7 +32,7 @@ Headers = list[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. Names of headers are in small letters; `path` is decoded and without the query."""
+    """One request. Header names are lowercase; `path` is decoded and without the query."""
 
     method: str
     target: str
@@ -51,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A part of a file, in memory or on disk, and never read whole. What is beyond its end is filler."""
+    """A part of a file, in memory or on disk, never read at once. Beyond the file's end, `filler` is repeated."""
 
     data: bytes | Path = b""
     start: int = 0
@@ -62,17 +62,17 @@ class Body:
 
     @classmethod
     def text(cls, text: str | bytes) -> Body:
-        """Take a text as it is."""
+        """Return a body with this text."""
         data = text.encode() if isinstance(text, str) else text
         return cls(data, 0, len(data))
 
     def on_disk(self) -> bool:
-        """Say whether the kernel can send it without our looking at it."""
-        touched = self.flips or self.mask
-        return isinstance(self.data, Path) and not touched and self.start + self.length <= self.data.stat().st_size
+        """Return whether the kernel can send the file unchanged (sendfile)."""
+        modified = self.flips or self.mask
+        return isinstance(self.data, Path) and not modified and self.start + self.length <= self.data.stat().st_size
 
     def pieces(self, *sizes: int) -> Iterator[bytes]:
-        """Read it in pieces of these sizes, over and over."""
+        """Read the body in pieces of these sizes, repeated."""
         end, at, mask = self.start + self.length, self.start, bytes(byte ^ self.mask for byte in range(256))
         file = self.data.open("rb") if isinstance(self.data, Path) else None
         try:
@@ -99,13 +99,13 @@ class Body:
                 file.close()
 
     def read(self) -> bytes:
-        """Read all of it."""
+        """Read the whole body."""
         return b"".join(self.pieces(PIECE))
 
 
 @dataclass(slots=True)
-class Reply:
-    """What is sent. Content-Length is added when sending, unless it is there, or `lengthless`."""
+class Response:
+    """What is sent. Content-Length is added when sending, unless it is set, or `lengthless`."""
 
     status: int
     headers: Headers
@@ -115,20 +115,20 @@ class Reply:
     lengthless: bool = False
 
     def put(self, name: str, value: str) -> None:
-        """Set a header, in place of all of that name."""
+        """Set a header; replace all of that name."""
         self.drop(name)
         self.headers.append((name, value))
 
     def drop(self, name: str) -> None:
-        """Take out every header of that name."""
+        """Remove every header of that name."""
         self.headers = [(key, value) for key, value in self.headers if key.lower() != name.lower()]
 
     def get(self, name: str) -> str | None:
-        """Give the first header of that name."""
+        """Return the first header of that name, or None."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
     def without_body(self, method: str) -> bool:
-        """Say whether the standard forbids a body here."""
+        """Return whether the standard forbids a body here."""
         return method == "HEAD" or self.status in {204, 304} or self.status < 200
 
 
@@ -136,30 +136,30 @@ class Reply:
 class Delivery:
     """How it is sent."""
 
-    before: bytes = b""  # ahead of the status line
-    instead: bytes | None = None  # of status line, headers and body
-    spell: Callable[[bytes], bytes] | None = None  # the last word about the head
-    mute: bool = False  # not a byte is sent before `ending`
-    wait: float = 0  # seconds before the first byte
+    prefix: bytes = b""  # before the status line
+    raw_bytes: bytes | None = None  # instead of status line, headers and body
+    edit_head: Callable[[bytes], bytes] | None = None  # applied to the complete head
+    silent: bool = False  # nothing is sent before `ending`
+    delay: float = 0  # seconds before the first byte
     rate: float | None = None  # bytes of body a second
     slow_head: float | None = None  # bytes of head a second
     sizes: tuple[int, ...] = ()  # of segments
-    cut_at: int | None = None  # bytes of body after which `ending` comes
+    cut_at: int | None = None  # bytes of body before `ending`
     ending: Ending = ""
-    pause: tuple[int, float] | None = None  # after so many bytes of body, so many seconds
-    endless: bool = False  # the body goes on for ever
-    chunk_line: bytes | None = None  # in place of the size of every chunk
+    pause: tuple[int, float] | None = None  # (bytes of body before it, its seconds)
+    endless: bool = False  # the body never ends
+    chunk_line: bytes | None = None  # instead of the size of every chunk
 
 
-class Incoming:
-    """What a client has sent and nobody has read yet."""
+class RequestReader:
+    """Reads the requests of one connection, with a buffer."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._rest = b""
 
     def request(self) -> Request | None:
-        """Read the next request; None once the client is gone, or talks something else."""
+        """Read the next request; None if the client has disconnected, or does not send HTTP."""
         while b"\r\n\r\n" not in self._rest:
             if not (more := self._sock.recv(16 << 10)) or len(self._rest) > LONGEST_HEAD:
                 return None
@@ -179,15 +179,15 @@ class Incoming:
     def _exactly(self, size: int) -> bytes:
         while len(self._rest) < size:
             if not (more := self._sock.recv(16 << 10)):
-                raise ConnectionError("the client is gone")
+                raise ConnectionError("the client has disconnected")
             self._rest += more
         body, self._rest = self._rest[:size], self._rest[size:]
         return body
 
 
 @dataclass(slots=True)
-class Outgoing:
-    """Sends one answer; `count` hears of bytes of the body just before they leave."""
+class ResponseWriter:
+    """Sends one response; `count` is called with the bytes of the body just before they are sent."""
 
     sock: socket.socket
     stopping: threading.Event
@@ -195,37 +195,37 @@ class Outgoing:
     encrypted: bool = False
     _sent: int = field(default=0, init=False)
 
-    def send(self, reply: Reply, delivery: Delivery, method: str, *, close: bool) -> bool:
-        """Send it, and say whether the connection can serve another request."""
-        self.stopping.wait(delivery.wait)
-        if delivery.mute:
+    def send(self, response: Response, delivery: Delivery, method: str, *, close: bool) -> bool:
+        """Send it; return whether the connection can serve another request."""
+        self.stopping.wait(delivery.delay)
+        if delivery.silent:
             return self._end(delivery.ending or "close")
-        self.sock.sendall(delivery.before)
-        if delivery.instead is not None:
-            self.sock.sendall(delivery.instead)
+        self.sock.sendall(delivery.prefix)
+        if delivery.raw_bytes is not None:
+            self.sock.sendall(delivery.raw_bytes)
             return self._end(delivery.ending or "close")
-        open_ended = (reply.lengthless or delivery.endless) and not reply.chunked
-        close = close or reply.version != "HTTP/1.1" or (open_ended and not reply.without_body(method))
-        self._head(reply, delivery, close=close)
-        if not reply.without_body(method):
-            self._body(reply, delivery)
+        open_ended = (response.lengthless or delivery.endless) and not response.chunked
+        close = close or response.version != "HTTP/1.1" or (open_ended and not response.without_body(method))
+        self._head(response, delivery, close=close)
+        if not response.without_body(method):
+            self._body(response, delivery)
             if delivery.ending:
                 return self._end(delivery.ending)
         return self._end("close") if close else True
 
-    def _head(self, reply: Reply, delivery: Delivery, *, close: bool) -> None:
-        bare = reply.status in {204, 304} or reply.status < 200
-        if reply.chunked:
-            reply.put("Transfer-Encoding", "chunked")
-        elif not (bare or reply.lengthless or delivery.endless or reply.get("Content-Length") is not None):
-            reply.put("Content-Length", str(reply.body.length))
-        if reply.version == "HTTP/1.1" and reply.get("Connection") is None:
-            reply.put("Connection", "close" if close else "keep-alive")
-        known = {status.value: status.phrase for status in HTTPStatus}
-        lines = [f"{reply.version} {reply.status} {known.get(reply.status, 'Odd')}"]
-        lines += [f"{name}: {value}" for name, value in reply.headers]
+    def _head(self, response: Response, delivery: Delivery, *, close: bool) -> None:
+        bodyless = response.status in {204, 304} or response.status < 200
+        if response.chunked:
+            response.put("Transfer-Encoding", "chunked")
+        elif not (bodyless or response.lengthless or delivery.endless or response.get("Content-Length") is not None):
+            response.put("Content-Length", str(response.body.length))
+        if response.version == "HTTP/1.1" and response.get("Connection") is None:
+            response.put("Connection", "close" if close else "keep-alive")
+        phrases = {status.value: status.phrase for status in HTTPStatus}
+        lines = [f"{response.version} {response.status} {phrases.get(response.status, 'Odd')}"]
+        lines += [f"{name}: {value}" for name, value in response.headers]
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        head = delivery.spell(head) if delivery.spell else head
+        head = delivery.edit_head(head) if delivery.edit_head else head
         if delivery.slow_head:
             self._slowly((head[at : at + 1] for at in range(len(head))), delivery.slow_head)
         else:
@@ -238,33 +238,33 @@ class Outgoing:
             if self.stopping.wait(len(piece) / rate):
                 raise ConnectionAbortedError("the mirror stops")
 
-    def _body(self, reply: Reply, delivery: Delivery) -> None:
-        body, began = reply.body, time.monotonic()
+    def _body(self, response: Response, delivery: Delivery) -> None:
+        body, began = response.body, time.monotonic()
         if delivery.pause and not delivery.pause[0]:
             self.stopping.wait(delivery.pause[1])
         limit = body.length if delivery.cut_at is None else max(0, min(body.length, delivery.cut_at))
-        untouched = not (self.encrypted or reply.chunked or delivery.rate or delivery.sizes or delivery.pause)
-        if untouched and body.on_disk():
+        unmodified = not (self.encrypted or response.chunked or delivery.rate or delivery.sizes or delivery.pause)
+        if unmodified and body.on_disk():
             self._sendfile(body, limit)
         else:
             cut = Body(body.data, body.start, limit, body.filler, body.flips, body.mask)
             steps = (max(1, min(PIECE, int(delivery.rate / 20))),) if delivery.rate else (PIECE,)
             for piece in _split(cut.pieces(*(delivery.sizes or steps)), delivery.pause):
-                due = began + (self._sent + len(piece)) / delivery.rate if delivery.rate else 0
-                if due and self.stopping.wait(max(0, due - time.monotonic())):
+                send_at = began + (self._sent + len(piece)) / delivery.rate if delivery.rate else 0
+                if send_at and self.stopping.wait(max(0, send_at - time.monotonic())):
                     return
-                self._piece(piece, reply, delivery)
+                self._piece(piece, response, delivery)
                 if delivery.pause and self._sent == delivery.pause[0]:
                     self.stopping.wait(delivery.pause[1])
         while delivery.endless and not self.stopping.is_set():
-            self._piece(bytes(64 << 10), reply, delivery)
-        if reply.chunked and delivery.cut_at is None:
+            self._piece(bytes(64 << 10), response, delivery)
+        if response.chunked and delivery.cut_at is None:
             self.sock.sendall(b"0\r\n\r\n")
 
-    def _piece(self, piece: bytes, reply: Reply, delivery: Delivery) -> None:
+    def _piece(self, piece: bytes, response: Response, delivery: Delivery) -> None:
         self.count(len(piece))
         self._sent += len(piece)
-        if reply.chunked:
+        if response.chunked:
             line = f"{len(piece):x}".encode() if delivery.chunk_line is None else delivery.chunk_line
             piece = line + b"\r\n" + piece + b"\r\n"
         try:
@@ -277,21 +277,21 @@ class Outgoing:
         assert isinstance(body.data, Path)
         with body.data.open("rb") as file:
             while self._sent < limit:
-                wanted = min(SENDFILE, limit - self._sent)
-                self.count(wanted)
+                size = min(SENDFILE, limit - self._sent)
+                self.count(size)
                 done = 0
                 try:
-                    done = os.sendfile(self.sock.fileno(), file.fileno(), body.start + self._sent, wanted)
+                    done = os.sendfile(self.sock.fileno(), file.fileno(), body.start + self._sent, size)
                 finally:
-                    self.count(done - wanted)
+                    self.count(done - size)
                 if not done:
-                    raise ConnectionAbortedError("the file is shorter than it was")
+                    raise ConnectionAbortedError("the file has been truncated")
                 self._sent += done
 
     def _end(self, ending: Ending) -> bool:
-        """End the connection; what was sent before must arrive whatever the ending, or `cut_at` would mean nothing."""
+        """End the connection; bytes sent before must arrive with every ending, or `cut_at` would be meaningless."""
         if ending == "stall":
-            while self.sock.recv(4096):  # until the client leaves or the mirror stops
+            while self.sock.recv(4096):  # until the client disconnects or the mirror stops
                 pass
         elif ending == "reset":
             self._drain()
@@ -308,7 +308,7 @@ class Outgoing:
 
 
 def _split(pieces: Iterator[bytes], pause: tuple[int, float] | None) -> Iterator[bytes]:
-    """Let a piece end where the pause comes."""
+    """Split the piece that contains the pause."""
     at = 0
     for piece in pieces:
         inner = pause[0] - at if pause else 0
