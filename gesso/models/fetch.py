@@ -218,7 +218,7 @@ class _Work:
         return [Outcome(by_name[name], "skipped", note=why) for name, why in planned.skip.items()]
 
     def _free(self, todo: Sequence[Model]) -> bool:
-        """Return up what is kept and not needed: bad files, and what was to become other bytes by another lock."""
+        """Delete quarantined files, and partial files of another lock."""
         freed = quarantine.trim(self.folder, 0) > 0
         for model in todo:
             for path in self.folder.strangers(model.name, model.sha256):
