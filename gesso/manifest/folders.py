@@ -1,6 +1,6 @@
-"""Where ComfyUI 0.33 and the five node packs look for each kind of model: a file elsewhere is never listed.
+"""The folders in which ComfyUI 0.33 and the five node packs look for each kind of model; others are never listed.
 
-Apart from the schema, because the boot needs them and not the library that the schema is made with.
+Separate from the schema, because the boot needs them without pydantic.
 """
 
 from __future__ import annotations

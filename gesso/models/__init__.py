@@ -1,1 +1,1 @@
-"""Model files: what they are, by their own bytes."""
+"""Model files: identify, fetch, verify and store them."""

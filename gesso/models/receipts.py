@@ -1,7 +1,7 @@
 """Receipts: the hash of a file and its stat at that time. A file without a valid receipt is never trusted.
 
-What a file looks like is its size, times and inode. ctime is among them, for mtime can be set to anything: a file that
-was written to, renamed or replaced has another one.
+The state of a file is its size, times and inode. ctime is included because mtime can be set to anything: a file that
+was written to, renamed or replaced has another ctime.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def is_valid(folder: Folder, name: str, sha256: str) -> bool:
 
 
 def write(folder: Folder, name: str, sha256: str, stat: os.stat_result) -> bool:
-    """Write the receipt of a file that was hashed while it looked like `stat`.
+    """Write the receipt of a file that had the state `stat` while it was hashed.
 
-    False where it cannot be kept (a read-only volume): the next check then hashes the file again.
+    Return False where it cannot be written (a read-only volume): the next check then hashes the file again.
     """
     path = folder.receipt(name)
     text = json.dumps(
@@ -54,7 +54,7 @@ def write(folder: Folder, name: str, sha256: str, stat: os.stat_result) -> bool:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                os.fchmod(handle, 0o644)  # other users of the volume may read it, too
+                os.fchmod(handle, 0o644)  # other users of the volume may read it
                 file.write(text)
             Path(temporary).replace(path)
         except BaseException:

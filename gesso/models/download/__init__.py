@@ -1,1 +1,1 @@
-"""From sources to the final path: partial file and journal, many connections, hash, rename."""
+"""Download a model to its final path: partial file and journal, parallel connections, hash, rename."""

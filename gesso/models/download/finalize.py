@@ -33,7 +33,7 @@ def finalize(folder: Folder, model: Model, partial: Path, handle: int) -> None:
 
 
 def remove_leftovers(folder: Folder, model: Model) -> bool:
-    """Remove what a run killed after the rename left; return whether there was anything."""
+    """Remove the files of a run killed after the rename; return whether there were any."""
     found = False
     for path in (folder.partial(model.name, model.sha256), folder.journal(model.name, model.sha256)):
         with contextlib.suppress(OSError):
@@ -50,7 +50,7 @@ def _is(path: Path, handle: int) -> bool:
 
 
 def sync(folder: Path) -> None:
-    """Sync a folder after a rename. Some filesystems refuse that: the rename is atomic there all the same."""
+    """Sync a folder after a rename. Some filesystems refuse that; the rename is atomic there too."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         try:

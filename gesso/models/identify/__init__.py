@@ -1,1 +1,1 @@
-"""What a model file is, by its header alone: format, kind, family, latent channels. Pure."""
+"""Identify a model file by its header alone: format, kind, family, latent channels. Pure."""

@@ -13,8 +13,8 @@ from gesso.models.identify.identity import CONTEXTS, DITS, UNETS, UNKNOWN, Ident
 if TYPE_CHECKING:
     from gesso.models.identify.identity import Tensors
 
-_KOLORS = 2048  # the width inside Kolors' own IP-Adapter, whose text is as wide as SDXL's
-_T2I_SDXL = {256, 768}  # channels that T2I-Adapters for SDXL take in: 1 or 3 of the image, 16 x 16 pixels each
+_KOLORS = 2048  # the width inside Kolors' own IP-Adapter, whose text width is SDXL's
+_T2I_SDXL = {256, 768}  # input channels of T2I-Adapters for SDXL: 1 or 3 of the image, 16 x 16 pixels each
 _FOREIGN = {
     "after_proj_list.18.bias": "hunyuan-dit",
     "control_blocks.0.after_proj.weight": "qwen-image",
@@ -23,7 +23,7 @@ _FOREIGN = {
     "controlnet_patch_embedding.weight": "wan",
     "backbone.10.blocks.0.weight": "stable-cascade",
 }
-# In the order in which ComfyUI asks: XLabs, SD 3, Qwen-Image, InstantX and Shakker.
+# In ComfyUI's order: XLabs, SD 3, Qwen-Image, InstantX and Shakker.
 _DIT_CONTROL = {
     "controlnet_blocks.0.linear.weight": "flux",
     "double_blocks.0.img_attn.norm.key_norm.scale": "flux",

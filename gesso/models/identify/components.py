@@ -42,7 +42,7 @@ _UPSCALERS = (
     ("stylegan_decoder.style_mlp.1.weight", "toRGB.0.weight"),  # GFPGAN
 )
 _MAT = "synthesis.first_stage.conv_first.conv.weight"
-# GGUF's `general.architecture`: what stands in text_encoders/, and what in diffusion_models/ with what it can't be.
+# GGUF's `general.architecture`: of text encoders, and of diffusion models, with the families that they can't be.
 # "flux", "sd1", "sdxl" and "lumina2" each stand for more than one family there: Flux.2 and Chroma; SD 2; SD 2 unCLIP
 # and the refiner; Z-Image.
 _GGUF_TEXT = {"t5": "t5", "t5encoder": "t5", "llama": "llm", "qwen2vl": "llm", "qwen3": "llm", "qwen3vl": "llm"}
@@ -86,7 +86,7 @@ def _image_vae(tensors: Tensors, prefix: str, key: str) -> Identity:
 
 
 def text_encoder(tensors: Tensors) -> Identity | None:
-    """Recognise a text encoder (`detect_te_model`); families share them, so none is named."""
+    """Recognise a text encoder (`detect_te_model`); families share them, so it names none."""
     for layer, part in ((30, "clip_g"), (22, "clip_h"), (0, "clip_l")):
         key = first_of(
             tensors,
@@ -133,10 +133,10 @@ def upscaler(tensors: Tensors) -> Identity | None:
 
 
 def by_architecture(header: Header) -> Identity | None:
-    """Judge a GGUF file whose tensors tell nothing by its `general.architecture`, as ComfyUI-GGUF does."""
+    """Identify a GGUF file by its `general.architecture` if no tensor decides, as ComfyUI-GGUF does."""
     name = header.metadata.get("general.architecture", "")
     evidence = f"general.architecture {name}"
-    if header.metadata.get("general.type") in {"clip-vision", "mmproj"}:  # the eyes of a text encoder
+    if header.metadata.get("general.type") in {"clip-vision", "mmproj"}:  # the vision part of a text encoder
         return Identity("text_encoder", UNKNOWN, None, "general.type", "mmproj")
     if name in _GGUF_TEXT:
         return Identity("text_encoder", UNKNOWN, None, evidence, _GGUF_TEXT[name])

@@ -30,8 +30,8 @@ _PACKED = {"U8", "I8", "U16", "I16", "U32", "I32", "F4", "F6_E2M3", "F6_E3M2"}
 class Identity:
     """What a file is; `evidence` names the tensor that decided, `part` which text encoder (clip_l, t5xxl, …).
 
-    `family` is one of CHANNELS, or another architecture's name (wan, chroma, …), or "unknown". `never`: of the unknown,
-    the families of CHANNELS that it can't belong to.
+    `family` is one of CHANNELS, or another architecture's name (wan, chroma, …), or "unknown". `never`: if unknown, the
+    families of CHANNELS that it can't be.
     """
 
     kind: str
