@@ -21,7 +21,8 @@ from gesso.models.download.journal import bytes_on_disk, resumable_size
 from gesso.models.download.locks import Busy, hold
 from gesso.models.download.model_download import ModelDownload, Stopped
 from gesso.models.events import Event
-from gesso.models.faults import LocalError, disk_error
+from gesso.models.faults import LocalError
+from gesso.models.local_disk import disk_error
 from gesso.models.net.client import Client
 from gesso.models.net.limits import Limits
 from gesso.models.verify import Verdict, audit, check

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from gesso.errors import BuildError
 from gesso.models import receipts
-from gesso.models.faults import disk_error
 from gesso.models.folder import Folder
+from gesso.models.local_disk import disk_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

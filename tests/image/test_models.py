@@ -81,6 +81,17 @@ def test_a_stub_of_the_checkpoint_is_quarantined_and_fetched_again(fetched: Inst
     assert fetched.run("ls /workspace/models/.gesso/quarantine").stdout.count(name.rsplit("/", 1)[-1]) == 1
 
 
+@pytest.mark.parametrize("link", ["/workspace/models", "/workspace/models/vae"])
+def test_a_disk_that_is_not_mounted_is_named_with_the_link_to_it(instances: Instances, image: Image, link: str) -> None:
+    """The instance stays up: who would read the reason of a container that ended?"""
+    mine = instances.start_idle(image)
+    mine.run(f"mkdir -p $(dirname {link}) && rmdir {link} 2>/dev/null; ln -s /nas/of/somebody {link}")
+    mine.run("nohup entrypoint.sh > /dev/null 2>&1 &")
+    found = mine.wait_for_state("failed", within=90)
+    assert f"{link} leads to /nas/of/somebody, which does not exist" in found["why"]
+    assert found["next"] == "mount /nas/of/somebody, or remove the link, then run this again"
+
+
 def test_two_containers_on_one_volume_do_the_work_once(
     instances: Instances, image: Image, manifest: Manifest, client: docker.DockerClient
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from gesso.models.faults import disk_error
+from gesso.models.local_disk import disk_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,7 +19,8 @@ from gesso.models.download.journal import Partial, resumable_size
 from gesso.models.download.transfer import Transfer
 from gesso.models.download.unknown_length import receive_unmeasured
 from gesso.models.events import Event, Kind
-from gesso.models.faults import ContentError, LocalError, SourceError, combine, disk_error, wrong_hash
+from gesso.models.faults import ContentError, LocalError, SourceError, combine, wrong_hash
+from gesso.models.local_disk import disk_error
 from gesso.models.net.limits import BLOCK, Limits, next_try
 from gesso.models.net.source import Source, examine, host_of, open_source
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gesso.errors import CheckError
 from gesso.manifest.folders import FOLDERS
+from gesso.models.local_disk import dangling_link, describe, remedy
 from gesso.runtime import atomic
 
 if TYPE_CHECKING:
@@ -30,16 +31,13 @@ def lay_out(layout: Layout, record: Record, on_progress: Callable[[str], None]) 
 
     Idempotent. Raises CheckError if the workspace is not writable.
     """
-    for path, target in dangling_links(layout):
-        raise CheckError(
-            f"{path} leads to {target}, which does not exist",
-            f"mount {target}, or remove the link {path}; then restart",
-        )
     try:
         restore(layout, record, on_progress)
         for copy in workflow_copies(layout, record):
             install_workflow(copy, layout, on_progress)
     except OSError as error:
+        if (link := dangling_link(error)) is not None:
+            raise CheckError(describe(link), f"{remedy(link)}, then restart") from None
         raise CheckError(
             f"{error.filename or layout.workspace}: {error.strerror}",
             f"mount a writable volume with free space at {layout.workspace}, then restart",
@@ -57,15 +55,6 @@ def restore(layout: Layout, record: Record, on_progress: Callable[[str], None]) 
     for link, target in _links(layout).items():
         if not link.exists() and not link.is_symlink():
             link.symlink_to(target)
-
-
-def dangling_links(layout: Layout) -> list[tuple[Path, Path]]:
-    """Return the workspace's links to nothing, such as an unmounted network disk, with their targets."""
-    folders = [layout.workspace, *(layout.workspace / folder for folder in _FOLDERS), layout.models]
-    folders += [layout.models / name for name in _model_folders()]
-    paths = dict.fromkeys(path for folder in folders for path in (folder, *folder.parents))
-    ours = [path for path in paths if path.is_relative_to(layout.workspace)]
-    return [(path, path.parent / path.readlink()) for path in sorted(ours) if path.is_symlink() and not path.exists()]
 
 
 def missing(layout: Layout, record: Record) -> list[Path]:
@@ -86,7 +75,8 @@ def _make_if_writable(folder: Path, on_progress: Callable[[str], None]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        on_progress(f"workspace: {folder} not created: {error.strerror}")
+        link = dangling_link(error)
+        on_progress(f"workspace: {folder} not created: {describe(link) if link else error.strerror}")
 
 
 def _link_baked(source: Path, link: Path, layout: Layout, on_progress: Callable[[str], None]) -> None:

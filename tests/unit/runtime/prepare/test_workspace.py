@@ -178,17 +178,36 @@ def test_a_read_only_models_folder_is_accepted(
     assert _placed(layout) == EXPECTED
 
 
-@pytest.mark.parametrize("link", ["models", "models/vae", "input", "user", "ComfyUI", "user/default/workflows"])
-def test_a_link_to_a_disk_that_is_not_mounted(layout: Layout, lay_out: Callable[[], list[str]], link: str) -> None:
-    path = layout.workspace / link
+def _link_to_nothing(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         path.rmdir()
     path.symlink_to("/nas/of/somebody")
+
+
+@pytest.mark.parametrize("link", ["input", "user", "ComfyUI", "user/default/workflows"])
+def test_without_one_of_its_folders_nothing_starts(layout: Layout, lay_out: Callable[[], list[str]], link: str) -> None:
+    path = layout.workspace / link
+    _link_to_nothing(path)
     with pytest.raises(CheckError) as raised:
         lay_out()
     assert raised.value.message == f"{path} leads to /nas/of/somebody, which does not exist"
-    assert raised.value.next_step.startswith("mount /nas/of/somebody, or remove the link")
+    assert raised.value.next_step == "mount /nas/of/somebody, or remove the link, then restart"
+
+
+@pytest.mark.parametrize("link", ["models", "models/vae"])
+def test_without_its_models_it_starts_and_names_the_disk(
+    layout: Layout, lay_out: Callable[[], list[str]], link: str
+) -> None:
+    """The page and `gesso status` then show why models cannot be fetched; a container that ends shows nothing."""
+    path = layout.workspace / link
+    _link_to_nothing(path)
+    reported = lay_out()
+    assert (
+        f"workspace: {layout.models / 'vae'} not created: {path} leads to /nas/of/somebody, which does not exist"
+        in reported
+    )
+    assert _placed(layout) == EXPECTED
 
 
 def test_a_link_to_a_disk_that_is_mounted(layout: Layout, lay_out: Callable[[], list[str]], tmp_path: Path) -> None:
