@@ -119,7 +119,7 @@ def _status(options: argparse.Namespace) -> int:
     from gesso.runtime.services import health
     from gesso.runtime.state import status_view
 
-    found = health.status()
+    found = health.status(Layout())
     if options.json:
         report.result_json(found)
     else:

@@ -1,6 +1,6 @@
 """The agent: fetches models, watches ComfyUI, publishes workflows to Krita, answers the gate and serves the page.
 
-Runs under the supervisor, on loopback. Each endless loop has its own thread; the web server runs in the main thread.
+Runs under the supervisor, on a Unix socket. Each endless loop has its own thread; the web server runs in the main thread.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from gesso.models import wanted
-from gesso.runtime import boot, locks
+from gesso.runtime import boot, locks, unix_http
 from gesso.runtime.gate import caddy
-from gesso.runtime.layout import AGENT_PORT, models_folder
+from gesso.runtime.layout import models_folder
 from gesso.runtime.services.supervisord import Supervisor
 from gesso.runtime.state.state import USABLE
 from gesso.runtime.watch import model_sync
@@ -65,9 +65,10 @@ def run(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Cal
             status, caddy.active_token(layout, env), Healer(layout, env),
             secure=secure, stopping=stop.is_set, admin=caddy.admin_origin(env),
         ),
-        host="127.0.0.1", port=AGENT_PORT, ws="none", lifespan="off", access_log=False, log_level="warning",
+        ws="none", lifespan="off", access_log=False, log_level="warning",
         server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=1, loop="asyncio",
     )  # fmt: skip
     on_progress(f"agent: {record.arch}: watching ComfyUI and {len(models)} models")
-    _Server(config, stop).run()
+    with unix_http.listen(layout.agent_socket) as listener:
+        _Server(config, stop).run(sockets=[listener])
     return 0

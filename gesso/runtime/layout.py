@@ -13,7 +13,6 @@ from gesso.models.folder import Folder
 
 PUBLIC_PORT = 8188
 COMFY_PORT = 18188
-AGENT_PORT = 18189
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,14 @@ class Layout:
     def state(self) -> Path:
         """What gesso stores for an instance: the token, the files that it replaced."""
         return self.workspace / "gesso"
+
+    @property
+    def agent_socket(self) -> Path:
+        """Where the agent listens: a file that only the instance's own user can connect to, not a port.
+
+        Node packs cannot use the agent without the token, and two instances in one network namespace do not collide.
+        """
+        return self.run / "agent.sock"
 
     @property
     def reports(self) -> Path:

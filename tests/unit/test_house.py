@@ -26,7 +26,7 @@ GROUND = ("errors", "redact", "settings", "retry", "proc", "dotenv", "report")
 SHARED = ("manifest", "models", "workflow")
 BUILDER = ("lock", "image", "registry", "evidence", "publish", "diff", "vast", "remote", "commands")
 RUNTIME = (
-    "atomic", "locks", "layout", "gate", "state", "prepare", "services", "boot", "heal", "foreign", "watch", "web",
+    "atomic", "locks", "unix_http", "layout", "gate", "state", "prepare", "services", "boot", "heal", "foreign", "watch", "web",
     "agent",
 )  # fmt: skip
 BESIDE = {  # rooms of one step, of which none may import the other

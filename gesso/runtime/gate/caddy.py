@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gesso.errors import CheckError
-from gesso.runtime.layout import AGENT_PORT, COMFY_PORT, PUBLIC_PORT, Layout
+from gesso.runtime.layout import COMFY_PORT, PUBLIC_PORT, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +57,7 @@ _CADDYFILE = """\
 \t}}
 \troute {{
 \t\trequest_header -X-Gesso-Door
-\t\tforward_auth 127.0.0.1:{agent} {{
+\t\tforward_auth {agent} {{
 \t\t\turi /gate
 \t\t\tcopy_headers X-Gesso-Door
 \t\t\theader_up -Upgrade-Insecure-Requests
@@ -67,13 +67,13 @@ _CADDYFILE = """\
 \t\t\t}}
 \t\t}}
 \t\t@welcome header X-Gesso-Door welcome
-\t\treverse_proxy @welcome 127.0.0.1:{agent} {{
+\t\treverse_proxy @welcome {agent} {{
 \t\t\trewrite /gate/welcome
 \t\t\theader_up X-Forwarded-Method {{method}}
 \t\t\theader_up X-Forwarded-Uri {{http.request.orig_uri}}
 \t\t}}
 \t\t@preflight header X-Gesso-Door preflight
-\t\treverse_proxy @preflight 127.0.0.1:{agent} {{
+\t\treverse_proxy @preflight {agent} {{
 \t\t\trewrite /gate/preflight
 \t\t\theader_up X-Forwarded-Method {{method}}
 \t\t\theader_up X-Forwarded-Uri {{http.request.orig_uri}}
@@ -81,7 +81,7 @@ _CADDYFILE = """\
 \t\t@path header X-Gesso-Door path
 \t\turi @path strip_prefix /{token}
 \t\t@agent path_regexp ^/(gesso(/|$)|metrics$)
-\t\treverse_proxy @agent 127.0.0.1:{agent}
+\t\treverse_proxy @agent {agent}
 \t\timport comfyui
 \t}}
 \thandle_errors {{
@@ -189,7 +189,7 @@ def is_configured(layout: Layout, env: Mapping[str, str]) -> bool:
 def _files(layout: Layout, env: Mapping[str, str], active: str) -> dict[Path, str]:
     pair = certificate(layout, env)
     text = _CADDYFILE.format(
-        public=PUBLIC_PORT, comfy=COMFY_PORT, agent=AGENT_PORT, token=active,
+        public=PUBLIC_PORT, comfy=COMFY_PORT, agent=f"unix/{layout.agent_socket}", token=active,
         starting=_reply("ComfyUI is starting; try again in a few seconds.", 503, 5),
         restarting=_reply("The page is starting; it reloads by itself in a few seconds.", 503, 3),
         unauthorized=_reply(UNAUTHORIZED, 401),

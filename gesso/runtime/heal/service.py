@@ -34,7 +34,7 @@ class SupervisedService:
 
     def __init__(
         self, layout: Layout, record: Record, supervisor: Supervisor, revive: Callable[[], None], *,
-        port: int = COMFY_PORT, status: Callable[[], dict[str, Any]] = health.status,
+        port: int = COMFY_PORT, status: Callable[[Layout], dict[str, Any]] = health.status,
     ) -> None:  # fmt: skip
         self._layout, self._record, self._supervisor, self._revive = layout, record, supervisor, revive
         self._port, self._status = port, status
@@ -135,6 +135,6 @@ class SupervisedService:
 
     def _agent_status(self) -> dict[str, Any]:
         try:
-            return self._status()
+            return self._status(self._layout)
         except CheckError as error:
             return {"why": error.message, "next": error.next_step}

@@ -7,10 +7,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from gesso.errors import CheckError
-from gesso.runtime.layout import AGENT_PORT
 from gesso.runtime.prepare import guard
 from gesso.runtime.services import comfyui
 from gesso.runtime.state.state import USABLE
+from gesso.runtime.unix_http import UnixConnection
 
 if TYPE_CHECKING:
     from gesso.runtime.layout import Layout, Record
@@ -31,7 +31,7 @@ def problems(layout: Layout, record: Record) -> list[str]:
         if missing:
             found.append(f"ComfyUI lacks node classes that Krita needs: {', '.join(missing)}")
     try:
-        reported = status()
+        reported = status(layout)
     except CheckError as error:
         return [*found, error.message]
     if reported["state"] not in USABLE:
@@ -39,12 +39,12 @@ def problems(layout: Layout, record: Record) -> list[str]:
     return found
 
 
-def status(port: int = AGENT_PORT) -> dict[str, Any]:
+def status(layout: Layout) -> dict[str, Any]:
     """Return the agent's status.
 
     Raises CheckError if it does not answer.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = UnixConnection(layout.agent_socket, timeout=5)
     try:
         connection.request("GET", "/gesso/status.json")
         answer = connection.getresponse()

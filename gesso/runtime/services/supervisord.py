@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 import xmlrpc.client
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from xml.parsers.expat import ExpatError
 
 from gesso.errors import CheckError
+from gesso.runtime.unix_http import UnixConnection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,17 +45,6 @@ class Program:
     def run_id(self) -> tuple[int, int]:
         """Identifies one run of the program."""
         return self.pid, self.start
-
-
-class _Unix(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
 
 
 def environment_of(layout: Layout, proc: Path = Path("/proc")) -> dict[str, str]:
@@ -110,7 +99,7 @@ class Supervisor:
         self._call("supervisor.signalProcess", name, "TERM")
 
     def _call(self, method: str, *args: Any) -> Any:
-        connection = _Unix(self.path)
+        connection = UnixConnection(self.path, _TIMEOUT)
         try:
             connection.request("POST", "/RPC2", xmlrpc.client.dumps(args, method), {"Content-Type": "text/xml"})
             answer = connection.getresponse()

@@ -101,12 +101,12 @@ def test_the_configuration(layout: Layout) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert sorted(p.name for p in layout.run.iterdir()) == ["Caddyfile", "token"]
     assert (layout.run / "token").stat().st_mode & 0o777 == 0o600
-    text = path.read_text()
+    text = path.read_text().replace(str(layout.run), "/run/gesso")
     if os.environ.get("GESSO_GOLDEN") == "write":
         GOLDEN.write_text(text)
     assert text == GOLDEN.read_text()
     assert re.findall(r"^[^\t\n]*\{$", text, re.MULTILINE) == ["{", "(comfyui) {", ":8188 {"]  # one public port
-    assert set(re.findall(r"reverse_proxy (?:@\w+ )?(\S+)", text)) == {"127.0.0.1:18188", "127.0.0.1:18189"}
+    assert set(re.findall(r"reverse_proxy (?:@\w+ )?(\S+)", text)) == {"127.0.0.1:18188", "unix//run/gesso/agent.sock"}
     assert text.count("{") == text.count("}")
     assert "{token}" not in text
 
@@ -118,7 +118,7 @@ def test_requests_without_a_token_get_401(layout: Layout) -> None:
     site = text[text.index(":8188 {") :]
     (route,) = re.findall(r"^\troute \{\n(.*?)^\t\}", site, re.MULTILINE | re.DOTALL)
     steps = [line.strip() for line in route.splitlines() if re.match(r"\t\t\S", line) and line.strip() != "}"]
-    assert steps[:2] == ["request_header -X-Gesso-Door", "forward_auth 127.0.0.1:18189 {"]
+    assert steps[:2] == ["request_header -X-Gesso-Door", f"forward_auth unix/{layout.agent_socket} {{"]
     (errors,) = re.findall(r"^\thandle_errors \{\n(.*?)^\t\}", site, re.MULTILINE | re.DOTALL)
     handles = re.findall(r"^\t\thandle(?: (@\w+))? \{\n(.*?)^\t\t\}", errors, re.MULTILINE | re.DOTALL)
     assert [name for name, _ in handles] == ["@passed", "@restarting", "@token", "@bearer", ""]

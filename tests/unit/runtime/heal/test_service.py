@@ -95,7 +95,7 @@ def comfyui(instance: FakeInstance, layout: Layout, record: Callable[..., Record
             raise CheckError("the agent does not answer")
         return instance.statuses[0] if len(instance.statuses) == 1 else instance.statuses.pop(0)
 
-    return SupervisedService(layout, record(), FakeSupervisor(instance), revive, status=status)
+    return SupervisedService(layout, record(), FakeSupervisor(instance), revive, status=lambda _: status())
 
 
 def test_up_is_more_than_an_open_port(instance: FakeInstance, comfyui: SupervisedService) -> None:
