@@ -156,8 +156,7 @@ def _guard(options: argparse.Namespace) -> int:
 def _health(options: argparse.Namespace) -> int:
     from gesso.runtime.services import health
 
-    layout = Layout()
-    found = health.problems(layout, read_record(layout))
+    found = health.problems(Layout())
     if options.json:
         report.result_json({"ok": not found, "problems": found})
     else:

@@ -5,6 +5,7 @@ Runs under the supervisor, on a Unix socket. Each endless loop has its own threa
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from gesso.runtime.watch.drift import Drift
 from gesso.runtime.watch.heals import Healer
 from gesso.runtime.watch.scrub import Scrub
 from gesso.runtime.watch.status import Status
+from gesso.runtime.web import internal
 from gesso.runtime.web.app import application
 
 if TYPE_CHECKING:
@@ -31,15 +33,27 @@ if TYPE_CHECKING:
 
 
 class _Server(uvicorn.Server):
-    """A server that ends its event streams on a signal; otherwise they would keep it running."""
+    """A server that ends its event streams on a signal, which would keep it running, and sleeps until then.
+
+    uvicorn's own loop wakes ten times a second, for a date header and for limits that are not used here.
+    """
 
     def __init__(self, config: uvicorn.Config, stop: threading.Event) -> None:
         super().__init__(config)
         self._stop = stop
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._exit = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        while not self.should_exit:
+            await self._exit.wait()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self._stop.set()
         super().handle_exit(sig, frame)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._exit.set)
 
 
 def run(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Callable[[str], None]) -> int:
@@ -50,11 +64,15 @@ def run(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Cal
         wanted.in_order(models), folder, model_sync.command(layout), claimed=lambda: locks.is_held(layout.models_lock)
     )
     watch = ComfyuiWatch(
-        layout, record, Supervisor(layout.run / "supervisor.sock"), lambda: boot.revive(layout, env, on_progress)
+        layout,
+        record,
+        Supervisor(layout.run / "supervisor.sock"),
+        lambda: boot.revive(layout, env, on_progress),
+        env=env,
     )
-    drift = Drift(layout, record, lambda: status()["state"] in USABLE)
+    drift = Drift(layout, record, lambda: status()["state"] in USABLE, env)
     status = Status(layout, record, env, sync, watch, drift)
-    scrub = Scrub(models, folder, sync.recheck)
+    scrub = Scrub(models, folder, sync.recheck, lambda: not watch.seen.queue)
     stop = threading.Event()
     loops = {"models": sync.run, "watch": watch.run, "drift": drift.run, "scrub": scrub.run}
     for name, loop in loops.items():
@@ -64,6 +82,7 @@ def run(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Cal
         application(
             status, caddy.active_token(layout, env), Healer(layout, env),
             secure=secure, stopping=stop.is_set, admin=caddy.admin_origin(env),
+            internal=internal.routes(status),
         ),
         ws="none", lifespan="off", access_log=False, log_level="warning",
         server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=1, loop="asyncio",

@@ -72,6 +72,11 @@ def fault_file(layout: Layout) -> Path:
     return layout.run / "comfyui.refused.json"
 
 
+def refuse(layout: Layout, error: CheckError) -> None:
+    """Record why ComfyUI was not started, or was stopped, for the page; its next start forgets it."""
+    fault_file(layout).write_text(json.dumps({"why": error.message, "next": error.next_step}), encoding="utf-8")
+
+
 def notes_file(layout: Layout) -> Path:
     """Return the file with differences from the lock that did not prevent the last start."""
     return layout.run / "comfyui.notes.json"
@@ -89,7 +94,7 @@ def start(layout: Layout, record: Record, env: Mapping[str, str], on_progress: C
         findings = guard.ensure(layout, record, on_progress)
         argv = command(layout, env, gpu=gpu)
     except CheckError as error:
-        fault.write_text(json.dumps({"why": error.message, "next": error.next_step}), encoding="utf-8")
+        refuse(layout, error)
         raise
     fault.unlink(missing_ok=True)
     changed = node_packs.changed(layout, record)

@@ -1,4 +1,4 @@
-"""`gesso health`: check that Krita can work, not just that a port is open."""
+"""Ask the agent for the state of this instance, and whether Krita can work with it."""
 
 from __future__ import annotations
 
@@ -7,52 +7,43 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from gesso.errors import CheckError
-from gesso.runtime.prepare import guard
-from gesso.runtime.services import comfyui
-from gesso.runtime.state.state import USABLE
 from gesso.runtime.unix_http import UnixConnection
 
 if TYPE_CHECKING:
-    from gesso.runtime.layout import Layout, Record
+    from gesso.runtime.layout import Layout
+
+_TIMEOUT = 20.0  # seconds; a fresh check waits for ComfyUI
+_NEXT = "`gesso logs agent` shows why"
 
 
-def problems(layout: Layout, record: Record) -> list[str]:
-    """Return the problems that keep Krita from working; empty if there are none.
-
-    Python and ComfyUI are checked directly; models and published workflows through the agent.
-    """
-    found = [str(finding) for finding in guard.check(layout, record) if finding.broken]
+def problems(layout: Layout) -> list[str]:
+    """Check everything except the bytes of the models now; return what keeps Krita from working."""
     try:
-        comfyui.get_json("/system_stats")
-        missing = comfyui.missing_classes(record.classes)
+        return [str(problem) for problem in _ask(layout, "/health?fresh")["problems"]]
     except CheckError as error:
-        found.append(error.message)
-    else:
-        if missing:
-            found.append(f"ComfyUI lacks node classes that Krita needs: {', '.join(missing)}")
-    try:
-        reported = status(layout)
-    except CheckError as error:
-        return [*found, error.message]
-    if reported["state"] not in USABLE:
-        found.append(f"{reported['state']}: {reported['why']}")
-    return found
+        return [error.message]
+    except (KeyError, TypeError):
+        return ["the agent's answer is not valid"]
 
 
-def status(layout: Layout) -> dict[str, Any]:
-    """Return the agent's status.
+def status(layout: Layout, *, fresh: bool = False) -> dict[str, Any]:
+    """Return the agent's status; `fresh`: after a check of everything except the bytes of the models.
 
     Raises CheckError if it does not answer.
     """
-    connection = UnixConnection(layout.agent_socket, timeout=5)
+    return _ask(layout, "/state?fresh" if fresh else "/state")
+
+
+def _ask(layout: Layout, path: str) -> dict[str, Any]:
+    connection = UnixConnection(layout.agent_socket, timeout=_TIMEOUT)
     try:
-        connection.request("GET", "/gesso/status.json")
+        connection.request("GET", path)
         answer = connection.getresponse()
-        found = json.loads(answer.read()) if answer.status == http.client.OK else None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise CheckError(f"the agent does not answer: {error}", "`gesso logs agent` shows why") from None
+        found = json.loads(answer.read())
+    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
+        raise CheckError(f"the agent does not answer: {error}", _NEXT) from None
     finally:
         connection.close()
     if not isinstance(found, dict):
-        raise CheckError(f"the agent answers with {answer.status}", "`gesso logs agent` shows why")
+        raise CheckError(f"the agent answers with {answer.status}", _NEXT)
     return found

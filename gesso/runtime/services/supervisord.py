@@ -98,6 +98,13 @@ class Supervisor:
         """
         self._call("supervisor.signalProcess", name, "TERM")
 
+    def kill(self, name: str) -> None:
+        """Send SIGKILL to a running program that does not react; supervisord restarts it at once.
+
+        Raises CheckError if supervisord refuses.
+        """
+        self._call("supervisor.signalProcess", name, "KILL")
+
     def _call(self, method: str, *args: Any) -> Any:
         connection = UnixConnection(self.path, _TIMEOUT)
         try:

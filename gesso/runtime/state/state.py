@@ -1,7 +1,7 @@
 """The state of an instance, the reason, and what to do next: a pure function of plain facts.
 
-`ready` means that Krita can work: its node classes exist, the required models are verified, the workflows are
-published. `degraded` means ready, but an optional model is missing and not being fetched, or something drifted.
+`ready` means that Krita can work: this instance answers through the public port, its node classes exist, the required
+models are verified, the workflows are published. `degraded` means ready, but an optional model is missing and not being fetched, or something drifted.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ class ModelFact:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the agent knows. `missing`: node classes that ComfyUI lacks, None until it was queried."""
+    """What the agent knows. `missing`: node classes that ComfyUI lacks, None until it was queried.
+
+    `gate_up`: this very instance answered through the public port. `port_trouble`: ComfyUI's own port is another
+    program's, or is open to the network.
+    """
 
     models_known: bool = False
     models: tuple[ModelFact, ...] = ()
@@ -55,6 +59,9 @@ class Facts:
     published: bool = False
     publish_trouble: Trouble | None = None
     drift: tuple[str, ...] = ()
+    gate_up: bool = False
+    gate_trouble: Trouble | None = None
+    port_trouble: Trouble | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,8 @@ def judge(facts: Facts) -> Verdict:
         return Verdict("fetching", _progress(facts, unverified))
     if not facts.up or facts.missing is None:
         return Verdict("starting", "ComfyUI is starting; every required model is here and verified")
+    if not facts.gate_up:
+        return Verdict("starting", "the gate is starting: the public port does not answer yet")
     if not facts.published:
         return Verdict("starting", "publishing the workflows to Krita")
     return _usable(facts)
@@ -91,6 +100,9 @@ def judge(facts: Facts) -> Verdict:
 
 def _failure(facts: Facts) -> Trouble | None:
     """Return the first thing that keeps Krita from working and does not resolve by waiting."""
+    ports = [trouble for trouble in (facts.gate_trouble, facts.port_trouble) if trouble is not None]
+    if ports:
+        return Trouble("; ".join(trouble.why for trouble in ports), ports[0].next_step)
     if facts.refused is not None and not facts.up:
         return facts.refused
     if not facts.up and (facts.process in _GIVEN_UP or facts.idle_starts >= MAX_IDLE_STARTS):

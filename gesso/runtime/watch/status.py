@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gesso import __version__
 from gesso.runtime.gate import caddy
 from gesso.runtime.services import krita
-from gesso.runtime.state.state import Facts, Verdict, judge
+from gesso.runtime.state.state import USABLE, Facts, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gesso.runtime.watch.model_sync import ModelSync
 
 _SHOWN_PINS = ("torch", "sqlalchemy", "numpy")
+MAX_AGE = 120.0  # seconds without a round of the watch before the agent counts as stuck
 CACHE_SECONDS = 0.2  # seconds for which a status is reused
 
 
@@ -50,6 +51,7 @@ class Status:
             process=seen.program.state if seen.program else "",
             refused=self._watch.refused(), idle_starts=seen.idle_starts, up=seen.up, missing=seen.missing,
             published=seen.published, publish_trouble=seen.publish_trouble, drift=self._drift.seen,
+            gate_up=self._watch.gate.up, gate_trouble=self._watch.gate.trouble, port_trouble=seen.port_trouble,
         )  # fmt: skip
 
     def __call__(self) -> dict[str, Any]:
@@ -59,6 +61,25 @@ class Status:
             if now - self._cached[0] > CACHE_SECONDS:
                 self._cached = (now, self._build())
             return self._cached[1]
+
+    def fresh(self) -> dict[str, Any]:
+        """Check everything except the models now, and return the status; takes about 0.2 s."""
+        self._drift.check()
+        self._watch.refresh()
+        with self._guard:
+            self._cached = (time.monotonic(), self._build())
+            return self._cached[1]
+
+    def problems(self, status: Mapping[str, Any]) -> list[str]:
+        """Return what keeps Krita from working, or would at ComfyUI's next start; empty if nothing does."""
+        found = [] if status["state"] in USABLE else [f"{status['state']}: {status['why']}"]
+        if (age := self._watch.age()) > MAX_AGE:
+            found.append(f"the agent has not checked anything for {age:.0f} s")
+        return [*found, *self._drift.broken]
+
+    def alive(self) -> bool:
+        """Return whether the agent still checks anything."""
+        return self._watch.age() <= MAX_AGE
 
     def _build(self) -> dict[str, Any]:
         facts = self.facts()

@@ -17,7 +17,7 @@ from gesso.runtime.state import metrics
 from gesso.runtime.web.api import api, refused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from starlette.requests import Request
 
@@ -38,11 +38,12 @@ _HEADERS = {
 def application(
     status: Callable[[], dict[str, Any]], token: str, healer: Healer,
     *, secure: bool = False, stopping: Callable[[], bool] = lambda: False, admin: str = "",
+    internal: Sequence[Route] = (),
 ) -> Starlette:  # fmt: skip
     """Create the application.
 
     `status` returns the state as plain data, `stopping` whether the agent shuts down; `admin` is the only other origin
-    whose pages may use the API.
+    whose pages may use the API; `internal` are routes that the gate does not lead to.
     """
 
     async def gate(request: Request) -> Response:  # async: a thread would cost more than the response
@@ -69,6 +70,7 @@ def application(
 
     made = Starlette(
         routes=[
+            *internal,
             Route("/gate", gate),  # Caddy sends GET, whatever the client's method
             Route("/gate/welcome", welcome),
             Route("/gate/preflight", preflight, methods=["OPTIONS"]),
