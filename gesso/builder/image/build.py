@@ -101,7 +101,7 @@ def read_workflows(project: Project, manifest: Manifest) -> dict[str, str]:
 
     Raises ManifestError that names the missing files, or one that is not text.
     """
-    names = [f"{name}{suffix}" for name in manifest.workflows for suffix in (".json", ".api.json")]
+    names = [f"{each.name}{suffix}" for each in manifest.workflows for suffix in (".json", ".api.json")]
     missing = [name for name in names if not (project.workflows / name).is_file()]
     if missing:
         raise ManifestError(f"workflows/: no such file: {', '.join(missing)}", "add it, or correct `workflows`")

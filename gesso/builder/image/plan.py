@@ -132,6 +132,7 @@ def build_record(
         "baked": list(baked),
         "spares": dict(spares or {}),
         "workflows": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in workflows.items()},
+        "workflow_titles": {each.name: each.shown_title for each in manifest.workflows},
     }
 
 

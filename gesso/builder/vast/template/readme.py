@@ -93,7 +93,7 @@ def _content(manifest: Manifest, locked: Locked, image: Published, needs: Needs)
     rows += [f"| {name} | {_source(source)} |" for name, source in sorted(lock.nodes.items())]
     rows += [f"| {name} | {pins[name]} |" for name in _SHOWN_PACKAGES if name in pins]
     rows += [f"| Python, CUDA | {manifest.python.version}, {needs.cuda} |"]
-    rows += [f"| workflows | {', '.join(manifest.workflows)} |"]
+    rows += [f"| workflows | {', '.join(each.shown_title for each in manifest.workflows)} |"]
     built = f"Image: `{image.reference}`, built from the lock `{lock.sha256[:16]}`."
     return "\n".join(["## Contents", "", "| | |", "|---|---|", *rows, "", built])
 

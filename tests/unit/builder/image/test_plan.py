@@ -75,7 +75,7 @@ def _instructions(text: str) -> list[tuple[str, str]]:
 def _keys(data: Any, path: str = "") -> set[str]:
     """Return every key of a record; the items of a list share a key, and so do entries by name."""
     if isinstance(data, dict):
-        named = path in {".nodes", ".python.pins", ".spares", ".workflows"}
+        named = path in {".nodes", ".python.pins", ".spares", ".workflows", ".workflow_titles"}
         return {path}.union(*(_keys(v, f"{path}.{'*' if named else k}") for k, v in data.items()))
     if isinstance(data, list):
         return {path}.union(*(_keys(v, f"{path}[]") for v in data))
@@ -267,9 +267,10 @@ def test_the_record_lists_everything(decided: Decided) -> None:
     assert record["spares"] == SPARES
     for name, digest in record["workflows"].items():
         assert hashlib.sha256(decided.plan.files[f"arch/workflows/{name}"].encode()).hexdigest() == digest
-    assert {f"{name}{suffix}" for name in decided.manifest.workflows for suffix in (".json", ".api.json")} == set(
-        record["workflows"]
-    )
+    names = {workflow.name for workflow in decided.manifest.workflows}
+    assert {f"{name}{suffix}" for name in names for suffix in (".json", ".api.json")} == set(record["workflows"])
+    assert record["workflow_titles"].keys() == names
+    assert record["workflow_titles"][f"krita_gold_standard_{record['arch']}"].endswith(" 1 Paint")
 
 
 def test_the_same_inputs_make_the_same_plan(monkeypatch: pytest.MonkeyPatch) -> None:
