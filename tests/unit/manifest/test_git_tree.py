@@ -18,7 +18,9 @@ def test_the_id_of_a_folder_is_the_tree_id_of_git(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "empty").mkdir()
     (tmp_path / "a" / "run.sh").write_text("x")
-    (tmp_path / "a" / "run.sh").chmod(0o755)
+    (tmp_path / "a" / "run.sh").chmod(0o744)  # the owner's bit counts
+    (tmp_path / "a" / "group.sh").touch()
+    (tmp_path / "a" / "group.sh").chmod(0o655)
     (tmp_path / "a-b" / "ä.py").write_bytes(b"")
     (tmp_path / "a.py").write_text("y")
     (tmp_path / "link").symlink_to("a.py")

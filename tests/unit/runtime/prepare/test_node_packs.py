@@ -32,5 +32,6 @@ def test_an_emptied_pack_is_reported_and_one_without_a_tree_id_is_not(
 ) -> None:
     folder = layout.comfyui / "custom_nodes" / "pack"
     folder.mkdir(parents=True)
-    assert node_packs.changed(layout, record(raw={"nodes": {"pack": {"path": "images/pack"}}})) == ()
     assert node_packs.changed(layout, record(raw={"nodes": {"pack": {"tree": "0" * 40}}})) != ()
+    (folder / "x.py").touch()
+    assert node_packs.changed(layout, record(raw={"nodes": {"pack": {"path": "images/pack"}}})) == ()
