@@ -179,7 +179,7 @@ def diff(_, old, new, json=False):
 
 @task
 def generate(_):
-    """Write the generated files: the editors' schema, the trial's models, the architecture picture."""
+    """Write the generated files: the editors' schema, the trial's models, parts of the docs."""
     with report.exit_codes():
         checks.generate(architecture.generated())
 

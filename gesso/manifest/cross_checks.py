@@ -9,15 +9,18 @@ import contextlib
 import typing
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from gesso.manifest.graph_tab import client_id
 from gesso.manifest.messages import dotted_path, shorten
 from gesso.manifest.schema import BY_THE_LOCK, Family, Kind, Tier
+from gesso.manifest.workflows import Workflow, WorkflowItem
 from gesso.manifest.yamlsource import Mapping, Problem, locate, plain
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterable
 
+_WORKFLOW: TypeAdapter[Workflow] = TypeAdapter(WorkflowItem)
 # The Krita plugin (1.53.0) uses the first file under vae/ whose name contains one of these as its Flux VAE.
 KRITA_FLUX_VAE_PATTERNS = ("flux-", "flux_", "flux/", "flux1", "ae.s")
 
@@ -49,7 +52,10 @@ def check(tree: Mapping, *, partial: bool) -> list[Problem]:
     If the tree is `partial` (a file could not be read), nothing is reported as missing.
     """
     view = _read(tree)
-    found = [*_families(view), *_krita_vae_names(view), *_same_file_twice(view), *_set_by_lock(view)]
+    found = [
+        *_families(view), *_krita_vae_names(view), *_same_file_twice(view), *_set_by_lock(view),
+        *_workflows_alike(view),
+    ]  # fmt: skip
     if not partial and view.complete:
         found += [*_locked_vae(view), *_runnable_model(view)]
     return found
@@ -108,6 +114,26 @@ def _set_by_lock(view: _ManifestView) -> Iterable[Problem]:
         for key in BY_THE_LOCK:
             if isinstance(item, dict) and key in item:
                 yield view.problem("is set by `invoke lock`; remove it", "models", index, key)
+
+
+def _workflows_alike(view: _ManifestView) -> Iterable[Problem]:
+    """Report workflows that Krita could not tell apart: it lists them by title, and keeps one for each ID."""
+    listed = plain(view.tree).get("workflows")
+    ids: dict[str, str] = {}
+    titles: dict[str, str] = {}
+    for index, item in enumerate(listed if isinstance(listed, list) else []):
+        try:
+            found = _WORKFLOW.validate_python(item)
+        except ValidationError:
+            continue
+        if other := ids.get(client_id(found.name)):
+            message = "is listed twice" if other == found.name else f"has the same ID in Krita as {other}; rename one"
+            yield view.problem(f"{found.name} {message}", "workflows", index, "name")
+        elif other := titles.get(found.shown_title):
+            message = f"`{found.shown_title}` is the title of {other} too; give each its own"
+            yield view.problem(message, "workflows", index, "title")
+        ids.setdefault(client_id(found.name), found.name)
+        titles.setdefault(found.shown_title, found.name)
 
 
 def _locked_vae(view: _ManifestView) -> Iterable[Problem]:

@@ -23,11 +23,11 @@ from gesso.manifest.schema import (
     REQUIREMENT,
     SHA256,
     SLUG,
-    WORKFLOW,
     Manifest,
 )
 from gesso.manifest.strict import HiddenValueError
-from gesso.manifest.yamlsource import Listing, Mapping, Problem, Tree, locate, name_of
+from gesso.manifest.workflows import WORKFLOW
+from gesso.manifest.yamlsource import Listing, Mapping, Problem, Scalar, Tree, locate, name_of
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,6 +62,8 @@ def dotted_path(tree: Tree, path: tuple[str | int, ...]) -> str:
     text = ""
     here: Tree | None = tree
     for step in path:
+        if isinstance(here, Scalar):  # a short form, such as a workflow's name in the place of its mapping: no keys
+            break
         if isinstance(here, Mapping):
             here = here.items.get(str(step))
         elif isinstance(here, Listing) and isinstance(step, int) and step < len(here.items):

@@ -18,6 +18,7 @@ from pydantic import (
 from gesso.manifest.folders import FOLDERS
 from gesso.manifest.strict import Strict
 from gesso.manifest.vast import VERSION, Vast
+from gesso.manifest.workflows import WorkflowItem
 
 SHA256 = r"^[0-9a-f]{64}$"
 PICKLE_SUFFIXES = (
@@ -41,13 +42,13 @@ IMAGE = r"^[a-z0-9][a-z0-9._/:-]*:[A-Za-z0-9._-]+$"
 REF = r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$"
 FOLDER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 CUDA = VERSION
-WORKFLOW = r"^[a-z0-9_]{1,100}$"
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 Requirement = Annotated[str, StringConstraints(pattern=REQUIREMENT, strip_whitespace=True)]
 Distribution = Annotated[str, StringConstraints(pattern=DISTRIBUTION)]
 Package = Annotated[str, StringConstraints(pattern=PACKAGE)]
 ClassId = Annotated[str, StringConstraints(pattern=CLASS_ID)]
+Workflows = tuple[WorkflowItem, ...]
 Family = Literal["sd15", "sd2", "sdxl", "sdxl-refiner", "sd3", "flux", "flux2", "any"]
 Tier = Literal["required", "recommended", "optional"]
 Kind = Literal[
@@ -259,7 +260,7 @@ class Manifest(Strict):
     python: Python
     models: tuple[Model, ...] = Field(min_length=1)
     vae: str = Field(description="the locked VAE: the `name` of one of the models")
-    workflows: tuple[Annotated[str, StringConstraints(pattern=WORKFLOW)], ...] = Field(min_length=1)
+    workflows: Workflows = Field(min_length=1)
     classes: tuple[ClassId, ...] = Field(description="node classes without which Krita refuses the server")
     hardware: Hardware
     budget: Budget = Field(default=Budget(), description="a larger image is refused by its test: a host has to pull it")
@@ -272,7 +273,7 @@ def editor_schema() -> dict[str, Any]:
     schema: dict[str, Any] = Manifest.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "gesso manifest"
-    partial = [schema, *(d for name, d in schema["$defs"].items() if name not in {"Model", "Node"})]
+    partial = [schema, *(d for name, d in schema["$defs"].items() if name not in {"Model", "Node", "Workflow"})]
     for definition in partial:
         definition.pop("required", None)
     for name in ("Model", "Node"):  # an overlay names one of a list and changes some of it

@@ -126,6 +126,7 @@ class Record:
     raw: dict[str, Any] = field(repr=False)
     baked: tuple[str, ...] = ()  # models in layers of the image, below Layout.baked
     spares: tuple[Spare, ...] = ()  # empty in older images
+    workflow_titles: dict[str, str] = field(default_factory=dict)  # by name; empty in older images
 
 
 def models_folder(layout: Layout) -> Folder:
@@ -153,6 +154,7 @@ def read_record(layout: Layout) -> Record:
             workflows=raw["workflows"],
             baked=tuple(raw.get("baked", ())),
             spares=tuple(Spare(name, **spare) for name, spare in raw.get("spares", {}).items()),
+            workflow_titles=dict(raw.get("workflow_titles", {})),
             raw=raw,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

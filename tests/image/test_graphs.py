@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def graphs(manifest: Manifest) -> dict[str, dict[str, Any]]:
-    return {name: json.loads((ROOT / "workflows" / f"{name}.api.json").read_text()) for name in manifest.workflows}
+    return {w.name: json.loads((ROOT / "workflows" / f"{w.name}.api.json").read_text()) for w in manifest.workflows}
 
 
 @pytest.fixture(scope="module")

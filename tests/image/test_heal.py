@@ -146,3 +146,19 @@ def test_drift_is_detected_automatically(victim: Instance, manifest: Manifest) -
     assert victim.run("gesso health").rc == 0  # Krita can work
     assert _heal(victim)[0] == 0
     victim.wait_for_state("ready", within=30)
+
+
+def test_an_edited_node_pack_is_detected_and_healed(victim: Instance) -> None:
+    """Also in a trial, whose packs come from this project and have no commit."""
+    code = f"{incident.TOOLING}/__init__.py"
+    before = victim.run(f"sha256sum {code}").stdout
+    victim.run(f"echo '# edited' >> {code}")
+    found = victim.wait_for_state("degraded", within=90)
+    assert "comfyui-tooling-nodes: does not match the lock" in found["why"]
+    done = victim.run("gesso guard --json")
+    assert [text.partition(":")[0] for text in json.loads(done.stdout)["packs"]] == ["comfyui-tooling-nodes"]
+    code_of_heal, report = _heal(victim)
+    assert code_of_heal == 0, report
+    assert _names(report) == {"pack comfyui-tooling-nodes"}
+    assert victim.run(f"sha256sum {code}").stdout == before
+    victim.wait_for_state("ready", within=60)

@@ -130,7 +130,7 @@ def test_heal_makes_it_serve(foreign: Foreign, manifest: Manifest) -> None:
     for place in (f"{COMFYUI}/workflows", f"{COMFYUI}/user/default/workflows"):
         ours = (ROOT / "workflows" / "krita_gold_standard_sdxl.json").read_text()
         assert foreign.instance.run(f"cat {place}/krita_gold_standard_sdxl.json").stdout == ours
-    assert "published SDXL: gold standard" in foreign.instance.run("cat /root/.cache/gesso/reports/*.jsonl").stdout
+    assert "published SDXL 1 Paint" in foreign.instance.run("cat /root/.cache/gesso/reports/*.jsonl").stdout
 
 
 def test_comfyui_was_restarted_in_the_same_way(foreign: Foreign) -> None:

@@ -44,7 +44,7 @@ def test_no_node_pack_failed_to_import(instance: Instance) -> None:
 
 
 def test_workflows_are_in_both_places(instance: Instance, manifest: Manifest) -> None:
-    for name in manifest.workflows:
+    for name in (workflow.name for workflow in manifest.workflows):
         for suffix in (".json", ".api.json"):
             digest = hashlib.sha256((ROOT / "workflows" / f"{name}{suffix}").read_bytes()).hexdigest()
             places = ["/opt/gesso/workflows", "/workspace/ComfyUI/workflows"]
@@ -55,7 +55,7 @@ def test_workflows_are_in_both_places(instance: Instance, manifest: Manifest) ->
                     name,
                 )
     listed = instance.json("/userdata?dir=workflows")
-    assert {f"{name}.json" for name in manifest.workflows} <= set(listed)
+    assert {f"{workflow.name}.json" for workflow in manifest.workflows} <= set(listed)
 
 
 def _published(mine: Instance, count: int) -> dict[str, dict[str, Any]]:
@@ -79,26 +79,27 @@ def _published(mine: Instance, count: int) -> dict[str, dict[str, Any]]:
 def test_the_workflows_are_in_kritas_graph_tab_and_again_after_a_restart(
     image: Image, instances: Instances, manifest: Manifest
 ) -> None:
-    graphs = {name: json.loads((ROOT / f"workflows/{name}.api.json").read_text()) for name in manifest.workflows}
+    files = {w.shown_title: ROOT / f"workflows/{w.name}.api.json" for w in manifest.workflows}
+    graphs = {title: json.loads(path.read_text()) for title, path in files.items()}
     mine = instances.start(image)
     mine.wait_until_healthy()
     for _ in range(2):
         found = _published(mine, len(graphs))
-        assert all("gold standard (gesso-" in name for name in found)
-        assert sorted(map(json.dumps, found.values())) == sorted(map(json.dumps, graphs.values()))
+        assert all(" (gesso-" in name for name in found)
+        assert {name.partition(" (")[0]: graph for name, graph in found.items()} == graphs
         mine.run("/opt/gesso/venv/bin/supervisorctl -c /opt/gesso/etc/supervisord.conf restart comfyui")
         mine.wait_until_healthy()
     assert "Z" not in mine.run("cat /proc/[0-9]*/stat | sed 's/.*) //' | cut -c1").stdout.split()
 
 
 def test_a_workflow_is_checked_where_it_is_used(instance: Instance, manifest: Manifest) -> None:
-    for name in manifest.workflows:
+    for name in (workflow.name for workflow in manifest.workflows):
         for suffix in (".json", ".api.json"):
             done = instance.run(f"gesso workflow check --strict /workspace/ComfyUI/workflows/{name}{suffix}")
             assert done.rc == 0, done.stdout
     other = "flux_vae" if manifest.family == "sdxl" else "sdxl_vae_fp16"
     own = manifest.vae.removeprefix("vae/").removesuffix(".safetensors")
-    path = f"/workspace/ComfyUI/workflows/{manifest.workflows[0]}.api.json"
+    path = f"/workspace/ComfyUI/workflows/{manifest.workflows[0].name}.api.json"
     done = instance.run(f"sed s/{own}/{other}/ {path} > /tmp/broken.json; gesso workflow check /tmp/broken.json")
     assert done.rc == 1
     assert "vae-lock" in done.stdout
@@ -223,7 +224,7 @@ def test_a_generated_token_is_kept(image: Image, instances: Instances) -> None:
 def test_a_users_changed_workflow_is_kept(image: Image, instances: Instances, manifest: Manifest) -> None:
     mine = instances.start(image)
     mine.wait_until_healthy()
-    name = f"{manifest.workflows[0]}.json"
+    name = f"{manifest.workflows[0].name}.json"
     mine.run(f"echo mine > /workspace/user/default/workflows/{name}")
     mine.container.restart(timeout=30)
     mine.wait_until_healthy()

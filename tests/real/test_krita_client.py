@@ -26,19 +26,17 @@ def plugin() -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def published(url: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """Publish as an image does, from its folder of baked workflows."""
+def published(url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Publish as an image does, from its folder of baked workflows; return the file of each by what Krita shows."""
     place = tmp_path_factory.mktemp("image")
     (place / "workflows").symlink_to(PROJECT.workflows)
     record = Record(arch="all", title="All", trial=False, classes=(), pins={}, raw={},
                     workflows={f"{name}{krita.SUFFIX}": "" for name in GOLD})  # fmt: skip
     krita.publish(Layout(gesso=place), record, report.progress, int(url.rpartition(":")[2]))
-    return tuple(f"{graph.name} ({graph.client_id})" for graph in krita.list_workflows(record.workflows))
+    return {f"{graph.name} ({graph.client_id})": graph.file for graph in krita.list_workflows(record)}
 
 
-def test_the_client_lists_them_and_imports_them(
-    url: str, plugin: tuple[Path, Path], published: tuple[str, ...]
-) -> None:
+def test_the_client_lists_them_and_imports_them(url: str, plugin: tuple[Path, Path], published: dict[str, str]) -> None:
     checkout, python = plugin
     command = [str(python), str(Path(__file__).parent / "krita_client.py"), str(checkout), url, "8"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
@@ -48,9 +46,8 @@ def test_the_client_lists_them_and_imports_them(
     assert "error" not in result
     assert result["connected"]
     assert set(result["workflows"]) == set(published)
-    by_file = dict(zip(published, krita.list_workflows(f"{name}{krita.SUFFIX}" for name in GOLD), strict=True))
     for shown, found in result["workflows"].items():
-        graph = load(by_file[shown].file.removesuffix(krita.SUFFIX))
+        graph = load(published[shown].removesuffix(krita.SUFFIX))
         assert found["nodes"] == found["imported"] == len(graph)
         named = [node["inputs"]["name"] for node in graph.values() if node["class_type"] == "ETN_Parameter"]
         assert sorted(found["parameters"]) == sorted(named)

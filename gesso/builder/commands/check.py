@@ -12,6 +12,7 @@ from gesso.builder.image import context, trial
 from gesso.builder.lock import lock_files, own_python
 from gesso.builder.vast.template import render as template
 from gesso.errors import BuildError, CheckError, LockError, ManifestError
+from gesso.manifest import connecting
 from gesso.manifest.load import load
 from gesso.manifest.schema import editor_schema
 from gesso.settings import Selection
@@ -79,4 +80,9 @@ def _generated() -> dict[Path, str]:
         selection = Selection(PROJECT, arch)
         models = load(selection.manifest, root=PROJECT.root).manifest.models
         texts[selection.trial_models] = trial.overlay(arch, models)
+    guide = PROJECT.root / "docs" / "krita.md"
+    try:
+        texts[guide] = connecting.fill_in(read(guide))
+    except ValueError as error:
+        raise ManifestError(f"docs/krita.md: {error}", "restore the markers, then run `invoke generate`") from None
     return texts

@@ -119,7 +119,11 @@ def _megabytes(size: int | None) -> str:
 
 
 def _workflows(record: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(digest)[:12] for name, digest in (record.get("workflows") or {}).items()}
+    titles = record.get("workflow_titles") or {}  # by name; only the API format is published under it
+    shown = {f"{name}.api.json": f' "{title}"' for name, title in titles.items()}
+    return {
+        name: f"{str(digest)[:12]}{shown.get(name, '')}" for name, digest in (record.get("workflows") or {}).items()
+    }
 
 
 def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

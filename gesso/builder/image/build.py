@@ -93,7 +93,19 @@ def decide(
         revision=_revision(project),
         baked=baked,
         spares=spares,
+        trees=project_trees(project, manifest, locked),
     )
+
+
+def project_trees(project: Project, manifest: Manifest, locked: Locked) -> dict[str, str]:
+    """Return the tree ID of each node pack that is a folder of this project, as a trial's stand-ins are.
+
+    Not where an install script adds files to the pack.
+    """
+    loose = {node.name for node in manifest.nodes if node.install}
+    folders = {name: project.root / s.path for name, s in locked.lock.nodes.items() if s.path and name not in loose}
+    found = {name: spare.tree_of(folder) for name, folder in folders.items()}
+    return {name: tree for name, tree in found.items() if tree is not None}
 
 
 def read_workflows(project: Project, manifest: Manifest) -> dict[str, str]:
@@ -101,7 +113,7 @@ def read_workflows(project: Project, manifest: Manifest) -> dict[str, str]:
 
     Raises ManifestError that names the missing files, or one that is not text.
     """
-    names = [f"{name}{suffix}" for name in manifest.workflows for suffix in (".json", ".api.json")]
+    names = [f"{each.name}{suffix}" for each in manifest.workflows for suffix in (".json", ".api.json")]
     missing = [name for name in names if not (project.workflows / name).is_file()]
     if missing:
         raise ManifestError(f"workflows/: no such file: {', '.join(missing)}", "add it, or correct `workflows`")

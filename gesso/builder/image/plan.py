@@ -46,17 +46,18 @@ def plan(  # noqa: PLR0913 - one keyword for each thing that an image is made of
     revision: str | None,
     baked: Sequence[str] = (),
     spares: Mapping[str, Mapping[str, Any]] | None = None,
+    trees: Mapping[str, str] | None = None,
 ) -> Plan:
     """Plan one image.
 
     `base` is the reference for FROM; `wheel` gesso's own wheel by file name; `own_pins` the texts of gesso's own
     Python locks (`gesso`, `tools`); `workflows` the graphs by file name; `revision` the project's commit, if any;
     `baked` the models, by name, that become layers; `spares` the record's entries of the archives that heal restores
-    from.
+    from; `trees` the tree IDs of node packs that the lock has none of.
     """
     groups = grouped(locked.pins, manifest.python.layers)
     guarded = pin_of(locked.pins, GUARDED)
-    record = build_record(manifest, locked, workflows, baked, spares)
+    record = build_record(manifest, locked, workflows, baked, spares, trees)
     files = {
         **{f"python/{name}.txt": _lines(pins) for name, pins in groups.items()},
         "python/constraints.txt": _constraints(locked),
@@ -100,8 +101,13 @@ def build_record(
     workflows: Mapping[str, str],
     baked: Sequence[str] = (),
     spares: Mapping[str, Mapping[str, Any]] | None = None,
+    trees: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the content of /opt/gesso/build.json: what is in the image, for users and for the runtime."""
+    """Return the content of /opt/gesso/build.json: what is in the image, for users and for the runtime.
+
+    `trees`: as in `plan`. A pack from a folder of the project has no commit in the lock; with the tree ID of what is
+    built, an instance notices changes to it, too.
+    """
     lock = locked.lock
     by_name = {model.name: model for model in lock.models}
     models = [
@@ -121,7 +127,10 @@ def build_record(
         "lock": lock.sha256,
         "base": lock.base.model_dump(exclude_none=True),
         "comfyui": lock.comfyui.model_dump(exclude_none=True),
-        "nodes": {name: source.model_dump(exclude_none=True) for name, source in lock.nodes.items()},
+        "nodes": {
+            name: source.model_dump(exclude_none=True) | ({"tree": trees[name]} if trees and name in trees else {})
+            for name, source in lock.nodes.items()
+        },
         "python": {
             "version": manifest.python.version,
             "pins": {pin.name: pin.version for pin in locked.pins},
@@ -132,6 +141,7 @@ def build_record(
         "baked": list(baked),
         "spares": dict(spares or {}),
         "workflows": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in workflows.items()},
+        "workflow_titles": {each.name: each.shown_title for each in manifest.workflows},
     }
 
 

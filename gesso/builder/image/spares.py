@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gesso.builder.image.plan import EPOCH
+from gesso.manifest.git_tree import tree_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -74,7 +75,7 @@ def of_folder(folder: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     """Yield every file and link below a folder, except what the build context excludes too."""
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if _JUNK.intersection(path.relative_to(folder).parts) or path.suffix == ".pyc":
+        if any(map(_is_junk, path.relative_to(folder).parts)):
             continue
         if path.is_symlink():
             info = _info(name, 0)
@@ -83,6 +84,15 @@ def of_folder(folder: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
         elif path.is_file():
             data = path.read_bytes()
             yield _info(name, len(data), executable=bool(path.stat().st_mode & 0o100)), data
+
+
+def tree_of(folder: Path) -> str | None:
+    """Return git's tree ID of a folder as the build context takes it; None if it is empty."""
+    return tree_id(folder, is_ignored=_is_junk)
+
+
+def _is_junk(name: str) -> bool:
+    return name in _JUNK or name.endswith(".pyc")
 
 
 def tar(members: Iterable[tuple[tarfile.TarInfo, bytes]]) -> bytes:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from gesso.errors import CheckError
+from gesso.manifest.git_tree import NOT_SOURCE
 from gesso.runtime import atomic
 from gesso.runtime.heal.spares import members
 from gesso.runtime.prepare import node_packs
@@ -246,7 +247,7 @@ def _extra(folder: Path, below: str, archived: set[str], ignored: frozenset[str]
     for entry in entries:
         path = f"{below}{entry.name}"
         if (
-            entry.name in node_packs.NOT_SOURCE
+            entry.name in NOT_SOURCE
             or entry.name in ignored
             or entry.name.startswith(atomic.TEMP_PREFIX)
             or path in archived

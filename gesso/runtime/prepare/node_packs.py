@@ -1,20 +1,17 @@
-"""Compare the node packs with the lock, by git's tree ID of each folder.
+"""Compare the node packs with the image's record, by git's tree ID of each folder.
 
 Differences are reported, not undone: they may be intended. Five packs take 50 ms once their files are cached.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from gesso.manifest.git_tree import tree_id
 
+if TYPE_CHECKING:
     from gesso.runtime.layout import Layout, Record
 
-NOT_SOURCE = frozenset({"__pycache__", ".git"})
 # What a pack writes to its own folder when used, or reads there if a person created it.
 _RUNTIME_FILES = {"comfyui_controlnet_aux": frozenset({"ckpts", "config.yaml"})}
 
@@ -24,37 +21,12 @@ def runtime_files(name: str) -> frozenset[str]:
     return _RUNTIME_FILES.get(name, frozenset())
 
 
-def tree_id(folder: Path, exclude: frozenset[str] = frozenset()) -> bytes | None:
-    """Return git's tree ID of a folder's content; None for an empty folder, which git does not track.
-
-    Raises OSError if something cannot be read.
-    """
-    rows = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name in NOT_SOURCE or entry.name in exclude:
-                continue
-            name = os.fsencode(entry.name)
-            if entry.is_dir(follow_symlinks=False):
-                inner = tree_id(folder / entry.name)
-                if inner is not None:
-                    rows.append((name + b"/", b"40000 " + name + b"\0" + inner))
-                continue
-            if entry.is_symlink():
-                mode, content = b"120000", os.fsencode((folder / entry.name).readlink())
-            else:
-                executable = entry.stat().st_mode & 0o100
-                mode, content = b"100755" if executable else b"100644", (folder / entry.name).read_bytes()
-            rows.append((name, mode + b" " + name + b"\0" + _id(b"blob", content)))
-    return _id(b"tree", b"".join(row for _, row in sorted(rows))) if rows else None
-
-
-def _id(kind: bytes, content: bytes) -> bytes:
-    return hashlib.sha1(b"%s %d\0" % (kind, len(content)) + content, usedforsecurity=False).digest()
-
-
 def changed(layout: Layout, record: Record) -> tuple[str, ...]:
-    """Return the node packs that differ from the lock or are missing. A trial's packs have no tree ID."""
+    """Return the node packs that differ from the lock or are missing.
+
+    In trials, gesso's stand-ins are watched in the same way: the build records their tree IDs. Trials of older
+    versions of gesso have none; there, only missing packs are found.
+    """
     found = []
     for name, source in sorted(record.raw.get("nodes", {}).items()):
         locked = source.get("tree")
@@ -64,6 +36,6 @@ def changed(layout: Layout, record: Record) -> tuple[str, ...]:
         except OSError:
             found.append(f"{name}: is missing or cannot be read")
             continue
-        if locked and (now is None or now.hex() != locked):
+        if locked and now != locked:
             found.append(f"{name}: does not match the lock; files were changed or added")
     return tuple(found)

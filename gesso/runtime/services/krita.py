@@ -1,7 +1,7 @@
 """Publish the baked workflows to Krita's Graph tab, at each start of ComfyUI.
 
 ComfyUI's tooling nodes hold published workflows in memory and send them to every Krita that connects, then and later.
-They keep one workflow per client ID, so each graph gets its own ID.
+They keep one workflow per client ID, so each graph gets its own ID. Titles come from the manifest, through build.json.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gesso.errors import CheckError
+from gesso.manifest.graph_tab import client_id, derived_title
 from gesso.runtime.layout import COMFY_PORT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from gesso.runtime.layout import Layout, Record
 
 PATH = "/api/etn/workflow/publish"
 SUFFIX = ".api.json"
-_GOLD_PREFIX = "krita_gold_standard_"
-_CAPITALS = {"sdxl": "SDXL", "flux": "FLUX", "sd15": "SD 1.5", "sd3": "SD3", "flux2": "FLUX.2"}
 
 
 @dataclass(frozen=True)
@@ -34,17 +33,14 @@ class Published:
     client_id: str
 
 
-def list_workflows(files: Iterable[str]) -> tuple[Published, ...]:
-    """Return the graphs to publish: those in API format, the basic one of an architecture first."""
-    return tuple(map(_published, sorted((file for file in files if file.endswith(SUFFIX)), key=lambda f: (len(f), f))))
-
-
-def _published(file: str) -> Published:
-    stem = file.removesuffix(SUFFIX)
-    words = stem.removeprefix(_GOLD_PREFIX).split("_")
-    readable = " ".join(_CAPITALS.get(word, word) for word in words)
-    title = f"{readable}: gold standard" if stem.startswith(_GOLD_PREFIX) else readable[:1].upper() + readable[1:]
-    return Published(file, title, f"gesso-{'-'.join(words)}")
+def list_workflows(record: Record) -> tuple[Published, ...]:
+    """Return the graphs to publish, those in API format, in the order in which Krita lists them."""
+    names = (file.removesuffix(SUFFIX) for file in record.workflows if file.endswith(SUFFIX))
+    found = (
+        Published(f"{name}{SUFFIX}", record.workflow_titles.get(name) or derived_title(name), client_id(name))
+        for name in names
+    )
+    return tuple(sorted(found, key=lambda graph: (graph.name, graph.client_id)))
 
 
 def publish(layout: Layout, record: Record, on_progress: Callable[[str], None], port: int = COMFY_PORT) -> None:
@@ -53,7 +49,7 @@ def publish(layout: Layout, record: Record, on_progress: Callable[[str], None], 
     Raises CheckError if one fails; the others are still published.
     """
     failed = []
-    for graph in list_workflows(record.workflows):
+    for graph in list_workflows(record):
         try:
             workflow = json.loads((layout.gesso / "workflows" / graph.file).read_bytes())
             _post({"name": graph.name, "client_id": graph.client_id, "workflow": workflow}, port)

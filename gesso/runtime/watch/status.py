@@ -98,7 +98,7 @@ class Status:
                 "up": seen.up, "process": facts.process.lower() or "unknown", "starts": seen.starts,
                 "published": seen.published, "missing": list(seen.missing or ()),
             },
-            "workflows": [asdict(graph) for graph in krita.list_workflows(record.workflows)],
+            "workflows": [asdict(graph) for graph in krita.list_workflows(record)],
             "gpus": _gpus(seen.stats),
             "disk": _disk(self._layout.models),
             "versions": _versions(record, seen.stats),

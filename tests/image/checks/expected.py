@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from gesso.builder.image.build import base_reference, decide, prepare, read_workflows
+from gesso.builder.image.build import base_reference, decide, prepare, project_trees, read_workflows
 from gesso.builder.image.context import dockerfile
 from gesso.builder.image.own_package import own_wheel
 from gesso.builder.image.plan import build_record, own_files
@@ -44,7 +44,8 @@ class Expected:
         recorded = record_of(snapshot)
         baked = [name for name in recorded.get("baked", []) if name in {model.name for model in self.manifest.models}]
         workflows = read_workflows(self.selection.project, self.manifest)
-        built = build_record(self.manifest, self.locked, workflows, baked, recorded.get("spares", {}))
+        trees = project_trees(self.selection.project, self.manifest, self.locked)
+        built = build_record(self.manifest, self.locked, workflows, baked, recorded.get("spares", {}), trees)
         record: dict[str, Any] = json.loads(json.dumps(built))
         return record
 

@@ -33,8 +33,8 @@ PEN = """\
 """
 
 
-def names(loaded_models: tuple[Any, ...]) -> list[str]:
-    return [model.name for model in loaded_models]
+def names(listed: tuple[Any, ...]) -> list[str]:
+    return [item.name for item in listed]
 
 
 # -- precedence --------------------------------------------------------------------------------------------------
@@ -50,8 +50,18 @@ def test_the_extending_file_wins_along_the_chain(write: Write) -> None:
     assert loaded.manifest.title == "the top"
     assert (loaded.manifest.hardware.vram_gb, loaded.manifest.hardware.cuda) == (10, "12.8")
     assert loaded.manifest.apt == ("low",)
-    assert loaded.manifest.workflows == ("gold",)
+    assert names(loaded.manifest.workflows) == ["gold"]
     assert [path.name for path in loaded.files] == ["top.yaml", "middle.yaml", "low.yaml", "good.yaml"]
+
+
+def test_an_overlay_replaces_the_workflows_and_a_plain_name_has_a_derived_title(write: Write, tmp_path: Path) -> None:
+    first = write("one.yaml", f"workflows: [{{name: gold, title: '{'9' * 60}'}}]\n")
+    second = write("two.yaml", "workflows:\n  - my_own_sketch\n  - {name: gold, title: É 1 Paint}\n")
+    good = tmp_path / "good.yaml"
+
+    assert [w.shown_title for w in load(good).manifest.workflows] == ["Gold"]
+    assert [w.shown_title for w in load(good, [first]).manifest.workflows] == ["9" * 60]
+    assert [w.shown_title for w in load(good, [first, second]).manifest.workflows] == ["My own sketch", "É 1 Paint"]
 
 
 def test_extends_is_relative_to_its_own_file(write: Write, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_schema_refuses_unknown_keys_and_requires_none_at_the_top() -> None:
     assert schema["additionalProperties"] is False
     assert all(d["additionalProperties"] is False for d in schema["$defs"].values())
     assert schema["properties"].keys() == Manifest.model_fields.keys() | {"extends"}
-    assert [name for name, d in schema["$defs"].items() if d.get("required")] == ["Model", "Node"]
+    assert [name for name, d in schema["$defs"].items() if d.get("required")] == ["Model", "Node", "Workflow"]
 
 
 def test_every_pattern_has_a_description() -> None:
@@ -78,6 +78,20 @@ def test_every_pattern_has_a_description() -> None:
         return set().union(*map(patterns, part)) if isinstance(part, list) else set()
 
     assert patterns(editor_schema()) == set(PATTERN_DESCRIPTIONS)
+
+
+def test_editors_accept_a_workflow_by_its_name_or_with_a_title() -> None:
+    name, mapping = editor_schema()["properties"]["workflows"]["items"]["anyOf"]
+    assert name["type"] == "string"
+    assert mapping == {"$ref": "#/$defs/Workflow"}
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_titles_sort_in_the_order_of_the_manifest(arch: str) -> None:
+    """Krita sorts by text."""
+    titles = [w.shown_title for w in load(ROOT / f"manifests/{arch}.yaml", root=ROOT).manifest.workflows]
+    assert titles == sorted(titles)
+    assert all(title.startswith(f"{arch.upper()} {number} ") for number, title in enumerate(titles, 1))
 
 
 @pytest.mark.parametrize("arch", ARCHS)

@@ -25,6 +25,12 @@ def test_a_record(layout: Layout) -> None:
     assert (record.arch, record.classes, record.pins) == ("sdxl", ("A",), {"sqlalchemy": "2.0.58"})
     assert record.raw == RAW
     assert record.spares == ()
+    assert record.workflow_titles == {}
+
+
+def test_the_titles_of_workflows(layout: Layout) -> None:
+    (layout.gesso / "build.json").write_text(json.dumps({**RAW, "workflow_titles": {"a": "1 Paint"}}))
+    assert read_record(layout).workflow_titles == {"a": "1 Paint"}
 
 
 def test_the_spares(layout: Layout) -> None:

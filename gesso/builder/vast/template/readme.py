@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gesso.builder.lock.python_pins import GUARDED
+from gesso.manifest import connecting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +26,6 @@ _SHOWN_PACKAGES = ("torch", GUARDED)
 _WHAT = """\
 ComfyUI server for the [Krita AI Diffusion](https://github.com/Acly/krita-ai-diffusion) plugin. Software and models
 are pinned to exact versions. Nobody can connect without the access token."""
-_OPEN = """\
-2. Click **Open**. The page shows the download progress and, when the server is ready, the URL for Krita."""
 _NO_SSH = """\
 This launch mode has no SSH: click **Open** and use the page."""
 _SSH = """\
@@ -54,15 +53,11 @@ def _connect(manifest: Manifest) -> str:
     return f"""\
 ## Connect Krita
 
-1. Rent an instance with this template. The recommended disk is large enough for everything below.
-{_OPEN}
-3. In Krita, open the *AI Image Generation* docker (Settings > Dockers). In its settings, select *Custom Server* and
-   paste the URL: `http://IP:PORT/TOKEN`. The workflows appear in its Graph tab.
+Rent an instance with this template; the recommended disk is large enough for everything below. Click **Open**: the page
+shows the download progress and, when the server is ready, the URL for Krita. Meanwhile, start with the first steps:
 
-{access}
-
-Anyone with this URL controls the server. Treat it like a password. The connection is plain HTTP; to encrypt it, use an
-SSH tunnel to port 8188 or provide a certificate (`GESSO_TLS_CERT`, `GESSO_TLS_KEY`)."""
+{connecting.markdown()}
+{access}"""
 
 
 def _costs(image: Published, needs: Needs, optional: int) -> str:
@@ -93,7 +88,7 @@ def _content(manifest: Manifest, locked: Locked, image: Published, needs: Needs)
     rows += [f"| {name} | {_source(source)} |" for name, source in sorted(lock.nodes.items())]
     rows += [f"| {name} | {pins[name]} |" for name in _SHOWN_PACKAGES if name in pins]
     rows += [f"| Python, CUDA | {manifest.python.version}, {needs.cuda} |"]
-    rows += [f"| workflows | {', '.join(manifest.workflows)} |"]
+    rows += [f"| workflows | {', '.join(each.shown_title for each in manifest.workflows)} |"]
     built = f"Image: `{image.reference}`, built from the lock `{lock.sha256[:16]}`."
     return "\n".join(["## Contents", "", "| | |", "|---|---|", *rows, "", built])
 

@@ -57,7 +57,8 @@ def status(
 ) -> Status:
     monkeypatch.setattr(statuses, "CACHE_SECONDS", 0.0)
     made = record(
-        workflows={"krita_gold_standard_sdxl.api.json": "x"}, pins={"torch": "2.13.0"},
+        workflows={"krita_gold_standard_sdxl.api.json": "x"},
+        workflow_titles={"krita_gold_standard_sdxl": "SDXL 1 Paint"}, pins={"torch": "2.13.0"},
         raw={"nodes": {"pack": {"commit": "a" * 40}}},
     )  # fmt: skip
     watch = ComfyuiWatch(layout, made, Supervisor(layout.run / "none"))
@@ -211,7 +212,9 @@ def test_status_json(url: str, status: Status, sync: FakeModelSync) -> None:
     assert found["totals"] == {"done": 5, "size": 5, "rate": 0, "left": None, "verified": 1}
     assert found["versions"]["comfyui"] == "0.33.0"
     assert found["versions"]["pack"] == "a" * 12
-    assert found["workflows"][0]["name"] == "SDXL: gold standard"
+    assert found["workflows"] == [
+        {"file": "krita_gold_standard_sdxl.api.json", "name": "SDXL 1 Paint", "client_id": "gesso-sdxl"}
+    ]
     assert found["ready_after"] is not None
     assert found["gpus"] == [{"name": "cpu", "kind": "cpu", "free": None, "total": None}]
 

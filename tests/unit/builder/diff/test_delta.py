@@ -53,6 +53,12 @@ def test_what_changed_by_kind() -> None:
     assert changed(base={"bootstrap": "trixie"})["base"][0].endswith("-> trixie")
 
 
+def test_a_new_title_in_krita_is_a_change() -> None:
+    old = {"workflows": {"a.json": "0" * 64, "a.api.json": "1" * 64}}
+    new = {**old, "workflow_titles": {"a": "SDXL 1 Paint"}}
+    assert changes(old, new)["workflows"] == ['~ a.api.json 111111111111 -> 111111111111 "SDXL 1 Paint"']
+
+
 def test_a_model_that_is_no_longer_baked_has_changed() -> None:
     (row,) = changed(baked=[])["models"]
     assert row.startswith("~ vae/a.safetensors abababababab 0.0 MB required, in a layer -> ")

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gesso.builder.image import build, context
+from gesso.builder.image import build, context, spares
 from gesso.builder.image.plan import Plan, own_files, tags_of
 from gesso.builder.lock.python_pins import read_pins
+from gesso.manifest.workflows import Workflow
 from gesso.settings import Project, Selection
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _instructions(text: str) -> list[tuple[str, str]]:
 def _keys(data: Any, path: str = "") -> set[str]:
     """Return every key of a record; the items of a list share a key, and so do entries by name."""
     if isinstance(data, dict):
-        named = path in {".nodes", ".python.pins", ".spares", ".workflows"}
+        named = path in {".nodes", ".python.pins", ".spares", ".workflows", ".workflow_titles"}
         return {path}.union(*(_keys(v, f"{path}.{'*' if named else k}") for k, v in data.items()))
     if isinstance(data, list):
         return {path}.union(*(_keys(v, f"{path}[]") for v in data))
@@ -267,9 +268,33 @@ def test_the_record_lists_everything(decided: Decided) -> None:
     assert record["spares"] == SPARES
     for name, digest in record["workflows"].items():
         assert hashlib.sha256(decided.plan.files[f"arch/workflows/{name}"].encode()).hexdigest() == digest
-    assert {f"{name}{suffix}" for name in decided.manifest.workflows for suffix in (".json", ".api.json")} == set(
-        record["workflows"]
-    )
+    names = {workflow.name for workflow in decided.manifest.workflows}
+    assert {f"{name}{suffix}" for name in names for suffix in (".json", ".api.json")} == set(record["workflows"])
+    assert record["workflow_titles"].keys() == names
+    assert record["workflow_titles"][f"krita_gold_standard_{record['arch']}"].endswith(" 1 Paint")
+
+
+def test_titles_are_recorded_as_krita_shows_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = (Workflow(name="krita_gold_standard_sdxl"), Workflow(name="krita_gold_standard_flux", title="F"))
+    record = json.loads(_decide("sdxl", monkeypatch, workflows=listed).plan.files["arch/build.json"])
+    assert record["workflow_titles"] == {
+        "krita_gold_standard_sdxl": "Krita gold standard sdxl", "krita_gold_standard_flux": "F",
+    }  # fmt: skip
+
+
+def test_every_node_pack_has_a_tree_id(decided: Decided) -> None:
+    """From the lock, or that of the folder in this project."""
+    record = json.loads(decided.plan.files["arch/build.json"])
+    for name, source in decided.locked.lock.nodes.items():
+        tree = spares.tree_of(ROOT / source.path) if source.path else source.tree
+        assert record["nodes"][name]["tree"] == tree is not None
+
+
+def test_a_stand_in_with_an_install_script_has_no_tree_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *others = _prepared("sdxl-trial")[0].nodes
+    installed = first.model_copy(update={"install": "install.py"})
+    record = json.loads(_decide("sdxl-trial", monkeypatch, nodes=(installed, *others)).plan.files["arch/build.json"])
+    assert [name for name, node in record["nodes"].items() if "tree" not in node] == [first.name]
 
 
 def test_the_same_inputs_make_the_same_plan(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from gesso.builder.image.context import Inputs
 from gesso.builder.image.own_package import Wheel
 from gesso.builder.image.plan import EPOCH, Plan
 from gesso.builder.image.spares import Spare
+from gesso.manifest.git_tree import tree_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +42,19 @@ def folder(tmp_path: Path) -> Path:
 def _members(content: bytes) -> dict[str, tarfile.TarInfo]:
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         return {member.name: member for member in archive}
+
+
+def test_the_tree_id_is_that_of_the_context(folder: Path, tmp_path: Path) -> None:
+    inputs = Inputs(folder, {"pack": folder}, Wheel("x.whl", b""))
+    (tmp_path / "images").mkdir()
+    for name in ("build", "rootfs"):
+        (tmp_path / "images" / name).mkdir()
+    (tmp_path / "images" / "Dockerfile.j2").touch()
+    context.write_context(Plan((), {}, {"gesso/x": ""}, trial=False), inputs, tmp_path / "images", tmp_path / "out")
+    as_built = tree_id(tmp_path / "out/sources/nodes/pack")
+    assert spares.tree_of(folder) == as_built is not None
+    (folder / "run.sh").chmod(0o600)
+    assert spares.tree_of(folder) != as_built
 
 
 def test_the_members(folder: Path) -> None:

@@ -19,6 +19,7 @@ from gesso.builder.vast.template import derive
 from gesso.builder.vast.template.model import Template, parse_flags
 from gesso.builder.vast.template.render import render
 from gesso.errors import ManifestError
+from gesso.manifest import connecting
 from gesso.manifest.lock import LockedSource, inputs_of
 from gesso.manifest.vast import ENV_LIMIT, Vast, docker_flags
 from gesso.models.wanted import from_lock
@@ -277,6 +278,13 @@ def test_the_readme_lists_models_licences_and_sources(image: Published) -> None:
     assert image.reference in text
     assert "use is restricted" in text
     assert text.endswith("And **this**.\n")
+
+
+@pytest.mark.parametrize("mode", ["ssh", "args"])
+def test_the_readme_has_the_steps_of_the_docs(mode: str, image: Published, sdxl: tuple[Manifest, Locked]) -> None:
+    manifest, locked = sdxl
+    text = render(_with(manifest, launch=mode), locked, image).readme
+    assert f"\n\n{connecting.markdown()}\n" in text
 
 
 def test_the_readme_links_to_no_folder_of_the_builder(image: Published, sdxl: tuple[Manifest, Locked]) -> None:

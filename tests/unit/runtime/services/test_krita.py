@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gesso.errors import CheckError
-from gesso.manifest.load import load
 from gesso.runtime.services import krita
-from gesso.settings import Project
 from tests.local_server import answering
 
 if TYPE_CHECKING:
@@ -60,31 +57,36 @@ def bake(layout: Layout) -> None:
         (layout.gesso / "workflows" / name).write_text(json.dumps({"1": {"class_type": name, "inputs": {}}}))
 
 
-def test_names_are_readable_and_ids_differ() -> None:
-    named = krita.list_workflows(FILES)
-    assert [(graph.name, graph.client_id) for graph in named] == [
-        ("My own", "gesso-my-own"),
-        ("SDXL: gold standard", "gesso-sdxl"),
-        ("SDXL inpaint: gold standard", "gesso-sdxl-inpaint"),
+TITLES = {"krita_gold_standard_sdxl_inpaint": "SDXL 2 Inpaint", "krita_gold_standard_sdxl": "SDXL 1 Paint"}
+
+
+def test_titles_come_from_the_record_and_are_sorted_as_krita_sorts_them(record: Callable[..., Record]) -> None:
+    titles = {**TITLES, "my_own": "Z: mine"}
+    named = krita.list_workflows(record(workflows=FILES, workflow_titles=titles))
+    assert [(graph.name, graph.client_id, graph.file) for graph in named] == [
+        ("SDXL 1 Paint", "gesso-sdxl", "krita_gold_standard_sdxl.api.json"),
+        ("SDXL 2 Inpaint", "gesso-sdxl-inpaint", "krita_gold_standard_sdxl_inpaint.api.json"),
+        ("Z: mine", "gesso-my-own", "my_own.api.json"),
     ]
-    assert all(graph.file.endswith(".api.json") for graph in named)
 
 
-def test_every_graph_of_the_project_has_a_unique_name() -> None:
-    project = Project(Path(__file__).resolve().parents[4])
-    for arch in project.archs():
-        names = load(project.manifests / f"{arch}.yaml", root=project.root).manifest.workflows
-        listed = krita.list_workflows([f"{name}{krita.SUFFIX}" for name in names])
-        assert len({graph.client_id for graph in listed}) == len({graph.name for graph in listed}) == len(names)
+def test_the_record_of_an_older_image_has_no_titles(record: Callable[..., Record]) -> None:
+    named = krita.list_workflows(record(workflows=FILES))
+    assert [(graph.name, graph.client_id) for graph in named] == [
+        ("Krita gold standard sdxl", "gesso-sdxl"),
+        ("Krita gold standard sdxl inpaint", "gesso-sdxl-inpaint"),
+        ("My own", "gesso-my-own"),
+    ]
 
 
 def test_all_are_posted(layout: Layout, record: Callable[..., Record]) -> None:
     bake(layout)
     messages: list[str] = []
     with comfyui() as (port, published):
-        krita.publish(layout, record(workflows=FILES), messages.append, port)
+        krita.publish(layout, record(workflows=FILES, workflow_titles=TITLES), messages.append, port)
     assert {item["path"] for item in published} == {"/api/etn/workflow/publish"}
     assert [item["client_id"] for item in published] == ["gesso-my-own", "gesso-sdxl", "gesso-sdxl-inpaint"]
+    assert [item["name"] for item in published] == ["My own", "SDXL 1 Paint", "SDXL 2 Inpaint"]
     assert published[1]["workflow"] == {"1": {"class_type": "krita_gold_standard_sdxl.api.json", "inputs": {}}}
     assert messages == [f"krita: published {item['name']}" for item in published]
 
@@ -93,7 +95,7 @@ def test_a_missing_graph_does_not_stop_the_others(layout: Layout, record: Callab
     bake(layout)
     (layout.gesso / "workflows/my_own.api.json").unlink()
     (layout.gesso / "workflows/krita_gold_standard_sdxl.api.json").write_text("{")
-    with comfyui() as (port, published), pytest.raises(CheckError, match=r"my_own.*krita_gold_standard_sdxl\.api"):
+    with comfyui() as (port, published), pytest.raises(CheckError, match=r"krita_gold_standard_sdxl\.api.*my_own"):
         krita.publish(layout, record(workflows=FILES), lambda _: None, port)
     assert [item["client_id"] for item in published] == ["gesso-sdxl-inpaint"]
 
