@@ -111,7 +111,7 @@ def _decide_without_path(request: AccessRequest, gate: Gate, now: float, *, gues
         return Decision(200, "cookie") if _passes_csrf_check(request, gate) else Decision(403, page="cross-site")
     pasted, slash, _ = in_query.partition("/")  # Krita appends its paths to the whole URL, and so to the query
     page: Literal["paste-path", "unauthorized"] = "paste-path" if slash else "unauthorized"
-    wrong_query = bool(in_query) and not _equal(pasted if slash else in_query, gate.token)
+    wrong_query = bool(in_query) and not _equal(pasted, gate.token)
     return Decision(
         401, page=page, headers={"WWW-Authenticate": 'Bearer realm="gesso"'},
         guessed=guessed or bool(given) or wrong_query or bool(cookie),

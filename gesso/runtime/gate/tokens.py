@@ -22,9 +22,10 @@ _KEY = re.compile(r"[0-9a-f]{64}\Z")
 _ID = re.compile(r"[0-9a-f]{32}\Z")
 _REQUEST = ("OPEN_BUTTON_TOKEN", "1")  # a template's request to Vast.ai for a token, not a token itself
 _ROWS = (
-    "abcdefghijklmnopqrstuvwxyz", "01234567890", "qwertyuiop", "asdfghjkl", "zxcvbnm", "qwertzuiop", "azertyuiop",
+    "abcdefghijklmnopqrstuvwxyz", "012345678901234567890",
+    "qwertyuiop", "asdfghjkl", "zxcvbnm", "qwertzuiop", "azertyuiop",
 )  # fmt: skip
-_STEPS = {row[n : n + 2] for each in _ROWS for row in (each, each[::-1]) for n in range(len(row) - 1)}
+_SEQUENCES = {row[n : n + 3] for each in _ROWS for row in (each, each[::-1]) for n in range(len(row) - 2)}
 
 
 def looks_like_token(text: str) -> bool:
@@ -33,14 +34,18 @@ def looks_like_token(text: str) -> bool:
 
 
 def surprising(text: str) -> int:
-    """Count the characters that do not continue a run, a sequence, a row of the keyboard, or a repetition."""
+    """Count the characters that do not continue a run, a sequence, a row of the keyboard, or a repetition.
+
+    Three characters make a sequence or a repetition: pairs are frequent in random tokens, too.
+    """
     text = text.lower()
-    return sum(not _is_predictable(text, n) for n in range(len(text)))
+    return sum(not _is_predictable(text[: at + 1]) for at in range(len(text)))
 
 
-def _is_predictable(text: str, at: int) -> bool:
-    pair = text[at - 1 : at + 1]
-    return at > 0 and (pair[0] == pair[1] or pair in _STEPS or pair in text[:at])
+def _is_predictable(text: str) -> bool:
+    """Return whether the last character follows from those before it."""
+    last = text[-3:]
+    return text[-1:] == text[-2:-1] or last in _SEQUENCES or (len(last) == 3 and last in text[:-1])
 
 
 def from_environment(env: Mapping[str, str]) -> str:
