@@ -56,6 +56,7 @@ def test_the_port_is_known_or_there_is_a_note() -> None:
         assert "GESSO_PUBLIC_URL" in address.port_note(env)
     assert not address.is_public({})
     assert address.is_public(VAST)
+    assert address.is_public({"GESSO_PUBLIC_URL": "http://a"})
 
 
 def test_printing_the_url_creates_nothing(layout: Layout) -> None:

@@ -116,7 +116,11 @@ def test_guesses_are_slowed_and_then_not_even_looked_at(caddy: Caddy, monkeypatc
     assert caddy.ask(f"/{TOKEN}/x", address="198.51.100.1").status_code == 200
 
 
-def test_no_credential_and_the_right_token_are_never_slowed(caddy: Caddy) -> None:
+def test_no_credential_and_the_right_token_are_never_slowed(caddy: Caddy, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sleep(seconds: float) -> None:
+        pytest.fail(f"slowed by {seconds} s")
+
+    monkeypatch.setattr("gesso.runtime.gate.forward_auth.asyncio.sleep", sleep)
     for _ in range(3 * FREE):
         assert caddy.ask("/object_info").status_code == 401
     assert caddy.ask(f"/{TOKEN}/x").status_code == 200

@@ -15,6 +15,7 @@ def _guessed(throttle: Throttle, address: str, times: int, now: float = 0.0) -> 
 def test_ten_guesses_a_minute_are_free() -> None:
     throttle = Throttle()
     assert throttle.delay(EVE, 0.0) == 0.0
+    assert FREE == 10
     _guessed(throttle, EVE, FREE)
     assert [throttle.delay(EVE, 1.0) for _ in range(50)] == [0.0] * 50
     _guessed(throttle, EVE, 1)
