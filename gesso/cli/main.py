@@ -165,9 +165,11 @@ def _health(options: argparse.Namespace) -> int:
 
 
 def _url(_: argparse.Namespace) -> int:
-    from gesso.runtime.gate import caddy
+    from gesso.runtime.gate import address
 
     layout = Layout()
     read_record(layout)  # elsewhere there is no instance, and nothing may be created
-    report.result(caddy.url(layout, os.environ))
+    report.result(address.url(layout, os.environ))
+    if note := address.port_note(os.environ):
+        report.progress(note)
     return 0

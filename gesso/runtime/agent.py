@@ -1,6 +1,6 @@
 """The agent: fetches models, watches ComfyUI, publishes workflows to Krita, answers the gate and serves the page.
 
-Runs under the supervisor, on a Unix socket. Each endless loop has its own thread; the web server runs in the main thread.
+Runs under the supervisor, on a Unix socket. Each endless loop has its own thread, the web server runs in the main one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import uvicorn
 from gesso.models import wanted
 from gesso.runtime import boot, locks, unix_http
 from gesso.runtime.gate import caddy
+from gesso.runtime.gate.decision import Gate
 from gesso.runtime.layout import models_folder
 from gesso.runtime.services.supervisord import Supervisor
 from gesso.runtime.state.state import USABLE
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gesso.runtime.layout import Layout, Record
+
+_MAX_HEADERS = 256 * 1024  # bytes; Caddy allows 16 KB, and sends the agent the URL once more
 
 
 class _Server(uvicorn.Server):
@@ -77,13 +80,13 @@ def run(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Cal
     loops = {"models": sync.run, "watch": watch.run, "drift": drift.run, "scrub": scrub.run}
     for name, loop in loops.items():
         threading.Thread(target=loop, args=(stop,), name=name, daemon=True).start()
-    secure = caddy.certificate(layout, env) is not None
+    gate = Gate(
+        caddy.active_token(layout, env), caddy.cookie_key(layout), admin=caddy.admin_origin(env),
+        public=caddy.public_url(env), secure=caddy.certificate(layout, env) is not None,
+    )  # fmt: skip
     config = uvicorn.Config(
-        application(
-            status, caddy.active_token(layout, env), Healer(layout, env),
-            secure=secure, stopping=stop.is_set, admin=caddy.admin_origin(env),
-            internal=internal.routes(status),
-        ),
+        application(status, gate, Healer(layout, env), stopping=stop.is_set, internal=internal.routes(status)),
+        http="h11", h11_max_incomplete_event_size=_MAX_HEADERS,
         ws="none", lifespan="off", access_log=False, log_level="warning",
         server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=1, loop="asyncio",
     )  # fmt: skip

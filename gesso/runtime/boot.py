@@ -42,7 +42,7 @@ def boot(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Ca
     on_progress(f"gesso: {record.title}{' -- a TRIAL image: no real ComfyUI, no real models' * record.trial}")
     orphans.end_orphans(layout, on_progress)
     workspace.lay_out(layout, record, on_progress)
-    caddy.configure(layout, env)
+    caddy.configure(layout, env, on_progress=on_progress)
     supervisord = layout.gesso / "venv" / "bin" / "supervisord"
     background = LAUNCHED_BY_VAST.exists()
     if background:

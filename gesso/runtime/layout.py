@@ -52,6 +52,11 @@ class Layout:
         return self.run / "agent.sock"
 
     @property
+    def comfyui_socket(self) -> Path:
+        """Where Caddy itself listens for what it sends on to ComfyUI while the agent is away."""
+        return self.run / "comfyui.sock"
+
+    @property
     def reports(self) -> Path:
         """The journals and reports of heals."""
         return self.state / "reports"

@@ -445,7 +445,7 @@ CATALOGUE: dict[str, Sabotage] = {
     ),
     "weak-token": _run(
         "a token of five letters is accepted", "test_serving.py::test_a_weak_token_is_refused",
-        f"RUN sed -i 's/{{16,128}}/{{1,128}}/' {OWN}/gesso/runtime/gate/caddy.py",
+        f"RUN sed -i 's/{{16,128}}/{{1,128}}/; s/^SURPRISING = .*/SURPRISING = 0/' {OWN}/gesso/runtime/gate/tokens.py",
     ),
 }  # fmt: skip
 

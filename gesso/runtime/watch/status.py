@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -9,7 +10,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from gesso import __version__
-from gesso.runtime.gate import caddy
+from gesso.errors import CheckError
+from gesso.runtime.gate import address
 from gesso.runtime.services import krita
 from gesso.runtime.state.state import USABLE, Facts, Verdict, judge
 
@@ -40,6 +42,7 @@ class Status:
         self._state, self._since = "", time.time()
         self._started = self._since
         self._ready_after: float | None = None
+        self._last_url = ""
         self._cached: tuple[float, dict[str, Any]] = (-1e9, {})
 
     def facts(self) -> Facts:
@@ -91,7 +94,7 @@ class Status:
             "notes": list(dict.fromkeys([*verdict.notes, *self._watch.notes()])),
             "since": round(self._since), "ready_after": self._ready_after,
             "title": record.title, "arch": record.arch, "trial": record.trial,
-            "url": caddy.url(self._layout, self._env), "public": bool(self._env.get("PUBLIC_IPADDR")),
+            "url": self._url(), "public": address.is_public(self._env),
             "models": [asdict(model) for model in facts.models],
             "totals": _totals(facts),
             "comfyui": {
@@ -107,6 +110,12 @@ class Status:
                 for at, text in sorted([*self._model_sync.errors, *self._watch.errors], reverse=True)[:8]
             ],
         }  # fmt: skip
+
+    def _url(self) -> str:
+        """Return the URL to paste; the last known one while the token's files are missing."""
+        with contextlib.suppress(CheckError):
+            self._last_url = address.url(self._layout, self._env)
+        return self._last_url
 
     def _remember(self, verdict: Verdict) -> None:
         if verdict.state != self._state:

@@ -12,8 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from gesso.runtime.gate import forward_auth
+from gesso.runtime.gate.forward_auth import ForwardAuth
+from gesso.runtime.gate.paths import PAGE_FILES
 from gesso.runtime.state import metrics
+from gesso.runtime.state.coming import models_coming
 from gesso.runtime.web.api import api, refused
 
 if TYPE_CHECKING:
@@ -21,11 +23,11 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from gesso.runtime.gate.decision import Gate
     from gesso.runtime.watch.heals import Healer
 
 _POLL_INTERVAL = 0.4  # seconds between two checks for a new status
 _KEEPALIVE = 15.0  # seconds without events after which a keepalive is sent
-_FILES = ("style.css", "app.js", "draw.js", "heal.js", "icon.svg")
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _HEADERS = {
     "Cache-Control": "no-cache",
@@ -36,24 +38,15 @@ _HEADERS = {
 
 
 def application(
-    status: Callable[[], dict[str, Any]], token: str, healer: Healer,
-    *, secure: bool = False, stopping: Callable[[], bool] = lambda: False, admin: str = "",
-    internal: Sequence[Route] = (),
+    status: Callable[[], dict[str, Any]], gate: Gate, healer: Healer,
+    *, stopping: Callable[[], bool] = lambda: False, internal: Sequence[Route] = (),
 ) -> Starlette:  # fmt: skip
     """Create the application.
 
-    `status` returns the state as plain data, `stopping` whether the agent shuts down; `admin` is the only other origin
-    whose pages may use the API; `internal` are routes that the gate does not lead to.
+    `status` returns the state as plain data, `stopping` whether the agent shuts down; `internal` are routes that the
+    gate does not lead to.
     """
-
-    async def gate(request: Request) -> Response:  # async: a thread would cost more than the response
-        return forward_auth.respond(request, token, secure=secure, admin=admin)
-
-    async def preflight(request: Request) -> Response:
-        return forward_auth.preflight(request, token, admin=admin)
-
-    async def welcome(request: Request) -> Response:
-        return forward_auth.welcome(request, token, secure=secure)
+    forward_auth = ForwardAuth(gate, lambda: models_coming(status()))
 
     def status_json(_: Request) -> Response:
         return JSONResponse(status(), headers={"Cache-Control": "no-store"})
@@ -71,13 +64,13 @@ def application(
     made = Starlette(
         routes=[
             *internal,
-            Route("/gate", gate),  # Caddy sends GET, whatever the client's method
-            Route("/gate/welcome", welcome),
-            Route("/gate/preflight", preflight, methods=["OPTIONS"]),
+            Route("/gate", forward_auth.respond),  # Caddy sends GET, whatever the client's method
+            Route("/gate/welcome", forward_auth.welcome),
+            Route("/gate/preflight", forward_auth.preflight, methods=["OPTIONS"]),
             Route("/gesso", to_page),
             Route("/gesso/", _file("index.html")),
-            *[Route(f"/gesso/{name}", _file(name)) for name in _FILES],
-            Mount("/gesso/api", api(status, healer, stopping=stopping, admin=admin)),
+            *[Route(f"/gesso/{name}", _file(name)) for name in PAGE_FILES],
+            Mount("/gesso/api", api(status, healer, stopping=stopping, admin=gate.admin)),
             Route("/gesso/status.json", status_json),
             Route("/gesso/events", events),
             Route("/metrics", prometheus),

@@ -88,7 +88,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(boot, "_lock", lock)
     monkeypatch.setattr(orphans, "end_orphans", lambda *_: done.append("orphans"))
     monkeypatch.setattr(workspace, "lay_out", lambda *_: done.append("workspace"))
-    monkeypatch.setattr(caddy, "configure", lambda *_: done.append("gate"))
+    monkeypatch.setattr(caddy, "configure", lambda *_, **__: done.append("gate"))
     monkeypatch.setattr(environment, "write", lambda *_: done.append("environment"))
     monkeypatch.setattr(boot, "_wake_supervisord", lambda path: done.append(path.name))
     monkeypatch.setattr("os.execve", lambda _, argv, env: done.append((argv, env)))
@@ -160,7 +160,7 @@ def test_nothing_starts_if_a_step_fails(
     layout: Layout, record: Callable[..., Record], steps: list[Any], monkeypatch: pytest.MonkeyPatch, module: Any,
     step: str,
 ) -> None:  # fmt: skip
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise CheckError("no")
 
     monkeypatch.setattr(module, step, fail)

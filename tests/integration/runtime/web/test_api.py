@@ -43,13 +43,13 @@ STATUS: dict[str, Any] = {
 class Gated:
     """The application behind the gate's decision, without Caddy."""
 
-    def __init__(self, app: Any, admin: str) -> None:
-        self._app, self._admin = app, admin
+    def __init__(self, app: Any, gate: decision.Gate) -> None:
+        self._app, self._gate = app, gate
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         request = decision.AccessRequest(scope["method"], scope["path"], headers)
-        passed = decision.decide(request, TOKEN, time.time(), self._admin).passed
+        passed = decision.decide(request, self._gate, time.time()).passed
         if passed in {"", "preflight"}:
             more = [(b"x-forwarded-method", scope["method"].encode()), (b"x-forwarded-uri", scope["path"].encode())]
             path = "/gate/preflight" if passed else "/gate"
@@ -61,7 +61,8 @@ class Gated:
 
 
 def _gated(layout: Layout, admin: str = "") -> Gated:
-    return Gated(application(lambda: STATUS, TOKEN, Healer(layout, {}), admin=admin), admin)
+    gate = decision.Gate(TOKEN, b"k" * 32, admin=admin)
+    return Gated(application(lambda: STATUS, gate, Healer(layout, {})), gate)
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_it_is_as_described(case: schemathesis.Case[Any], described: None) -> No
 def test_the_description_describes_everything(client: TestClient) -> None:
     served = client.get("/gesso/api/openapi.json").json()
     assert served == document()
-    app = application(lambda: STATUS, TOKEN, Healer.__new__(Healer))
+    app = application(lambda: STATUS, decision.Gate(TOKEN, b"k" * 32), Healer.__new__(Healer))
     (mount,) = [route for route in app.routes if getattr(route, "path", "") == "/gesso/api"]
     routes = {(f"/gesso/api{route.path}", m.lower()) for route in mount.routes for m in route.methods - {"HEAD"}}  # type: ignore[attr-defined]
     described = {
@@ -223,7 +224,7 @@ def test_a_heal_that_cannot_be_started(client: TestClient, layout: Layout) -> No
 def url(layout: Layout, fake_heal: FakeHeal) -> Iterator[str]:
     listening = socket.create_server(("127.0.0.1", 0))
     stopping = threading.Event()
-    app = application(lambda: STATUS, TOKEN, Healer(layout, {}), stopping=stopping.is_set)
+    app = application(lambda: STATUS, decision.Gate(TOKEN, b"k" * 32), Healer(layout, {}), stopping=stopping.is_set)
     config = uvicorn.Config(app, ws="none", lifespan="off", access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -344,9 +345,8 @@ def test_a_preflight_grants_no_access(with_admin: TestClient, layout: Layout) ->
 
 
 def test_the_cookie_is_invalid_for_other_sites(with_admin: TestClient, layout: Layout) -> None:
-    set_by = decision.decide(decision.AccessRequest("GET", f"/?token={TOKEN}", {}), TOKEN, time.time()).headers[
-        "Set-Cookie"
-    ]
+    request = decision.AccessRequest("GET", f"/?token={TOKEN}", {})
+    set_by = decision.decide(request, decision.Gate(TOKEN, b"k" * 32), time.time()).headers["Set-Cookie"]
     cookie = {"Cookie": set_by.partition(";")[0], "Host": "instance.example"}
     foreign = {**cookie, "Origin": ADMIN, "Sec-Fetch-Site": "cross-site"}
     refused = with_admin.post("/gesso/api/heal", headers=foreign)

@@ -15,6 +15,7 @@ import requests
 import uvicorn
 
 from gesso.models.folder import Folder
+from gesso.runtime.gate.decision import Gate
 from gesso.runtime.services.supervisord import Program, Supervisor
 from gesso.runtime.state import metrics
 from gesso.runtime.state.state import ModelFact, Trouble
@@ -70,7 +71,7 @@ def status(
 def url(status: Status, layout: Layout) -> Iterator[str]:
     listening = socket.create_server(("127.0.0.1", 0))
     stopping = threading.Event()
-    app = application(status, TOKEN, Healer(layout, {}), stopping=stopping.is_set)
+    app = application(status, Gate(TOKEN, b"k" * 32), Healer(layout, {}), stopping=stopping.is_set)
     config = uvicorn.Config(app, ws="none", lifespan="off", access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import hmac
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gesso.runtime.gate.decision import ONWARD, AccessRequest, Decision, cookie_name, decide
+from gesso.runtime.gate.decision import ONWARD, AccessRequest, Decision, Gate, cookie_name, decide
 
 TOKEN = "right-token-0123456789"
+KEY = b"k" * 32
+GATE = Gate(TOKEN, KEY)
 NOW = 1_800_000_000.0
 HOST = "203.0.113.9:40123"
 
 
 def _ask(uri: str = "/", method: str = "GET", **headers: str) -> Decision:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return decide(AccessRequest(method, uri, {"host": HOST, **named}), TOKEN, NOW)
+    return decide(AccessRequest(method, uri, {"host": HOST, **named}), GATE, NOW)
 
 
 def _cookie(now: float = NOW) -> str:
-    answer = decide(AccessRequest("GET", f"/?token={TOKEN}", {"host": HOST}), TOKEN, now)
+    answer = decide(AccessRequest("GET", f"/?token={TOKEN}", {"host": HOST}), GATE, now)
     return answer.headers["Set-Cookie"].partition(";")[0]
 
 
@@ -53,12 +56,13 @@ WRONG = [
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_wrong_tokens(wrong: str) -> None:
-    no = Decision(401, page="unauthorized", headers={"WWW-Authenticate": 'Bearer realm="gesso"'})
-    assert _ask(f"/{wrong}/object_info") == no
-    assert _ask(f"/{wrong}") == no
-    assert _ask("/", authorization=f"Bearer {wrong}") == no
-    assert _ask(f"/?token={wrong}") == no
-    assert _ask("/", cookie=f"{cookie_name(TOKEN)}={wrong}") == no
+    asked = [
+        _ask(f"/{wrong}/object_info"), _ask(f"/{wrong}"), _ask("/", authorization=f"Bearer {wrong}"),
+        _ask(f"/?token={wrong}"), _ask("/", cookie=f"{cookie_name(KEY)}={wrong}"),
+    ]  # fmt: skip
+    for answer in asked:
+        assert (answer.status, answer.passed, answer.page) == (401, "", "unauthorized")
+        assert answer.headers == {"WWW-Authenticate": 'Bearer realm="gesso"'}
 
 
 @pytest.mark.parametrize(
@@ -83,9 +87,9 @@ def test_it_compares_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
     end = int(NOW) + 60
-    _ask("/wrong/?token=wrong", authorization="Bearer wrong", cookie=f"{cookie_name(TOKEN)}={end}.wrong")
+    _ask("/wrong/?token=wrong", authorization="Bearer wrong", cookie=f"{cookie_name(KEY)}={end}.wrong")
     assert compared[:3] == [TOKEN.encode()] * 3
-    assert len(compared) == 4
+    assert compared[4:] == [TOKEN.encode()], "whether a token pasted into Krita with ?token= is a wrong one"
 
 
 # --- the cookie
@@ -97,7 +101,7 @@ def test_the_query_sets_a_cookie_that_is_not_the_token() -> None:
     cookie = answer.headers["Set-Cookie"]
     assert TOKEN not in cookie
     assert cookie.endswith("; Path=/; Max-Age=2592000; HttpOnly; SameSite=Strict")
-    over_tls = decide(AccessRequest("GET", f"/?token={TOKEN}", {}, secure=True), TOKEN, NOW)
+    over_tls = decide(AccessRequest("GET", f"/?token={TOKEN}", {}), replace(GATE, secure=True), NOW)
     assert over_tls.headers["Set-Cookie"].endswith("; Secure")
 
 
@@ -129,7 +133,7 @@ def test_the_cookie_is_valid_until_its_end() -> None:
 
 @pytest.mark.parametrize("value", ["", ".", "x.y", "9" * 40 + ".a", "-1.a", "١٢.a", "1.2.3", "1800000099."])
 def test_broken_cookies(value: str) -> None:
-    assert _ask("/", cookie=f"{cookie_name(TOKEN)}={value}").status == 401
+    assert _ask("/", cookie=f"{cookie_name(KEY)}={value}").status == 401
 
 
 def test_a_cookie_with_an_altered_end_is_refused() -> None:
@@ -168,14 +172,65 @@ def test_a_cookie_of_another_name_does_not_open() -> None:
         assert _ask("/", cookie=other).status == 401
 
 
+def test_the_cookie_depends_on_the_key_and_on_the_token_but_is_not_derived_from_the_token_alone() -> None:
+    """Otherwise whoever sees the cookie could test guesses of a chosen token, as fast as a computer can."""
+    request = AccessRequest("GET", "/", {"host": HOST, "cookie": _cookie()})
+    assert decide(request, GATE, NOW).passed == "cookie"
+    assert decide(request, replace(GATE, key=b"o" * 32), NOW).status == 401
+    assert decide(request, replace(GATE, token="other-token-0123456789"), NOW).status == 401
+    name, _, value = _cookie().partition("=")
+    renamed = {"host": HOST, "cookie": f"{cookie_name(b'o' * 32)}={value}"}
+    assert decide(AccessRequest("GET", "/", renamed), replace(GATE, key=b"o" * 32), NOW).status == 401
+    assert name == cookie_name(KEY)
+
+
+GUESSES: dict[str, tuple[str, dict[str, str], bool]] = {
+    "nothing": ("/", {}, False),
+    "a path of ComfyUI": ("/object_info", {}, False),
+    "a path that looks like a token": ("/wrong-token-0123456789/x", {}, True),
+    "a Bearer token": ("/", {"authorization": "Bearer x"}, True),
+    "another scheme": ("/", {"authorization": "Basic eDp5"}, True),
+    "a token in the query": ("/?token=x", {}, True),
+    "an empty token in the query": ("/?token=", {}, False),
+    "our cookie": ("/", {"cookie": f"{cookie_name(KEY)}=1.x"}, True),
+    "another cookie": ("/", {"cookie": "gesso-00000000=1.x"}, False),
+    "Krita with the right token in the query": (f"/?token={TOKEN}/system_stats", {}, False),
+    "Krita with a wrong token in the query": ("/?token=x/system_stats", {}, True),
+}
+
+
+@pytest.mark.parametrize(("uri", "headers", "guessed"), GUESSES.values(), ids=GUESSES.keys())
+def test_what_counts_as_a_guess(uri: str, headers: dict[str, str], guessed: bool) -> None:
+    answer = _ask(uri, **headers)
+    assert (answer.status, answer.guessed) == (401, guessed)
+
+
+def test_what_passes_is_no_guess() -> None:
+    assert not _ask(f"/{TOKEN}/x").guessed
+    assert not _ask("/wrong-token-0123456789/x", authorization=f"Bearer {TOKEN}").guessed
+
+
+def test_the_token_in_the_query_as_kritas_address_gets_what_to_paste() -> None:
+    """Krita appends its paths to the whole URL; whether the token is right does not matter for the answer."""
+    for token in (TOKEN, "wrong-token-0123456789"):
+        assert _ask(f"/?token={token}/system_stats").page == "paste-path"
+        assert _ask(f"/?token={token}/api/etn/languages").status == 401
+    assert _ask("/?token=wrong-token-0123456789").page == "unauthorized"
+
+
 def test_another_instance_on_the_same_host_has_another_cookie() -> None:
-    assert cookie_name(TOKEN) != cookie_name("other-token-0123456789")
+    assert cookie_name(KEY) != cookie_name(b"o" * 32)
 
 
 CSRF: dict[str, tuple[str, dict[str, str], bool]] = {
     "our page posts": ("POST", OWN, True),
     "an older browser's, by its Origin": ("POST", {"origin": f"http://{HOST}"}, True),
-    "by the host's own name": ("POST", {"origin": f"https://{HOST.upper()}", "sec_fetch_site": "same-origin"}, True),
+    "by the host's own name": ("POST", {"origin": f"http://{HOST.upper()}"}, True),
+    "behind a proxy with TLS": ("POST", {"origin": "https://other.example", "sec_fetch_site": "same-origin"}, True),
+    "another scheme": ("POST", {"origin": f"https://{HOST}"}, False),
+    "the host without a scheme": ("POST", {"origin": HOST}, False),
+    "another site reads": ("GET", {"origin": "http://evil.example"}, False),
+    "another port reads": ("GET", {"origin": "http://203.0.113.9:1"}, False),
     "another site posts": ("POST", {"origin": "http://evil.example", "sec_fetch_site": "cross-site"}, False),
     "a neighbour on another port posts": (
         "POST", {"origin": "http://203.0.113.9:1", "sec_fetch_site": "same-site"}, False,
@@ -209,6 +264,29 @@ def test_the_cookie_is_valid_only_for_our_own_page(method: str, headers: dict[st
     assert answer == (Decision(200, "cookie") if passes else Decision(403, page="cross-site"))
 
 
+@pytest.mark.parametrize(
+    ("gate", "host", "origin", "passes"),
+    [
+        (GATE, "a.example", "http://a.example", True),
+        (GATE, "a.example:80", "http://a.example", True),
+        (GATE, "a.example", "http://a.example:80", True),
+        (GATE, "a.example", "https://a.example", False),
+        (GATE, "a.example:443", "https://a.example", False),
+        (GATE, "", "http://", False),
+        (GATE, "", "null", False),
+        (replace(GATE, secure=True), "a.example:443", "https://a.example", True),
+        (replace(GATE, secure=True), "a.example", "http://a.example", False),
+        (replace(GATE, public="https://p.example"), "10.0.0.1:8188", "https://p.example", True),
+        (replace(GATE, public="https://p.example"), "10.0.0.1:8188", "http://p.example", False),
+        (replace(GATE, public="https://p.example"), "10.0.0.1:8188", "http://10.0.0.1:8188", True),
+    ],
+)
+def test_the_origin_is_compared_with_its_scheme(gate: Gate, host: str, origin: str, passes: bool) -> None:
+    cookie = decide(AccessRequest("GET", f"/?token={TOKEN}", {}), gate, NOW).headers["Set-Cookie"].partition(";")[0]
+    answer = decide(AccessRequest("POST", "/prompt", {"host": host, "origin": origin, "cookie": cookie}), gate, NOW)
+    assert answer.passed == ("cookie" if passes else "")
+
+
 # --- one other origin
 
 
@@ -218,7 +296,7 @@ PREFLIGHT = {"origin": ADMIN, "access-control-request-method": "POST"}
 
 def _preflight(uri: str, admin: str = ADMIN, method: str = "OPTIONS", **changes: str) -> Decision:
     headers = {"host": HOST, **PREFLIGHT, **{name.replace("_", "-"): value for name, value in changes.items()}}
-    return decide(AccessRequest(method, uri, headers), TOKEN, NOW, admin)
+    return decide(AccessRequest(method, uri, headers), replace(GATE, admin=admin), NOW)
 
 
 @pytest.mark.parametrize("way", ["", f"/{TOKEN}"])
@@ -258,7 +336,9 @@ def test_other_preflights_are_refused(uri: str, changes: dict[str, str]) -> None
 def test_the_admin_origin_needs_the_token_too() -> None:
     for headers in ({"cookie": _cookie()}, {}):
         answer = decide(
-            AccessRequest("POST", "/gesso/api/heal", {"host": HOST, "origin": ADMIN, **headers}), TOKEN, NOW, ADMIN
+            AccessRequest("POST", "/gesso/api/heal", {"host": HOST, "origin": ADMIN, **headers}),
+            replace(GATE, admin=ADMIN),
+            NOW,
         )
         assert answer.status == (403 if headers else 401)
 
@@ -268,4 +348,4 @@ def test_arbitrary_requests_are_refused_without_a_crash(
     uri: str, method: str, authorization: str, cookie: str, origin: str
 ) -> None:
     headers = {"authorization": authorization, "cookie": cookie, "origin": origin, "host": HOST}
-    assert decide(AccessRequest(method, uri, headers), TOKEN, NOW, ADMIN).status == 401
+    assert decide(AccessRequest(method, uri, headers), replace(GATE, admin=ADMIN), NOW).status == 401
