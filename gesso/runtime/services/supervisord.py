@@ -6,29 +6,26 @@ supervisord's own client would load its whole package into the agent; the protoc
 from __future__ import annotations
 
 import http.client
-import os
 import xmlrpc.client
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.parsers.expat import ExpatError
 
 from gesso.errors import CheckError
 from gesso.runtime.unix_http import UnixConnection
+from gesso.runtime.variables import MARKER_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from gesso.runtime.layout import Layout
+    from pathlib import Path
 
 _TIMEOUT = 5.0  # seconds
-_MARKER_PREFIX = "SUPERVISOR_"  # prefix of the variables that supervisord sets for its children
 _NEXT = "restart the instance"
 
 
 def unset_markers(env: Mapping[str, str]) -> list[str]:
     """Return an `env -u …` prefix for a command that outlives the supervisor: a boot ends what has its variables."""
-    return ["env", *(word for name in sorted(env) if name.startswith(_MARKER_PREFIX) for word in ("-u", name))]
+    return ["env", *(word for name in sorted(env) if name.startswith(MARKER_PREFIX) for word in ("-u", name))]
 
 
 @dataclass(frozen=True)
@@ -45,20 +42,6 @@ class Program:
     def run_id(self) -> tuple[int, int]:
         """Identifies one run of the program."""
         return self.pid, self.start
-
-
-def environment_of(layout: Layout, proc: Path = Path("/proc")) -> dict[str, str]:
-    """Return the environment that the instance was started with: a later SSH session has a different one.
-
-    Empty if no supervisor runs, or if its environment is not readable.
-    """
-    try:
-        pid = (layout.run / "supervisord.pid").read_text(encoding="ascii").strip()
-        raw = (proc / str(int(pid)) / "environ").read_bytes()
-    except (OSError, ValueError):
-        return {}
-    pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if b"=" in entry)
-    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
 
 
 @dataclass(frozen=True)
