@@ -86,7 +86,7 @@ def test_the_workflows_are_in_kritas_graph_tab_and_again_after_a_restart(
         found = _published(mine, len(graphs))
         assert all("gold standard (gesso-" in name for name in found)
         assert sorted(map(json.dumps, found.values())) == sorted(map(json.dumps, graphs.values()))
-        mine.run("/opt/gesso/venv/bin/supervisorctl -c /opt/gesso/etc/supervisord.conf restart comfyui")
+        mine.supervisor("restart comfyui")
         mine.wait_until_healthy()
     assert "Z" not in mine.run("cat /proc/[0-9]*/stat | sed 's/.*) //' | cut -c1").stdout.split()
 
@@ -195,11 +195,10 @@ def test_it_stops_cleanly_and_restarts(image: Image, instances: Instances) -> No
 def test_comfyui_is_restarted_when_it_is_killed(image: Image, instances: Instances) -> None:
     mine = instances.start(image)
     mine.wait_until_healthy()
-    control = "/opt/gesso/venv/bin/supervisorctl -c /opt/gesso/etc/supervisord.conf"
-    before = mine.run(f"{control} pid comfyui").stdout
+    before = mine.supervisor("pid comfyui")
     assert mine.run(f"kill -9 {before}").rc == 0
     mine.wait_until_healthy()
-    assert mine.run(f"{control} pid comfyui").stdout != before
+    assert mine.supervisor("pid comfyui") != before
 
 
 def test_a_weak_token_is_refused(image: Image, instances: Instances) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _TIMEOUT = 5.0  # seconds
 _NEXT = "restart the instance"
+GROUP = "instance"  # in supervisord.conf: its programs stop at the same time
+GROUPED = frozenset({"agent", "gate", "comfyui", "log"})
 
 
 def unset_markers(env: Mapping[str, str]) -> list[str]:
@@ -44,6 +46,10 @@ class Program:
         return self.pid, self.start
 
 
+def _full_name(name: str) -> str:
+    return f"{GROUP}:{name}" if name in GROUPED else name
+
+
 @dataclass(frozen=True)
 class Supervisor:
     """Client for a supervisord."""
@@ -65,21 +71,21 @@ class Supervisor:
 
         Raises CheckError if supervisord refuses.
         """
-        self._call("supervisor.startProcess", name, False)
+        self._call("supervisor.startProcess", _full_name(name), False)
 
     def stop(self, name: str) -> None:
         """Stop a program without waiting for its end.
 
         Raises CheckError if supervisord refuses.
         """
-        self._call("supervisor.stopProcess", name, False)
+        self._call("supervisor.stopProcess", _full_name(name), False)
 
     def terminate(self, name: str) -> None:
         """Send SIGTERM to a running program; supervisord restarts it at once.
 
         Raises CheckError if supervisord refuses.
         """
-        self._call("supervisor.signalProcess", name, "TERM")
+        self._call("supervisor.signalProcess", _full_name(name), "TERM")
 
     def _call(self, method: str, *args: Any) -> Any:
         connection = UnixConnection(self.path, _TIMEOUT)
