@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -41,6 +42,14 @@ def test_no_node_pack_failed_to_import(instance: Instance) -> None:
     log = instance.run("cat /var/log/gesso/comfyui.log").stdout
     assert "Import times for custom nodes" in log
     assert "IMPORT FAILED" not in log
+
+
+def test_comfyuis_log_has_no_error_when_all_is_well(instance: Instance, manifest: Manifest) -> None:
+    """The real ComfyUI logs one, about the templates that are left out (docs/adr/0004), and nothing else."""
+    log = instance.run("gesso logs comfyui").stdout
+    errors = [line for line in log.splitlines() if re.search(r"ERROR|Traceback|CRITICAL", line)]
+    expected = [] if manifest.trial else [line for line in errors if "Failed to resolve template asset paths" in line]
+    assert errors == expected
 
 
 def test_workflows_are_in_both_places(instance: Instance, manifest: Manifest) -> None:
