@@ -17,7 +17,15 @@ from gesso.errors import INTERRUPTED, UNEXPECTED, GessoError
 from gesso.redact import redact, secret_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+
+_hidden: set[str] = set()  # values that are in no environment variable of this process
+
+
+def hide(values: Iterable[str]) -> None:
+    """Hide these values in every later crash report."""
+    _hidden.update(values)
 
 
 def progress(line: str) -> None:
@@ -52,24 +60,37 @@ def exit_codes() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
     except Exception as error:  # noqa: BLE001 - the one place for unexpected errors
-        path = _write_crash_report(error)
+        text = _crash_report(error)
         progress(f"gesso: unexpected error: {type(error).__name__}: {_without_secrets(str(error))[:200]}")
-        progress(f"  next: please open an issue with the report in {path}")
+        try:
+            where = f"in {_write_crash_report(text)}"
+        except OSError as unwritten:  # the disk is full or read-only: the text would be lost
+            progress(f"{text}\ngesso: the report cannot be written: {unwritten.strerror or unwritten}")
+            where = "above"
+        progress(f"  next: please open an issue with the report {where}")
         raise SystemExit(UNEXPECTED) from None
 
 
-def _write_crash_report(error: Exception) -> Path:
-    handle, name = tempfile.mkstemp(prefix="gesso-report-", suffix=".txt")
+def _crash_report(error: Exception) -> str:
     lines = [
         f"gesso {__version__}, Python {platform.python_version()}, {platform.platform()}",
         f"command: {' '.join(sys.argv)}",
         "".join(traceback.format_exception(error)),
     ]
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(_without_secrets("\n".join(lines)))
+    return _without_secrets("\n".join(lines))
+
+
+def _write_crash_report(text: str) -> Path:
+    handle, name = tempfile.mkstemp(prefix="gesso-report-", suffix=".txt")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
     return Path(name)
 
 
 def _without_secrets(text: str) -> str:
     """Hide secrets by their form and by their value: those of this process's environment may stand anywhere."""
-    return str(redact(text, secret_values(os.environ)))
+    return str(redact(text, (*secret_values(os.environ), *_hidden)))

@@ -13,10 +13,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from gesso import __version__, report
-from gesso.runtime.layout import Layout, read_record
+from gesso.runtime.layout import find_layout, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from gesso.runtime.layout import Layout
 
 _EXIT_CODES = """\
 exit codes: 0 done, 1 something is wrong with what was checked, 2 usage, 3 lock, 4 fetch, 5 verify, 70 unexpected,
@@ -88,8 +90,8 @@ def _add_heal(add: Callable[..., argparse.ArgumentParser]) -> None:
     from gesso.runtime.heal import command as heal
 
     def run(options: argparse.Namespace) -> int:
-        layout = Layout()
-        return heal.run(options, layout, read_record(layout), os.environ)
+        layout = find_layout()
+        return heal.run(options, layout, read_record(layout), _environment(layout))
 
     heal.add_options(add("heal", run, "examine everything, and repair only what is damaged", json=True))
 
@@ -97,29 +99,29 @@ def _add_heal(add: Callable[..., argparse.ArgumentParser]) -> None:
 def _boot(_: argparse.Namespace) -> int:
     from gesso.runtime import boot
 
-    layout = Layout()
+    layout = find_layout()
     return boot.boot(layout, read_record(layout), os.environ, report.progress)
 
 
 def _run_comfyui(_: argparse.Namespace) -> int:
     from gesso.runtime.services import comfyui
 
-    layout = Layout()
+    layout = find_layout()
     comfyui.start(layout, read_record(layout), os.environ, report.progress)
 
 
 def _agent(_: argparse.Namespace) -> int:
     from gesso.runtime import agent
 
-    layout = Layout()
-    return agent.run(layout, read_record(layout), os.environ, report.progress)
+    layout = find_layout()
+    return agent.run(layout, read_record(layout), _environment(layout), report.progress)
 
 
 def _status(options: argparse.Namespace) -> int:
     from gesso.runtime.services import health
     from gesso.runtime.state import status_view
 
-    found = health.status(Layout())
+    found = health.status(find_layout())
     if options.json:
         report.result_json(found)
     else:
@@ -131,14 +133,14 @@ def _logs(options: argparse.Namespace) -> int:
     from gesso.runtime.state import status_view
 
     return status_view.logs(
-        status_view.log_files(Layout(), options.name), follow=options.follow, on_progress=report.result
+        status_view.log_files(find_layout(), options.name), follow=options.follow, on_progress=report.result
     )
 
 
 def _guard(options: argparse.Namespace) -> int:
     from gesso.runtime.prepare import guard, node_packs
 
-    layout = Layout()
+    layout = find_layout()
     record = read_record(layout)
     remaining = guard.ensure(layout, record, report.progress)
     changed = node_packs.changed(layout, record)
@@ -156,7 +158,7 @@ def _guard(options: argparse.Namespace) -> int:
 def _health(options: argparse.Namespace) -> int:
     from gesso.runtime.services import health
 
-    found = health.problems(Layout())
+    found = health.problems(find_layout())
     if options.json:
         report.result_json({"ok": not found, "problems": found})
     else:
@@ -167,9 +169,19 @@ def _health(options: argparse.Namespace) -> int:
 def _url(_: argparse.Namespace) -> int:
     from gesso.runtime.gate import address
 
-    layout = Layout()
+    layout = find_layout()
     read_record(layout)  # elsewhere there is no instance, and nothing may be created
-    report.result(address.url(layout, os.environ))
-    if note := address.port_note(os.environ):
+    env = _environment(layout)
+    report.result(address.url(layout, env))
+    if note := address.port_note(env):
         report.progress(note)
     return 0
+
+
+def _environment(layout: Layout) -> dict[str, str]:
+    """Return the environment that the instance was started with, below that of this process."""
+    from gesso.runtime import variables
+
+    found = variables.full(layout, os.environ)
+    report.hide(variables.private_values(found))
+    return found

@@ -19,7 +19,8 @@ from gesso.models.events import Event
 from gesso.models.fetch import fetch
 from gesso.models.folder import Folder
 from gesso.models.verify import Verdict, audit
-from gesso.runtime.layout import Layout
+from gesso.runtime import variables
+from gesso.runtime.layout import find_layout
 from gesso.settings import Project, select
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from gesso.models.events import Kind
     from gesso.models.fetch import Outcome
     from gesso.models.verify import Level
+    from gesso.runtime.layout import Layout
 
 
 def add_shared_options(command: argparse.ArgumentParser) -> None:
@@ -99,9 +101,9 @@ def _folder(options: argparse.Namespace, layout: Layout) -> Folder:
 
 def run_fetch(options: argparse.Namespace) -> int:
     """Run `gesso fetch`; return the exit code."""
-    layout = Layout()
+    layout = find_layout()
     models, folder = _models(options, layout), _folder(options, layout)
-    env = os.environ if options.arch is None else with_tokens(_project().root, os.environ)
+    env = _of_instance(layout) if options.arch is None else with_tokens(_project().root, os.environ)
     if options.events:
         outcomes = fetch(models, folder, env=env, on_event=_print_event)
     else:
@@ -121,6 +123,14 @@ def run_fetch(options: argparse.Namespace) -> int:
         names = ", ".join(outcome.model.name for outcome in outcomes if outcome.error is not None)
         report.progress(f"gesso: not fetched: {names}; the reasons are above")
     return failed[0].exit_code if failed else 0
+
+
+def _of_instance(layout: Layout) -> dict[str, str]:
+    """Return the environment with the tokens and the proxy of the instance: the agent's own has none."""
+    env = variables.full(layout, os.environ)
+    variables.adopt_proxies(env)
+    report.hide(variables.private_values(env))
+    return env
 
 
 def _print_event(event: Event) -> None:
@@ -149,7 +159,7 @@ def _summary(outcomes: list[Outcome]) -> str:
 
 def run_verify(options: argparse.Namespace) -> int:
     """Run `gesso verify`; return the exit code."""
-    layout = Layout()
+    layout = find_layout()
     models, folder = _models(options, layout), _folder(options, layout)
     level: Level = "full" if options.full else "header" if options.header else "fast"
     verdicts = _audit_with_progress(models, folder, level)

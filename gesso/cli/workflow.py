@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gesso import report
 from gesso.errors import CheckError
-from gesso.runtime.layout import COMFY_PORT, Layout, read_record
+from gesso.runtime.layout import COMFY_PORT, Layout, find_layout, read_record
 from gesso.runtime.services import comfyui
 from gesso.settings import Project
 from gesso.workflow import command
@@ -34,8 +34,9 @@ def add_command(commands: Any, epilog: str) -> None:
     parser.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace, layout: Layout = Layout()) -> int:  # noqa: B008 - frozen
+def run(options: argparse.Namespace, layout: Layout | None = None) -> int:
     """Check one file and print the findings; return 1 where something is wrong."""
+    layout = find_layout() if layout is None else layout
     arch, classes, user_models = _compare_with(layout, options.arch)
     checked = command.check_file(options.file, arch, classes, user_models)
     if options.json:

@@ -1,5 +1,7 @@
 """The boot, idempotent: workspace, gate, then everything under supervision. A second start does nothing.
 
+It hands no secret on: the supervisor and the programs start without them (`variables`).
+
 The guard is not part of it: it runs before every start of ComfyUI, and when it refuses, the page must be up to say why.
 """
 
@@ -15,10 +17,9 @@ from typing import TYPE_CHECKING
 
 from gesso import proc
 from gesso.errors import CheckError
-from gesso.runtime import locks
+from gesso.runtime import locks, variables
 from gesso.runtime.gate import caddy
 from gesso.runtime.prepare import environment, orphans, workspace
-from gesso.runtime.services.supervisord import unset_markers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,8 +35,7 @@ def boot(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Ca
 
     Returns 0 when a supervisor is already running. Raises CheckError.
     """
-    layout.run.mkdir(parents=True, exist_ok=True)
-    layout.logs.mkdir(parents=True, exist_ok=True)
+    _make_folders(layout)
     if not _lock(layout.run / "boot.lock"):
         on_progress("gesso is already running; nothing to do")
         return 0
@@ -43,14 +43,42 @@ def boot(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Ca
     orphans.end_orphans(layout, on_progress)
     workspace.lay_out(layout, record, on_progress)
     caddy.configure(layout, env, on_progress=on_progress)
-    supervisord = layout.gesso / "venv" / "bin" / "supervisord"
+    environ = variables.completed(layout, env)
+    _store(layout, environ)
     background = LAUNCHED_BY_VAST.exists()
     if background:
         environment.write(env, on_progress)
-    argv = [str(supervisord), "--configuration", str(layout.gesso / "etc" / "supervisord.conf")]
+    argv = _supervisord(layout, background=background)
     on_progress(f"gesso: starting ComfyUI behind the gate on port 8188{' in the background' * background}")
     _wake_supervisord(layout.run / "supervisor.sock")
-    return os.execve(argv[0], argv if background else [*argv, "--nodaemon"], dict(env))  # noqa: S606
+    return os.execve(argv[0], argv, variables.public(environ))  # noqa: S606
+
+
+def _make_folders(layout: Layout) -> None:
+    """Create the run and log folders; only this user may write there. Raises CheckError."""
+    for folder in (layout.run, layout.logs):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if folder.stat().st_uid == os.geteuid():  # the image's are open to every user
+                folder.chmod(0o755)
+        except OSError as error:
+            raise CheckError(
+                f"{folder}: {error.strerror} (user {os.geteuid()})",
+                "let it be written: `--tmpfs /run`; in Kubernetes, an emptyDir at /run",
+            ) from None
+
+
+def _store(layout: Layout, env: Mapping[str, str]) -> None:
+    try:
+        variables.store(layout, env)
+    except OSError as error:
+        raise CheckError(f"{layout.environment}: {error.strerror}", "make room on the disk") from None
+
+
+def _supervisord(layout: Layout, *, background: bool) -> list[str]:
+    program, conf = layout.gesso / "venv" / "bin" / "supervisord", layout.gesso / "etc" / "supervisord.conf"
+    as_root = ["--user", "root"] if os.geteuid() == 0 else []  # it warns about root otherwise; others cannot change it
+    return [str(program), "--configuration", str(conf), *as_root, *["--nodaemon"] * (not background)]
 
 
 def _wake_supervisord(path: Path, timeout: float = 5.0) -> None:
@@ -79,7 +107,8 @@ def revive(layout: Layout, env: Mapping[str, str], on_progress: Callable[[str], 
     """Restart everything if the supervisor is gone: it can be killed where it is not the first process."""
     if is_running(layout):
         return
-    proc.detach([*unset_markers(env), str(layout.gesso / "venv" / "bin" / "gesso"), "boot"], layout.logs / "boot.log")
+    command = [str(layout.gesso / "venv" / "bin" / "gesso"), "boot"]
+    proc.detach(command, layout.logs / "boot.log", env=variables.for_boot(env), replace_env=True)
     with contextlib.suppress(OSError):  # our output went through the supervisor
         on_progress("gesso: the supervisor is gone; restarting everything")
 

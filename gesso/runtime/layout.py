@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gesso.errors import CheckError
 from gesso.models.folder import Folder
+from gesso.runtime import locks
 
 PUBLIC_PORT = 8188
 COMFY_PORT = 18188
+_MEMORY = "dev/shm"  # writable by every user, also in a container with a read-only root
+_PREFIX = "gesso-"  # of the run folders there: gesso-UID
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,21 @@ class Layout:
     def state(self) -> Path:
         """What gesso stores for an instance: the token, the files that it replaced."""
         return self.workspace / "gesso"
+
+    @property
+    def home(self) -> Path:
+        """Home directory of the programs where their user has none that is writable."""
+        return self.state / "home"
+
+    @property
+    def temporary(self) -> Path:
+        """Folder for temporary files where /tmp is not writable."""
+        return self.state / "tmp"
+
+    @property
+    def environment(self) -> Path:
+        """The environment that the instance was started with, secrets included: readable by its owner only."""
+        return self.run / "environment.json"
 
     @property
     def agent_socket(self) -> Path:
@@ -103,6 +122,47 @@ class Layout:
     def user(self) -> Path:
         """ComfyUI's user directory."""
         return self.workspace / "user"
+
+
+def find_layout(root: Path = Path("/"), user: int | None = None) -> Layout:
+    """Return this instance's layout, with the run and log folders of its supervisor, or of a boot by this user now.
+
+    /run/gesso and /var/log/gesso where they are writable. Otherwise (a read-only root, another user) the run folder is
+    in memory, /dev/shm/gesso-UID, and the logs are in it. Every command finds the same: a live supervisor comes first,
+    and logs in the run folder are there only because its boot put them there.
+    """
+    user = os.geteuid() if user is None else user
+    candidates = [root / "run/gesso", *_in_memory(root / _MEMORY, user)]
+    live = (folder for folder in candidates if locks.is_held(folder / "boot.lock"))
+    run = next(live, None) or next(filter(_usable, candidates), candidates[0])
+    logs = root / "var/log/gesso"
+    return Layout(run=run, logs=logs if not (run / "log").is_dir() and _usable(logs) else run / "log")
+
+
+def _in_memory(parent: Path, user: int) -> list[Path]:
+    """Return the run folders in memory that this user may trust: its own, and for root everybody's."""
+    own = parent / f"{_PREFIX}{user}"
+    others = sorted(parent.glob(f"{_PREFIX}*")) if user == 0 else []
+    return [own] * (not os.path.lexists(own) or _belongs_to_its_user(own)) + [
+        folder for folder in others if folder != own and _belongs_to_its_user(folder)
+    ]
+
+
+def _belongs_to_its_user(folder: Path) -> bool:
+    """Return whether the folder is that of the user whose number is in its name: anybody may create names there."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    named = folder.name.removeprefix(_PREFIX)
+    return stat.S_ISDIR(found.st_mode) and str(found.st_uid) == named and not found.st_mode & 0o022
+
+
+def _usable(folder: Path) -> bool:
+    """Return whether a folder is writable, or can be created."""
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 @dataclass(frozen=True)

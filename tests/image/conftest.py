@@ -28,6 +28,7 @@ from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
 from gesso.builder.image.build import prepare
+from gesso.runtime.services.supervisord import GROUP, GROUPED
 
 from . import engine, options
 from .distribution import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401 - hooks
@@ -171,8 +172,10 @@ class Instance:
             self.wait_for_state("ready")
 
     def supervisor(self, command: str) -> str:
-        """Run a supervisorctl command."""
-        return str(self.run(f"/opt/gesso/venv/bin/supervisorctl -c /opt/gesso/etc/supervisord.conf {command}").stdout)
+        """Run a supervisorctl command, such as `stop gate`."""
+        words = [f"{GROUP}:{word}" if word in GROUPED else word for word in command.split()]
+        control = "/opt/gesso/venv/bin/supervisorctl -c /opt/gesso/etc/supervisord.conf"
+        return str(self.run(f"{control} {' '.join(words)}").stdout)
 
     def mirror(self, path: str, behaviour: str, **more: Any) -> None:
         """Set a behaviour of the trial's mirror; "healthy" ends it."""
@@ -222,10 +225,11 @@ class Instances:
         mine.run("for i in $(seq 100); do grep -q :470E /proc/net/tcp && break; sleep 0.1; done")
         return mine
 
-    def volume(self, size: int | None = None) -> str:
-        """Create a volume and return its name; `size` in bytes: one of limited size, in memory."""
-        limited = {"type": "tmpfs", "device": "tmpfs", "o": f"size={size}"} if size else None
-        volume = self._client.volumes.create(driver_opts=limited)
+    def volume(self, size: int | None = None, mode: str = "") -> str:
+        """Create a volume and return its name; with a `size` (bytes) or a `mode` (octal), one in memory."""
+        options = ",".join([*[f"size={size}"] * bool(size), *[f"mode={mode}"] * bool(mode)])
+        in_memory = {"type": "tmpfs", "device": "tmpfs", "o": options} if options else None
+        volume = self._client.volumes.create(driver_opts=in_memory)
         self._volumes.append(volume)
         return str(volume.name)
 

@@ -21,8 +21,8 @@ FIRST = ("test_chaos_fetch", "test_chaos", "test_heal", "test_launch", "test_hea
 SINGLE = {"test_chaos_fetch"}
 # Gate, page, boot, and the heal's machinery: nothing in them depends on the architecture.
 ANY_ARCH = {
-    "test_chaos", "test_chaos_fetch", "test_gate", "test_heal_foreign", "test_heal_page", "test_hostile_packs",
-    "test_launch", "test_page", "test_spares",
+    "test_chaos", "test_chaos_fetch", "test_gate", "test_hardened", "test_heal_foreign", "test_heal_page",
+    "test_hostile_packs", "test_launch", "test_page", "test_spares",
 }  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def group_of(nodeid: str) -> str:
     module = module_of(nodeid)
     if module in SINGLE:
         return nodeid
-    mode = re.search(r"\[(args|ssh|jupyter)\]\Z", nodeid) if module == "test_launch" else None
+    mode = re.search(r"\[((?:args|ssh|jupyter)[\w-]*)\]\Z", nodeid) if module == "test_launch" else None
     return f"{module} {mode[1]}" if mode else module
 
 

@@ -41,6 +41,9 @@ MODES = {
     "ssh": ONSTART.format(before="mkdir -p /run/sshd; /usr/sbin/sshd;"),
     "jupyter": ONSTART.format(before="python3 -m http.server 8080 >/dev/null 2>&1 &"),
 }
+# Who runs it, and on what root. Vast always starts as root, and sshd needs root: ssh mode has only that.
+GUISES: dict[str, dict[str, Any]] = {"": {}, "-user": {"user": "1000:1000"}, "-read-only": {"read_only": True}}
+LAUNCHES = {f"{mode}{guise}": (mode, guise) for mode in MODES for guise in GUISES if not guise or mode != "ssh"}
 SSHD = """\
 FROM {image}
 RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends openssh-server \
@@ -69,25 +72,28 @@ def with_sshd(client: docker.DockerClient, image: Image) -> Iterator[Image]:
 
 @dataclass
 class Launcher:
-    """Starts instances of one launch mode."""
+    """Starts instances of one launch mode, as one user."""
 
     mode: str
+    guise: str
     image: Image
     instances: Instances
 
     def start(self, **options: Any) -> Instance:
         script = MODES[self.mode]
         entry = {} if script is None else {"entrypoint": ["sh", "-c", script]}
-        mine = self.instances.start(self.image, env=VAST, **entry, **options)
+        if self.guise == "-read-only" and "volumes" not in options:
+            options["volumes"] = {self.instances.volume(): {"bind": "/workspace", "mode": "rw"}}
+        mine = self.instances.start(self.image, env=VAST, **entry, **GUISES[self.guise], **options)
         mine.token = VAST["OPEN_BUTTON_TOKEN"]
         return mine
 
 
-@pytest.fixture(scope="module", params=MODES)
+@pytest.fixture(scope="module", params=LAUNCHES)
 def launcher(request: pytest.FixtureRequest, image: Image, instances: Instances) -> Launcher:
-    mode = str(request.param)
+    mode, guise = LAUNCHES[str(request.param)]
     chosen = request.getfixturevalue("with_sshd") if mode == "ssh" else image
-    return Launcher(mode, chosen, instances)
+    return Launcher(mode, guise, chosen, instances)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +115,7 @@ def test_first_boot(launched: Instance, launcher: Launcher) -> None:
     extra = {"ssh": {22}, "jupyter": {8080}}.get(launcher.mode, set())
     assert _public_ports(launched.run("cat /proc/net/tcp /proc/net/tcp6").stdout) == {8188} | extra
     assert "--cpu" in launched.run("cat /proc/$(pgrep -f ComfyUI/main.py || echo self)/cmdline").stdout or (
-        "no NVIDIA GPU" in launched.run("cat /var/log/gesso/comfyui.log").stdout
+        "no NVIDIA GPU" in launched.run("gesso logs comfyui").stdout
     )
 
 
@@ -122,7 +128,7 @@ def test_a_second_start_while_it_runs_does_nothing(launched: Instance) -> None:
 
 def test_sessions_know_the_environment_but_no_secret(launched: Instance, launcher: Launcher) -> None:
     text = launched.run("cat /etc/environment").stdout
-    if launcher.mode == "args":
+    if launcher.mode == "args" or launcher.guise:  # these cannot write it, and work without
         assert "gesso" not in text
         return
     assert 'VAST_TCP_PORT_8188="40123"' in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -41,6 +42,14 @@ def test_no_node_pack_failed_to_import(instance: Instance) -> None:
     log = instance.run("cat /var/log/gesso/comfyui.log").stdout
     assert "Import times for custom nodes" in log
     assert "IMPORT FAILED" not in log
+
+
+def test_comfyuis_log_has_no_error_when_all_is_well(instance: Instance, manifest: Manifest) -> None:
+    """The real ComfyUI logs one, about the templates that are left out (docs/adr/0004), and nothing else."""
+    log = instance.run("gesso logs comfyui").stdout
+    errors = [line for line in log.splitlines() if re.search(r"ERROR|Traceback|CRITICAL", line)]
+    expected = [] if manifest.trial else [line for line in errors if "Failed to resolve template asset paths" in line]
+    assert errors == expected
 
 
 def test_workflows_are_in_both_places(instance: Instance, manifest: Manifest) -> None:
@@ -87,7 +96,7 @@ def test_the_workflows_are_in_kritas_graph_tab_and_again_after_a_restart(
         found = _published(mine, len(graphs))
         assert all(" (gesso-" in name for name in found)
         assert {name.partition(" (")[0]: graph for name, graph in found.items()} == graphs
-        mine.run("/opt/gesso/venv/bin/supervisorctl -c /opt/gesso/etc/supervisord.conf restart comfyui")
+        mine.supervisor("restart comfyui")
         mine.wait_until_healthy()
     assert "Z" not in mine.run("cat /proc/[0-9]*/stat | sed 's/.*) //' | cut -c1").stdout.split()
 
@@ -196,11 +205,10 @@ def test_it_stops_cleanly_and_restarts(image: Image, instances: Instances) -> No
 def test_comfyui_is_restarted_when_it_is_killed(image: Image, instances: Instances) -> None:
     mine = instances.start(image)
     mine.wait_until_healthy()
-    control = "/opt/gesso/venv/bin/supervisorctl -c /opt/gesso/etc/supervisord.conf"
-    before = mine.run(f"{control} pid comfyui").stdout
+    before = mine.supervisor("pid comfyui")
     assert mine.run(f"kill -9 {before}").rc == 0
     mine.wait_until_healthy()
-    assert mine.run(f"{control} pid comfyui").stdout != before
+    assert mine.supervisor("pid comfyui") != before
 
 
 def test_a_weak_token_is_refused(image: Image, instances: Instances) -> None:

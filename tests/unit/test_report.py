@@ -133,6 +133,38 @@ def test_a_report_and_its_message_hold_no_secret(
     assert SECRET not in path.read_text() + capsys.readouterr().err
 
 
+def test_a_value_that_only_memory_holds_is_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(report, "_hidden", set())
+    report.hide([SECRET])
+    with pytest.raises(SystemExit), report.exit_codes():
+        raise RuntimeError(f"GET /{SECRET}/object_info")
+    (path,) = tmp_path.iterdir()
+    assert SECRET not in path.read_text() + capsys.readouterr().err
+
+
+@pytest.mark.parametrize("broken", ["missing", "full"])
+def test_where_no_report_can_be_written_it_is_printed(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tmp"
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    if broken == "full":
+        folder.mkdir()
+        monkeypatch.setattr("os.fdopen", lambda *_, **__: Path("/dev/full").open("w"))  # noqa: SIM115 - as fdopen does
+    with pytest.raises(SystemExit) as ended, report.exit_codes():
+        raise RuntimeError(f"odd Authorization: Bearer {SECRET}")
+    err = capsys.readouterr().err
+    assert ended.value.code == 70
+    assert "Traceback (most recent call last)" in err
+    assert "report cannot be written: No " in err
+    assert "please open an issue with the report above" in err
+    assert SECRET not in err
+    assert not folder.exists() or list(folder.iterdir()) == []
+
+
 def test_a_closed_stdout_is_no_error() -> None:
     code = "from gesso import report\nwith report.exit_codes():\n  for n in range(99999): report.result('x' * 99)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -34,6 +34,11 @@ class LaunchMethod:
     def __str__(self) -> str:
         return f"{self.kind} ({self.name})" if self.name else self.kind
 
+    @property
+    def adverb(self) -> str:
+        """The end of a sentence: started by supervisord (comfyui), by hand, as the first process."""
+        return {"by hand": "by hand", "first process": "as the first process"}.get(self.kind, f"by {self}")
+
 
 def detect(found: Found, proc: Path = Path("/proc"), systemd: Path = Path("/run/systemd/system")) -> LaunchMethod:
     """Return how ComfyUI was started, or (where it does not run) how it would be started."""

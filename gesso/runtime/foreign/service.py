@@ -63,7 +63,7 @@ class ForeignService:
         on_event(
             "restarting",
             what="comfyui",
-            why=f"files that it loads at startup were repaired; started by {self._launch_method}",
+            why=f"files that it loads at startup were repaired; started {self._launch_method.adverb}",
         )
         if self._launch_method.kind == "first process":
             raise CheckError(

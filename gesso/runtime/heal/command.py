@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gesso.errors import ManifestError
 from gesso.models import wanted
-from gesso.runtime import boot
+from gesso.runtime import boot, variables
 from gesso.runtime.heal import quarantine, reports
 from gesso.runtime.heal.models import Models
 from gesso.runtime.heal.parts import Code, Processes, Python, Workspace
@@ -16,7 +16,7 @@ from gesso.runtime.heal.runner import heal
 from gesso.runtime.heal.service import SupervisedService
 from gesso.runtime.heal.session import event_printer, exclusive, open_session, print_report
 from gesso.runtime.layout import models_folder
-from gesso.runtime.services.supervisord import Supervisor, environment_of
+from gesso.runtime.services.supervisord import Supervisor
 
 if TYPE_CHECKING:
     import argparse
@@ -47,7 +47,8 @@ def run(options: argparse.Namespace, layout: Layout, record: Record, env: Mappin
         open_session(layout, event_printer(options), facts, dry_run=options.dry_run) as session,
         contextlib.ExitStack() as models_lock,
     ):
-        full_env = {**environment_of(layout), **env}
+        full_env = variables.full(layout, env)
+        variables.adopt_proxies(full_env)
         supervisor = Supervisor(layout.run / "supervisor.sock")
         service = SupervisedService(layout, record, supervisor, lambda: boot.revive(layout, full_env, lambda _: None))
         if not options.dry_run:
@@ -68,7 +69,7 @@ def parts(
     """Return the parts of a gesso instance, in the order of their repair."""
     models = wanted.from_record(record.raw["models"], layout.gesso / "build.json")
     return (
-        Python(layout, record, env),
+        Python(layout, record, variables.for_installer(env)),
         Code(layout, record, quarantine.folder(layout, heal_id)),
         Workspace(layout, record),
         Processes(layout, record, env, supervisor),

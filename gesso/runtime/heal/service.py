@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +120,7 @@ class SupervisedService:
         """
         started, reported = time.monotonic(), ""
         while True:
-            status = self._agent_status() if all_repaired else {"state": "ready"}
+            status = self._agent_status() if all_repaired else self._refusal()
             why = str(status.get("why") or "ComfyUI is starting")
             if status.get("state") in USABLE:
                 if self.is_up():
@@ -132,6 +133,14 @@ class SupervisedService:
                 on_event("waiting", what=why)
                 reported = why
             time.sleep(3 * _POLL_INTERVAL)
+
+    def _refusal(self) -> dict[str, Any]:
+        """Return why the guard refuses the start, as a status; without the agent's, for which other damage counts."""
+        try:
+            found = json.loads(comfyui.fault_file(self._layout).read_bytes())
+            return {"state": "failed", "why": found["why"], "next": found["next"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {"state": "ready"}
 
     def _agent_status(self) -> dict[str, Any]:
         try:

@@ -39,7 +39,7 @@ def _add(path: str, digest: hashlib.blake2b) -> None:
     )
     if folder:
         try:
-            names = sorted(os.listdir(path))
+            names = sorted(entry.name for entry in os.scandir(path))
         except OSError:
             return
         for name in names:

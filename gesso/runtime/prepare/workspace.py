@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -33,15 +34,44 @@ def lay_out(layout: Layout, record: Record, on_progress: Callable[[str], None]) 
     """
     try:
         restore(layout, record, on_progress)
+        _require_writable(layout, on_progress)
         for copy in workflow_copies(layout, record):
             install_workflow(copy, layout, on_progress)
     except OSError as error:
         if (link := dangling_link(error)) is not None:
             raise CheckError(describe(link), f"{remedy(link)}, then restart") from None
-        raise CheckError(
-            f"{error.filename or layout.workspace}: {error.strerror}",
-            f"mount a writable volume with free space at {layout.workspace}, then restart",
-        ) from None
+        raise _unwritable(error, layout) from None
+
+
+def _require_writable(layout: Layout, on_progress: Callable[[str], None]) -> None:
+    """Raise OSError for what must be writable and is not, as another user may have left it; report the rest."""
+    token = layout.state / "token"
+    for path in (layout.state, layout.user, layout.user / "default" / "workflows", *[token] * token.exists()):
+        if not os.access(path, os.R_OK | os.W_OK):
+            number = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(number, os.strerror(number), str(path))
+    for path in (layout.workspace / "input", layout.workspace / "output"):
+        if not os.access(path, os.W_OK):
+            on_progress(f"workspace: {path}: user {os.geteuid()} cannot write there; ComfyUI can only read it")
+
+
+def _unwritable(error: OSError, layout: Layout) -> CheckError:
+    """Return an error that names the folder and what to change about the start of the container."""
+    path, user = error.filename or layout.workspace, os.geteuid()
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return CheckError(
+            f"{path}: user {user} may not write there ({error.strerror})",
+            f"give the volume at {layout.workspace} to user {user} (in Kubernetes: fsGroup), or start the container as "
+            "its owner: `--user`",
+        )
+    if error.errno == errno.EROFS:
+        return CheckError(
+            f"{path}: {error.strerror}",
+            f"mount a writable volume there: `-v DATA:{layout.workspace}`, or `--tmpfs {layout.workspace}`",
+        )
+    return CheckError(
+        f"{path}: {error.strerror}", f"mount a writable volume with free space at {layout.workspace}, then restart"
+    )
 
 
 def restore(layout: Layout, record: Record, on_progress: Callable[[str], None]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gesso.errors import CheckError
+from gesso.runtime import variables
 from gesso.runtime.layout import COMFY_PORT, PUBLIC_PORT, Layout, Record
 from gesso.runtime.prepare import guard, node_packs
 
@@ -105,7 +106,8 @@ def start(layout: Layout, record: Record, env: Mapping[str, str], on_progress: C
         on_progress("comfyui: no NVIDIA GPU in this container: running on the CPU, which is very slow")
     os.chdir(layout.comfyui)
     # Unbuffered, so that the log shows the output of node packs at once.
-    os.execve(argv[0], argv, {**env, "PYTHONUNBUFFERED": "1"})  # noqa: S606 - it becomes ComfyUI: signals reach it
+    environ = {**variables.for_comfyui(layout, env), "PYTHONUNBUFFERED": "1"}
+    os.execve(argv[0], argv, environ)  # noqa: S606 - it becomes ComfyUI: signals reach it
 
 
 def get_json(path: str, *, timeout: float = 8.0, port: int = COMFY_PORT) -> Any:

@@ -57,7 +57,7 @@ def is_held_by(pid: int, listener: Listener, proc: Path = _PROC) -> bool | None:
     try:
         for entry in os.scandir(proc / str(pid) / "fd"):
             with contextlib.suppress(FileNotFoundError):
-                if os.readlink(entry.path) == wanted:
+                if str(Path(entry.path).readlink()) == wanted:
                     return True
     except OSError:
         return None

@@ -6,29 +6,28 @@ supervisord's own client would load its whole package into the agent; the protoc
 from __future__ import annotations
 
 import http.client
-import os
 import xmlrpc.client
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.parsers.expat import ExpatError
 
 from gesso.errors import CheckError
 from gesso.runtime.unix_http import UnixConnection
+from gesso.runtime.variables import MARKER_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from gesso.runtime.layout import Layout
+    from pathlib import Path
 
 _TIMEOUT = 5.0  # seconds
-_MARKER_PREFIX = "SUPERVISOR_"  # prefix of the variables that supervisord sets for its children
 _NEXT = "restart the instance"
+GROUP = "instance"  # in supervisord.conf: its programs stop at the same time
+GROUPED = frozenset({"agent", "gate", "comfyui", "log"})
 
 
 def unset_markers(env: Mapping[str, str]) -> list[str]:
     """Return an `env -u …` prefix for a command that outlives the supervisor: a boot ends what has its variables."""
-    return ["env", *(word for name in sorted(env) if name.startswith(_MARKER_PREFIX) for word in ("-u", name))]
+    return ["env", *(word for name in sorted(env) if name.startswith(MARKER_PREFIX) for word in ("-u", name))]
 
 
 @dataclass(frozen=True)
@@ -47,18 +46,8 @@ class Program:
         return self.pid, self.start
 
 
-def environment_of(layout: Layout, proc: Path = Path("/proc")) -> dict[str, str]:
-    """Return the environment that the instance was started with: a later SSH session has a different one.
-
-    Empty if no supervisor runs, or if its environment is not readable.
-    """
-    try:
-        pid = (layout.run / "supervisord.pid").read_text(encoding="ascii").strip()
-        raw = (proc / str(int(pid)) / "environ").read_bytes()
-    except (OSError, ValueError):
-        return {}
-    pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if b"=" in entry)
-    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+def _full_name(name: str) -> str:
+    return f"{GROUP}:{name}" if name in GROUPED else name
 
 
 @dataclass(frozen=True)
@@ -82,28 +71,28 @@ class Supervisor:
 
         Raises CheckError if supervisord refuses.
         """
-        self._call("supervisor.startProcess", name, False)
+        self._call("supervisor.startProcess", _full_name(name), False)
 
     def stop(self, name: str) -> None:
         """Stop a program without waiting for its end.
 
         Raises CheckError if supervisord refuses.
         """
-        self._call("supervisor.stopProcess", name, False)
+        self._call("supervisor.stopProcess", _full_name(name), False)
 
     def terminate(self, name: str) -> None:
         """Send SIGTERM to a running program; supervisord restarts it at once.
 
         Raises CheckError if supervisord refuses.
         """
-        self._call("supervisor.signalProcess", name, "TERM")
+        self._call("supervisor.signalProcess", _full_name(name), "TERM")
 
     def kill(self, name: str) -> None:
         """Send SIGKILL to a running program that does not react; supervisord restarts it at once.
 
         Raises CheckError if supervisord refuses.
         """
-        self._call("supervisor.signalProcess", name, "KILL")
+        self._call("supervisor.signalProcess", _full_name(name), "KILL")
 
     def _call(self, method: str, *args: Any) -> Any:
         connection = UnixConnection(self.path, _TIMEOUT)

@@ -119,8 +119,11 @@ class ComfyuiWatch:
             for _ in range(2):  # the round that is under way may have begun before
                 ended = self._round
                 self.wakeup.poke()
-                if not self._rounds.wait_for(lambda ended=ended: self._round > ended, timeout):
+                if not self._wait_for_round(ended, timeout):
                     return
+
+    def _wait_for_round(self, ended: int, timeout: float) -> bool:
+        return self._rounds.wait_for(lambda: self._round > ended, timeout)
 
     def age(self) -> float:
         """Return the seconds since the last round began."""

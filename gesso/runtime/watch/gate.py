@@ -1,4 +1,6 @@
-"""Watch the gate: whether this very instance answers through the public port. Repair its configuration, end it if frozen.
+"""Watch the gate: whether this very instance answers through the public port.
+
+A damaged configuration is rewritten, and a frozen gate is killed.
 
 supervisord restarts a gate that ended; one that supervisord gave up is restarted with the other programs
 (gesso.runtime.watch.comfyui).

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gesso.errors import CheckError
-from gesso.runtime import boot
+from gesso.runtime import boot, variables
 from gesso.runtime.gate import caddy
 from gesso.runtime.prepare import environment, orphans, workspace
 
@@ -105,22 +105,24 @@ def test_in_order(
         launched.touch()
     monkeypatch.setattr(boot, "LAUNCHED_BY_VAST", launched)
     messages: list[str] = []
-    boot.boot(layout, record(), {"A": "b"}, messages.append)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    env = {"A": "b", "HOME": str(tmp_path), "PATH": "/bin", "USER": "me", "LOGNAME": "me"}
+    boot.boot(layout, record(), {**env, "GESSO_TOKEN": "secret-secret-secret"}, messages.append)
     argv = [
         str(layout.gesso / "venv/bin/supervisord"), "--configuration", str(layout.gesso / "etc/supervisord.conf"),
         *([] if by_vast else ["--nodaemon"]),
     ]  # fmt: skip
     written = ["environment"] * by_vast
-    assert steps == ["boot.lock", "orphans", "workspace", "gate", *written, "supervisor.sock", (argv, {"A": "b"})]
-    assert layout.run.is_dir()
-    assert layout.logs.is_dir()
+    given = {**env, "GESSO_RUN": str(layout.run), "GESSO_LOGS": str(layout.logs)}
+    assert steps == ["boot.lock", "orphans", "workspace", "gate", *written, "supervisor.sock", (argv, given)]
+    assert variables.stored(layout) == {**given, "GESSO_TOKEN": "secret-secret-secret"}
     assert "TRIAL" not in messages[0]
 
 
 CONNECT = """
 import os, sys
 from pathlib import Path
-from gesso.runtime import boot
+from gesso.runtime import boot, variables
 boot._wake_supervisord(Path(sys.argv[1]))
 print("begun", flush=True)
 os.wait()
@@ -137,6 +139,34 @@ def test_a_child_connects_to_supervisord(tmp_path: Path) -> None:
             server.listen()
             server.accept()[0].close()
         assert process.wait(10) == 0
+
+
+def test_only_root_tells_supervisord_to_stay_root(
+    layout: Layout, record: Callable[..., Record], steps: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for user in (0, 1000):
+        monkeypatch.setattr("os.geteuid", lambda user=user: user)
+        boot.boot(layout, record(), {}, lambda _: None)
+        assert ("--user" in steps[-1][0]) == (user == 0)
+
+
+def test_its_folders_are_its_own(layout: Layout, record: Callable[..., Record], steps: list[Any]) -> None:
+    """The image's are open to every user: an instance may run as any."""
+    for folder in (layout.run, layout.logs):
+        folder.mkdir()
+        folder.chmod(0o1777)
+    boot.boot(layout, record(), {}, lambda _: None)
+    assert {folder.stat().st_mode & 0o7777 for folder in (layout.run, layout.logs)} == {0o755}
+
+
+@pytest.mark.parametrize("name", ["run", "logs"])
+def test_a_folder_that_cannot_be_created(
+    layout: Layout, record: Callable[..., Record], steps: list[Any], name: str
+) -> None:
+    getattr(layout, name).write_text("a file in the way")
+    with pytest.raises(CheckError, match=rf"{name}: File exists \(user \d+\)") as raised:
+        boot.boot(layout, record(), {}, lambda _: None)
+    assert "--tmpfs /run" in raised.value.next_step
 
 
 def test_a_trial_is_announced(layout: Layout, record: Callable[..., Record], steps: list[Any]) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
 from gesso.errors import CheckError
-from gesso.runtime.layout import Spare, models_folder, read_record
+from gesso.runtime.layout import Layout, Spare, find_layout, models_folder, read_record
 
 if TYPE_CHECKING:
-    from gesso.runtime.layout import Layout
+    from pathlib import Path
 
 RAW = {
     "arch": "sdxl", "title": "x", "trial": False, "classes": ["A"], "python": {"pins": {"sqlalchemy": "2.0.58"}},
@@ -83,3 +85,83 @@ def test_an_invalid_record_is_rejected(layout: Layout, text: str | None) -> None
     with pytest.raises(CheckError, match=r"build\.json: ") as raised:
         read_record(layout)
     assert raised.value.next_step == "run this inside a gesso image"
+
+
+# --- where the instance runs
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ("run", "var/log", "dev/shm"):
+        (tmp_path / name).mkdir(parents=True)
+    return tmp_path
+
+
+def _read_only(folder: Path) -> None:
+    """Let nobody create a folder here, also not root, who runs these tests in a container."""
+    if folder.is_dir():
+        folder.rmdir()
+    folder.write_text("")
+
+
+def _held(folder: Path) -> BinaryIO:
+    folder.mkdir(mode=0o755, exist_ok=True)
+    file = (folder / "boot.lock").open("wb")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def test_the_usual_folders(root: Path) -> None:
+    found = find_layout(root)
+    assert (found.run, found.logs) == (root / "run/gesso", root / "var/log/gesso")
+    assert found.workspace == Layout().workspace
+
+
+def test_a_read_only_root(root: Path) -> None:
+    _read_only(root / "run")
+    (root / "var/log").rmdir()
+    _read_only(root / "var/log")
+    found = find_layout(root, 1000)
+    assert (found.run, found.logs) == (root / "dev/shm/gesso-1000", root / "dev/shm/gesso-1000/log")
+
+
+def test_logs_stay_where_the_boot_put_them(root: Path) -> None:
+    """Root could write to /var/log/gesso, where the user of the supervisor could not."""
+    (root / "run/gesso/log").mkdir(parents=True)
+    assert find_layout(root).logs == root / "run/gesso/log"
+
+
+def test_a_live_supervisor_comes_first(root: Path) -> None:
+    user = os.geteuid()
+    with _held(root / f"dev/shm/gesso-{user}"):
+        assert find_layout(root).run == root / f"dev/shm/gesso-{user}"
+    assert find_layout(root).run == root / "run/gesso"
+    with _held(root / "run/gesso"):
+        assert find_layout(root).run == root / "run/gesso"
+
+
+def test_root_finds_another_users_instance(root: Path) -> None:
+    theirs = root / "dev/shm/gesso-1000"
+    with _held(theirs):
+        os.chown(theirs, 1000, -1)
+        assert find_layout(root, 0).run == theirs
+        assert find_layout(root, 1001).run == root / "run/gesso"
+
+
+@pytest.mark.parametrize("planted", ["another user's", "open", "a link"])
+def test_a_planted_folder_is_not_believed(root: Path, planted: str) -> None:
+    _read_only(root / "run")
+    user = os.geteuid()
+    ours = root / f"dev/shm/gesso-{user}"
+    if planted == "a link":
+        (root / "elsewhere").mkdir()
+        ours.symlink_to(root / "elsewhere")
+    else:
+        ours.mkdir()
+    held = _held(ours)
+    if planted == "another user's":
+        os.chown(ours, 4711, -1)
+    elif planted == "open":
+        ours.chmod(0o777)
+    with held:
+        assert find_layout(root).run == root / "run/gesso", "which the boot then names as not writable"

@@ -17,15 +17,16 @@ def test_everything_is_restarted_without_the_old_supervisors_variables(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Any] = []
-    monkeypatch.setattr(proc, "detach", lambda argv, log: started.append((argv, log)))
+    monkeypatch.setattr(proc, "detach", lambda argv, log, **more: started.append((argv, log, more)))
 
     def nobody_listens(_: str) -> None:
         raise BrokenPipeError
 
     boot.revive(layout, {"SUPERVISOR_ENABLED": "1", "GESSO_TOKEN": "secret"}, nobody_listens)
-    ((argv, log),) = started
-    assert argv == ["env", "-u", "SUPERVISOR_ENABLED", str(layout.gesso / "venv/bin/gesso"), "boot"]
+    ((argv, log, more),) = started
+    assert argv == [str(layout.gesso / "venv/bin/gesso"), "boot"]
     assert log == layout.logs / "boot.log"
+    assert more == {"env": {"GESSO_TOKEN": "secret"}, "replace_env": True}, "the agent's own environment has no secrets"
 
 
 def test_not_while_a_supervisor_is_running(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:

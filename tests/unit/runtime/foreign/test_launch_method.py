@@ -108,3 +108,16 @@ def test_whether_the_instance_ends_with_comfyui(
 def test_the_first_process_itself(tmp_path: Path, proc: Path) -> None:
     process(proc, 1, ["python", "main.py"], comfyui(tmp_path / "ComfyUI"), parent=0)
     assert launch_method.detect(_found(proc), proc, tmp_path / "none").kind == "first process"
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (launch_method.LaunchMethod("supervisord", "comfyui"), "by supervisord (comfyui)"),
+        (launch_method.LaunchMethod("systemd", "comfyui.service"), "by systemd (comfyui.service)"),
+        (launch_method.LaunchMethod("by hand"), "by hand"),
+        (launch_method.LaunchMethod("first process"), "as the first process"),
+    ],
+)
+def test_a_sentence_about_it(method: launch_method.LaunchMethod, words: str) -> None:
+    assert method.adverb == words

@@ -189,6 +189,22 @@ def test_where_not_all_is_repaired_only_comfyui_counts(instance: FakeInstance, c
     comfyui.wait_ready(instance.on_event, all_repaired=False)
 
 
+def test_a_start_that_the_guard_refuses_is_not_waited_for(
+    instance: FakeInstance, comfyui: SupervisedService, layout: Layout
+) -> None:
+    """As long as for another failure, not as long as for a slow start: it will be refused again."""
+    layout.run.mkdir()
+    file = comfyui_api.fault_file(layout)
+    file.write_text('{"why": "SQLAlchemy is altered", "next": "start a fresh instance"}')
+    instance.responds = False
+    with pytest.raises(CheckError, match="SQLAlchemy is altered") as caught:
+        comfyui.wait_ready(instance.on_event, all_repaired=False)
+    assert caught.value.next_step == "start a fresh instance"
+    file.write_text("damaged")
+    instance.responds = True
+    comfyui.wait_ready(instance.on_event, all_repaired=False)
+
+
 def test_a_missing_agent_is_waited_for_and_reported(instance: FakeInstance, comfyui: SupervisedService) -> None:
     instance.statuses = []
     with pytest.raises(CheckError, match="the agent does not answer"):

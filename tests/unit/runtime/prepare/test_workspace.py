@@ -218,16 +218,46 @@ def test_a_link_to_a_disk_that_is_mounted(layout: Layout, lay_out: Callable[[], 
     assert (tmp_path / "nas/vae").is_dir()
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+@pytest.mark.parametrize(
+    ("number", "why", "step"),
+    [
+        (errno.EACCES, r"user \d+ may not write there \(Permission denied\)", "fsGroup"),
+        (errno.EPERM, r"user \d+ may not write there", "--user"),
+        (errno.EROFS, "Read-only file system", "--tmpfs"),
+        (errno.ENOSPC, "No space left", "free space"),
+    ],
+)
 def test_a_workspace_that_cannot_be_written(
-    layout: Layout, lay_out: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch, number: int
+    layout: Layout, lay_out: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch, number: int, why: str, step: str
 ) -> None:
+    """The error names the folder, the user, and what to change about the start of the container."""
     _refuse(monkeypatch, layout.workspace, number)
-    with pytest.raises(CheckError) as raised:
+    with pytest.raises(CheckError, match=rf"{layout.workspace}/input: {why}") as raised:
         lay_out()
-    assert raised.value.message == f"{layout.workspace}/input: {os.strerror(number)}"
-    assert raised.value.next_step == f"mount a writable volume with free space at {layout.workspace}, then restart"
+    assert step in raised.value.next_step
+    assert str(layout.workspace) in raised.value.next_step
     assert raised.value.exit_code == 1
+
+
+@pytest.mark.parametrize("name", ["gesso", "gesso/token", "user", "user/default/workflows"])
+def test_what_another_user_left_is_named(
+    layout: Layout, lay_out: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    lay_out()
+    (layout.state / "token").touch()
+    theirs = layout.workspace / name
+    monkeypatch.setattr("os.access", lambda path, _: path != theirs)
+    with pytest.raises(CheckError, match=f"{theirs}: user"):
+        lay_out()
+
+
+@pytest.mark.parametrize("name", ["input", "output"])
+def test_a_read_only_folder_of_pictures_is_only_a_note(
+    layout: Layout, lay_out: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, _: path != layout.workspace / name)
+    (message,) = lay_out()
+    assert f"{layout.workspace / name}: user" in message
 
 
 def test_a_full_disk_leaves_no_half_workflow(

@@ -258,7 +258,7 @@ def test_supervisord_lists_and_starts_programs(socket_path: tuple[Path, list[Any
     supervisor = Supervisor(path)
     assert supervisor.programs() == {"gate": Program("gate", "RUNNING", 7, 9)}
     supervisor.start("gate")
-    assert calls[1] == ("supervisor.startProcess", ("gate", False))
+    assert calls[1] == ("supervisor.startProcess", ("instance:gate", False))
 
 
 @pytest.mark.parametrize("name", ["unknown", "sick", "odd"])
