@@ -168,12 +168,13 @@ def _health(options: argparse.Namespace) -> int:
 
 def _url(_: argparse.Namespace) -> int:
     from gesso.runtime.gate import address
+    from gesso.runtime.services import health
 
     layout = find_layout()
     read_record(layout)  # elsewhere there is no instance, and nothing may be created
     env = _environment(layout)
     report.result(address.url(layout, env))
-    if note := address.port_note(env):
+    if note := health.silence(layout) or address.port_note(env):
         report.progress(note)
     return 0
 

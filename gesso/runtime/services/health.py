@@ -26,6 +26,15 @@ def problems(layout: Layout) -> list[str]:
         return ["the agent's answer is not valid"]
 
 
+def silence(layout: Layout) -> str:
+    """Return why Krita does not reach the instance by its URL now; empty if it does, or if nobody knows."""
+    try:
+        found = _ask(layout, "/state")
+    except CheckError:
+        return "note: the instance does not run, or has just been started: nothing answers at this URL"
+    return f"note: this URL does not work yet: {found.get('why')}" if found.get("state") == "failed" else ""
+
+
 def status(layout: Layout, *, fresh: bool = False) -> dict[str, Any]:
     """Return the agent's status; `fresh`: after a check of everything except the bytes of the models.
 

@@ -1,7 +1,8 @@
 """The state of an instance, the reason, and what to do next: a pure function of plain facts.
 
 `ready` means that Krita can work: this instance answers through the public port, its node classes exist, the required
-models are verified, the workflows are published. `degraded` means ready, but an optional model is missing and not being fetched, or something drifted.
+models are verified, the workflows are published. `degraded` means ready, but an optional model is missing and not being
+fetched, or something drifted.
 """
 
 from __future__ import annotations
@@ -84,18 +85,22 @@ def judge(facts: Facts) -> Verdict:
     failed = _failure(facts)
     if failed is not None:
         return Verdict("failed", failed.why, failed.next_step)
+    return _waiting(facts) or _usable(facts)
+
+
+def _waiting(facts: Facts) -> Verdict | None:
+    """Return what Krita still has to wait for, if anything."""
     unverified = [m for m in facts.models if m.tier == "required" and m.stage != "verified"]
     if not facts.models_known:
         return Verdict("booting", "checking what is here")
     if unverified:
         return Verdict("fetching", _progress(facts, unverified))
-    if not facts.up or facts.missing is None:
-        return Verdict("starting", "ComfyUI is starting; every required model is here and verified")
-    if not facts.gate_up:
-        return Verdict("starting", "the gate is starting: the public port does not answer yet")
-    if not facts.published:
-        return Verdict("starting", "publishing the workflows to Krita")
-    return _usable(facts)
+    waits = (
+        (not facts.up or facts.missing is None, "ComfyUI is starting; every required model is here and verified"),
+        (not facts.gate_up, "the gate is starting: the public port does not answer yet"),
+        (not facts.published, "publishing the workflows to Krita"),
+    )
+    return next((Verdict("starting", why) for waiting, why in waits if waiting), None)
 
 
 def _failure(facts: Facts) -> Trouble | None:
@@ -103,24 +108,32 @@ def _failure(facts: Facts) -> Trouble | None:
     ports = [trouble for trouble in (facts.gate_trouble, facts.port_trouble) if trouble is not None]
     if ports:
         return Trouble("; ".join(trouble.why for trouble in ports), ports[0].next_step)
+    publishing = facts.publish_trouble if facts.up and not facts.published else None
+    return _comfyui_failure(facts) or _model_failure(facts) or publishing
+
+
+def _comfyui_failure(facts: Facts) -> Trouble | None:
     if facts.refused is not None and not facts.up:
         return facts.refused
     if not facts.up and (facts.process in _GIVEN_UP or facts.idle_starts >= MAX_IDLE_STARTS):
         how = {"STOPPED": "is stopped", "UNKNOWN": "is in an unknown state"}.get(facts.process, "does not stay up")
         return Trouble(f"ComfyUI {how}", "`gesso logs comfyui` shows why; it is restarted automatically")
-    if facts.missing:
-        names = ", ".join(facts.missing)
-        return Trouble(f"ComfyUI lacks node classes that Krita needs: {names}",
-                       "`gesso logs comfyui` shows which node pack failed to import")  # fmt: skip
+    if not facts.missing:
+        return None
+    return Trouble(f"ComfyUI lacks node classes that Krita needs: {', '.join(facts.missing)}",
+                   "`gesso logs comfyui` shows which node pack failed to import")  # fmt: skip
+
+
+def _model_failure(facts: Facts) -> Trouble | None:
     required = [m for m in facts.models if m.tier == "required"]
     for model in required:
         if model.stage != "verified" and model.trouble is not None:
             more = sum(m.trouble is not None and m.stage != "verified" for m in required) - 1
             others = f" (and {more} more)" if more else ""
             return Trouble(f"{model.name} is missing: {model.trouble.why}{others}", model.trouble.next_step)
-    if facts.fetch_trouble is not None and (not facts.models_known or any(m.stage != "verified" for m in required)):
-        return facts.fetch_trouble
-    return facts.publish_trouble if facts.up and not facts.published else None
+    if facts.models_known and all(m.stage == "verified" for m in required):
+        return None
+    return facts.fetch_trouble
 
 
 def _progress(facts: Facts, unverified: list[ModelFact]) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 GATE = "gate"
 _GRACE = 3.0  # seconds without an answer before that is a trouble: it may be starting
-_FROZEN = 30.0  # seconds without an answer before a running gate is killed
+_FROZEN = 15.0  # seconds without an answer before a running gate is killed
 
 
 class GateWatch:

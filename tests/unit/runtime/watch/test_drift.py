@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from gesso.errors import CheckError
-from gesso.runtime.heal import reports
+from gesso.runtime.gate import caddy
 from gesso.runtime.prepare import guard, node_packs, workspace
 from gesso.runtime.watch import drift
 
@@ -33,25 +34,24 @@ def made(layout: Layout, record: Callable[..., Record], monkeypatch: pytest.Monk
 
 
 def test_no_drift(layout: Layout, made: Record) -> None:
-    assert drift.find_drift(layout, made) == ()
+    assert drift.find_drift(layout, made, []) == ()
 
 
 @pytest.mark.parametrize("where", ["ComfyUI/workflows/gold.json", "user/default/workflows/gold.json"])
 def test_a_workflow_that_was_overwritten_or_deleted(layout: Layout, made: Record, where: str) -> None:
     path = layout.workspace / where
     path.write_bytes(b'{"nodes": [{"type": "LoadImage"}]}')
-    assert drift.find_drift(layout, made) == (f"{path} is not the locked workflow",)
+    assert drift.find_drift(layout, made, []) == (f"{path} is not the locked workflow",)
     path.unlink()
-    assert drift.find_drift(layout, made) == (f"{path} is not the locked workflow",)
+    assert drift.find_drift(layout, made, []) == (f"{path} is not the locked workflow",)
     path.symlink_to(path)  # one that cannot be read
-    assert drift.find_drift(layout, made) == (f"{path} is not the locked workflow",)
+    assert drift.find_drift(layout, made, []) == (f"{path} is not the locked workflow",)
 
 
 def test_python_and_packs(layout: Layout, made: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     finding = guard.Finding("sqlalchemy", "1.4.54", "2.0.58", broken=True)
-    monkeypatch.setattr(guard, "check", lambda *_: [finding])
     monkeypatch.setattr(node_packs, "changed", lambda *_: ("tooling: is missing or cannot be read",))
-    assert drift.find_drift(layout, made) == (
+    assert drift.find_drift(layout, made, [finding]) == (
         "sqlalchemy is 1.4.54, the lock says 2.0.58", "tooling: is missing or cannot be read",
     )  # fmt: skip
 
@@ -74,7 +74,7 @@ def _until(condition: Callable[[], bool]) -> None:
     pytest.fail("timed out")
 
 
-def test_it_checks_when_krita_can_work_and_after_each_heal(layout: Layout, made: Record) -> None:
+def test_it_checks_when_krita_can_work(layout: Layout, made: Record) -> None:
     usable, stop = threading.Event(), threading.Event()
     watch = drift.Drift(layout, made, usable.is_set)
     graph = layout.workspace / "ComfyUI/workflows/gold.json"
@@ -87,12 +87,51 @@ def test_it_checks_when_krita_can_work_and_after_each_heal(layout: Layout, made:
         usable.set()
         _until(lambda: watch.seen != ())
         graph.write_bytes(GRAPH)
-        name = reports.new_id(1_000_000_000)
-        reports.Journal(layout.reports, name).emit("begun")
-        stop.wait(0.05)
-        assert watch.seen != ()  # that heal has not ended
-        reports.Journal(layout.reports, name).end({})
-        _until(lambda: watch.seen == ())
+        watch.check()  # as a heal asks for, at its end
+        assert watch.seen == ()
     finally:
         stop.set()
         thread.join()
+
+
+def test_files_are_read_again_only_if_one_was_touched(
+    layout: Layout, made: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    monkeypatch.setattr(guard, "check", lambda *_: reads.append(1) or [])
+    watch = drift.Drift(layout, made, lambda: True)
+    for _ in range(3):
+        watch.check()
+    assert len(reads) == 1
+    package = layout.site_packages / "sqlalchemy"
+    package.mkdir()
+    (package / "orm.py").write_text("a = 1\n")
+    watch.check()
+    assert len(reads) == 2
+    status = (package / "orm.py").stat()
+    (package / "orm.py").write_text("a = 2\n")  # the same size, and the times set back
+    os.utime(package / "orm.py", ns=(status.st_atime_ns, status.st_mtime_ns))
+    watch.check()
+    assert len(reads) == 3
+    monkeypatch.setattr(drift, "_READ_INTERVAL", 0.0)
+    watch.check()
+    assert len(reads) == 4  # now and then in any case
+
+
+def test_what_prevents_a_start_is_told_apart(layout: Layout, made: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = guard.Finding("sqlalchemy", "1.4.54", "2.0.58", broken=True)
+    monkeypatch.setattr(guard, "check", lambda *_: [broken, guard.Finding("torch", "1", "2", broken=False)])
+    watch = drift.Drift(layout, made, lambda: True)
+    watch.check()
+    assert watch.broken == ("sqlalchemy is 1.4.54, the lock says 2.0.58",)
+    assert len(watch.seen) == 2
+
+
+def test_a_changed_configuration_of_the_gate(layout: Layout, made: Record) -> None:
+    caddy.configure(layout, {})
+    watch = drift.Drift(layout, made, lambda: True)
+    watch.check()
+    assert watch.seen == ()
+    (layout.run / "Caddyfile").write_bytes(b"\xff{")
+    watch.check()
+    assert watch.seen == ("the gate's configuration was changed; it takes effect when the gate restarts",)

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gesso.errors import CheckError
 from gesso.manifest.schema import Model
 from gesso.models import receipts
 from gesso.models.folder import Folder
-from gesso.runtime.services import comfyui
 from gesso.runtime.watch import scrub
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CONTENT = bytes(range(256)) * 20_000  # five chunks
+CONTENT = bytes(range(256)) * 20_000  # two buffers
 
 
 def _model(name: str, content: bytes) -> Model:
@@ -84,7 +82,6 @@ def test_a_file_written_meanwhile_is_left_to_model_sync(folder: Folder) -> None:
 
 def test_it_waits_while_comfyui_is_busy(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scrub, "_POLL_INTERVAL", 0.001)
-    monkeypatch.setattr(scrub, "_IDLE_CACHE", 0.0)
     answers = iter([False, False])
     model = _model("vae/a.safetensors", CONTENT)
     _put(folder, model, CONTENT[:-1] + b"X")
@@ -103,20 +100,3 @@ def test_stopping_reports_nothing(folder: Folder) -> None:
 
     scrub.Scrub([model], folder, damaged.append, is_idle, 10**12).once(stop)
     assert damaged == []
-
-
-@pytest.mark.parametrize(
-    ("answer", "idle"),
-    [({"exec_info": {"queue_remaining": 0}}, True), ({"exec_info": {"queue_remaining": 1}}, False), ([], True)],
-)
-def test_idle_by_the_queue_of_comfyui(monkeypatch: pytest.MonkeyPatch, answer: Any, idle: bool) -> None:
-    monkeypatch.setattr(comfyui, "get_json", lambda *_, **__: answer)
-    assert scrub.idle() is idle
-
-
-def test_a_comfyui_that_is_down_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    def down(*_: Any, **__: Any) -> Any:
-        raise CheckError("ComfyUI does not answer")
-
-    monkeypatch.setattr(comfyui, "get_json", down)
-    assert scrub.idle()
