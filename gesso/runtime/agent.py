@@ -81,7 +81,7 @@ def run(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Cal
     for name, loop in loops.items():
         threading.Thread(target=loop, args=(stop,), name=name, daemon=True).start()
     gate = Gate(
-        caddy.active_token(layout, env), caddy.cookie_key(layout), admin=caddy.admin_origin(env),
+        caddy.active_token(layout, env, on_progress), caddy.cookie_key(layout), admin=caddy.admin_origin(env),
         public=caddy.public_url(env), secure=caddy.certificate(layout, env) is not None,
     )  # fmt: skip
     config = uvicorn.Config(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from docker.models.images import Image
+    from playwright.sync_api import Browser
 
     from .conftest import Instance, Instances
 
@@ -358,12 +359,36 @@ def test_without_the_agent_the_gate_stays_closed_for_strangers_and_open_for_krit
             page = requests.get(f"{instance.url}{path}", headers={"Accept": "text/html"}, timeout=30)
             assert (page.status_code, page.headers["Retry-After"]) == (503, "5")
             assert page.headers["Content-Type"] == "text/html; charset=utf-8"
-            assert 'http-equiv="refresh"' in page.text
+            assert page.headers["Refresh"] == "3"
             _check_headers(page, name)
         assert instance.run("gesso health").rc == 1
     finally:
         instance.supervisor("start agent")
     instance.wait_until_healthy()
+
+
+def test_open_pressed_too_early_leads_to_the_page(instance: Instance, browser: Browser) -> None:
+    """Vast's Open button in the first seconds: the page reloads by itself until the agent is there."""
+    instance.supervisor("stop agent")
+    page = browser.new_page(color_scheme="dark")
+    try:
+        page.goto(f"{instance.url}/?token={instance.token}")
+        assert page.locator("h1").inner_text() == "gesso is starting"
+        assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light dark"
+    finally:
+        instance.supervisor("start agent")
+    page.wait_for_url("**/gesso/", timeout=30_000)
+    page.close()
+    instance.wait_until_healthy()
+
+
+def test_the_401_page_is_dark_in_dark_mode(instance: Instance, browser: Browser) -> None:
+    page = browser.new_page(color_scheme="dark")
+    page.goto(instance.url)
+    assert page.locator("h1").inner_text().startswith("401")
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light dark"
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(255, 255, 255)"
+    page.close()
 
 
 def test_without_agent_and_comfyui_every_answer_has_words(instance: Instance) -> None:
@@ -380,7 +405,7 @@ def test_without_agent_and_comfyui_every_answer_has_words(instance: Instance) ->
             assert "starting" in answer.json()["error"], path
             _check_headers(answer, name)
             page = requests.get(f"{instance.url}{path}", headers={**headers, "Accept": "text/html"}, timeout=30)
-            assert (page.status_code, 'http-equiv="refresh"' in page.text) == (503, True), path
+            assert (page.status_code, page.headers["Refresh"] in {"3", "5"}) == (503, True), path
     finally:
         instance.supervisor("start agent comfyui")
     instance.wait_until_healthy()

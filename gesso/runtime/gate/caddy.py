@@ -31,12 +31,14 @@ def token(layout: Layout, env: Mapping[str, str], on_progress: Callable[[str], N
     return tokens.choose(layout, env, on_progress)
 
 
-def active_token(layout: Layout, env: Mapping[str, str]) -> str:
+def active_token(
+    layout: Layout, env: Mapping[str, str], on_progress: Callable[[str], None] = lambda _: None
+) -> str:  # fmt: skip
     """Return the token that the gate was started with: a later SSH session lacks the container's environment.
 
     Raises CheckError as `token` does, if its file is missing or damaged.
     """
-    return tokens.active(layout) or token(layout, env)
+    return tokens.active(layout) or token(layout, env, on_progress)
 
 
 def configure(

@@ -208,6 +208,7 @@ def _reply(answer: Answer, status: str = "") -> str:
         *([f"\theader Retry-After {answer.retry_after}"] if answer.retry_after else []),
         "\theader Content-Type application/json",
         '\theader @html Content-Type "text/html; charset=utf-8"',
+        *([f"\theader @html Refresh {answer.reload}"] if answer.reload else []),
         f'\theader @html Content-Security-Policy "{pages.HTML_POLICY}"',
         f"\trespond @html `{answer.html}` {code}", f"\trespond `{answer.json}` {code}", "}",
     ]  # fmt: skip

@@ -18,6 +18,7 @@ class Answer:
     """An answer in words: `error` for programs (Krita shows one short line), `body` for browsers (HTML).
 
     `reload`: seconds after which a browser tries again, 0 for never; `retry_after` is the header of the same meaning.
+    Browsers reload by the header `Refresh`: checks for accessibility refuse a `meta` element with a delay.
     """
 
     status: int
@@ -34,7 +35,7 @@ class Answer:
     @property
     def html(self) -> str:
         """The answer for browsers."""
-        lead = f'<meta http-equiv="refresh" content="{self.reload}">' if self.reload else ""
+        lead = f'<noscript><meta http-equiv="refresh" content="{self.reload}"></noscript>' if self.reload else ""
         return page(self.body, lead)
 
 

@@ -14,7 +14,9 @@ import pytest
 import requests
 import uvicorn
 
+from gesso.errors import CheckError
 from gesso.models.folder import Folder
+from gesso.runtime.gate import address
 from gesso.runtime.gate.decision import Gate
 from gesso.runtime.services.supervisord import Program, Supervisor
 from gesso.runtime.state import metrics
@@ -265,6 +267,27 @@ def test_since_when_and_how_long_it_took(status: Status, sync: FakeModelSync) ->
     assert status()["state"] == "fetching"
     _ready(status, sync)
     assert status()["ready_after"] == took
+
+
+def test_the_url_outlives_the_tokens_files(status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files may be deleted, and the state must still be shown."""
+
+    def fail(*_: Any) -> str:
+        raise CheckError("there is no token yet")
+
+    first = status()["url"]
+    assert first.endswith(TOKEN)
+    monkeypatch.setattr(address, "url", fail)
+    assert status()["url"] == first
+
+
+def test_krita_waits_for_required_models_until_they_are_verified(url: str, status: Status, sync: FakeModelSync) -> None:
+    sync.models = (ModelFact("vae/a.safetensors", "required", "fetching", 100, 43),)
+    held = _gate(url, f"/{TOKEN}/system_stats")
+    assert (held.status_code, held.json()) == (503, {"error": "Models are coming: 43 %"})
+    _ready(status, sync)
+    status._watch.seen.up = False  # what the state says does not matter: it asks through the gate
+    assert _gate(url, f"/{TOKEN}/system_stats").status_code == 200
 
 
 def test_the_latest_errors_come_first(status: Status, sync: FakeModelSync) -> None:

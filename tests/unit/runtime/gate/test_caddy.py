@@ -136,6 +136,7 @@ def test_nothing_passes_without_the_token(layout: Layout) -> None:
         assert len(re.findall(r"respond (?:@html )?`.*` 503$", body, re.MULTILINE)) == 2
         assert "header Retry-After" in body
         assert "header Connection close" in body
+        assert re.search(r"header @html Refresh \d", body)
     assert f"bind unix/{layout.comfyui_socket}\n" in second
     assert len(re.findall(r"respond (?:@html )?`.*` 503$", second, re.MULTILINE)) == 2
     assert text.count("import headers") == 2, "errors carry the same headers"

@@ -15,7 +15,7 @@ ENV = {
     "PATH": "/opt/venv/bin:/usr/bin", "PIP_CONSTRAINT": "/c.txt", "UV_CONSTRAINT": "/c.txt",
     "PUBLIC_IPADDR": "203.0.113.9", "VAST_TCP_PORT_8188": "40123",
     "CONTAINER_ID": "7", "GESSO_COMFY_ARGS": "--lowvram", "LANG": "C.UTF-8",
-    "GESSO_ADMIN_ORIGIN": "https://admin.example",
+    "GESSO_ADMIN_ORIGIN": "https://admin.example", "GESSO_PUBLIC_URL": "https://paint.example",
 }  # fmt: skip
 SECRETS = {
     "GESSO_TOKEN": "a", "OPEN_BUTTON_TOKEN": "b", "JUPYTER_TOKEN": "c", "CONTAINER_API_KEY": "d", "HF_TOKEN": "e",
