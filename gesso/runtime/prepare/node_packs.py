@@ -24,6 +24,12 @@ def runtime_files(name: str) -> frozenset[str]:
     return _RUNTIME_FILES.get(name, frozenset())
 
 
+def runtime_folders(layout: Layout, record: Record) -> list[Path]:
+    """Return the folders in the image's packs that these write when used: downloads of controlnet_aux, for example."""
+    packs = [layout.comfyui / "custom_nodes" / name for name in sorted(record.raw.get("nodes", {}))]
+    return [pack / name for pack in packs if pack.is_dir() for name in runtime_files(pack.name) if "." not in name]
+
+
 def tree_id(folder: Path, exclude: frozenset[str] = frozenset()) -> bytes | None:
     """Return git's tree ID of a folder's content; None for an empty folder, which git does not track.
 
