@@ -55,12 +55,12 @@ def boot(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Ca
 
 
 def _make_folders(layout: Layout) -> None:
-    """Create the run and log folders; only this user may write there. Raises CheckError."""
-    for folder in (layout.run, layout.logs):
+    """Create the run and log folders; only this user may write there, or list the run folder. Raises CheckError."""
+    for folder, mode in ((layout.run, 0o711), (layout.logs, 0o755)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if folder.stat().st_uid == os.geteuid():  # the image's are open to every user
-                folder.chmod(0o755)
+                folder.chmod(mode)
         except OSError as error:
             raise CheckError(
                 f"{folder}: {error.strerror} (user {os.geteuid()})",

@@ -15,6 +15,7 @@ from gesso.runtime import locks
 
 PUBLIC_PORT = 8188
 COMFY_PORT = 18188
+COMFY_USER = 18188  # user and group of ComfyUI where the container starts as root; `comfyui` in /etc/passwd
 _MEMORY = "dev/shm"  # writable by every user, also in a container with a read-only root
 _PREFIX = "gesso-"  # of the run folders there: gesso-UID
 
@@ -56,6 +57,11 @@ class Layout:
     def temporary(self) -> Path:
         """Folder for temporary files where /tmp is not writable."""
         return self.state / "tmp"
+
+    @property
+    def comfyui_temporary(self) -> Path:
+        """The only folder below the run folder that ComfyUI may write."""
+        return self.run / "comfyui"
 
     @property
     def environment(self) -> Path:

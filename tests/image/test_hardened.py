@@ -198,7 +198,95 @@ def test_a_session_without_the_variables_has_the_token(image: Image, instances: 
 
 def _environments(mine: Instance) -> list[str]:
     mine.put("/tmp/environments.py", ENVIRONMENTS.encode())
-    return list(mine.run("/usr/bin/python3 -I /tmp/environments.py").stdout.splitlines())
+    script = ["/usr/bin/python3", "-I", "/tmp/environments.py"]
+    # Root without CAP_SYS_PTRACE cannot read that of ComfyUI's user, who in turn can read no other.
+    answers: list[Any] = [mine.container.exec_run(script, user=user) for user in ("0", "18188")]
+    return [line for answer in answers for line in answer.output.decode().splitlines()]
+
+
+# --- the user of ComfyUI
+
+SNOOP = b"""\
+import os, pathlib, socket
+def attempt(name, function):
+    try:
+        function()
+        print(f"snoop: {name}: done", flush=True)
+    except OSError as error:
+        print(f"snoop: {name}: {error.strerror}", flush=True)
+def connect(path):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+for path in ("/workspace/gesso/token", "/run/gesso/token", "/run/gesso/environment.json", "/run/gesso/Caddyfile"):
+    attempt(path, pathlib.Path(path).read_bytes)
+attempt("list", lambda: os.listdir("/run/gesso"))
+attempt("environ", pathlib.Path("/proc/1/environ").read_bytes)
+for name in ("agent", "supervisor"):
+    attempt(name, lambda: connect(f"/run/gesso/{name}.sock"))
+attempt("kill", lambda: os.kill(1, 0))
+attempt("opt", lambda: pathlib.Path("/opt/ComfyUI/main.py").open("ab"))
+attempt("root", lambda: os.setuid(0))
+attempt("replace", lambda: os.rename("/workspace/gesso", "/workspace/gone"))
+for name in ("output/x", "input/x", "user/x", "models/vae/x", "models/new-kind", "gesso/home/x"):
+    attempt(f"own {name}", pathlib.Path("/workspace", name).touch)
+attempt("own home", lambda: (pathlib.Path.home() / "y").touch())
+attempt("own preview", lambda: pathlib.Path("/run/gesso/comfyui/x").touch())
+attempt("own ckpts", lambda: pathlib.Path("/opt/ComfyUI/custom_nodes/comfyui_controlnet_aux/ckpts/x").touch())
+print("snoop: user", os.getuid(), os.getgid(), os.getgroups(), flush=True)
+NODE_CLASS_MAPPINGS = {}
+"""
+WAIT = ["sh", "-c", "while ! test -e /tmp/go; do sleep 0.1; done; exec entrypoint.sh"]
+
+
+def _with_pack(image: Image, instances: Instances, pack: bytes, **options: Any) -> Instance:
+    """Start an instance with one more node pack."""
+    mine = instances.start(image, entrypoint=WAIT, **options)
+    if pack:
+        mine.run("mkdir /opt/ComfyUI/custom_nodes/test-pack")
+        mine.put("/opt/ComfyUI/custom_nodes/test-pack/__init__.py", pack)
+    mine.run("touch /tmp/go")
+    mine.wait_until_healthy()
+    mine.token = mine.run("gesso url").stdout.strip().rpartition("/")[2]
+    _ready(mine)
+    return mine
+
+
+def test_a_node_pack_cannot_reach_the_token(image: Image, instances: Instances) -> None:
+    mine = _with_pack(image, instances, SNOOP, env={"GESSO_TOKEN": ""})
+    log = mine.run("gesso logs comfyui").stdout
+    found = dict(re.findall(r"^snoop: (.*): (.*)$", log, re.MULTILINE))
+    assert len(found) == 21
+    assert {name for name, how in found.items() if how == "done"} == {name for name in found if name.startswith("own ")}
+    assert "snoop: user 18188 18188 []" in log
+    assert "runs as root" not in log
+    mine.wait_until_complete()
+    assert mine.run("stat -c %u /workspace/models/vae/* | sort -u").stdout.split() == ["0", "18188"]
+    mine.container.restart(timeout=20)
+    _ready(mine)
+    mine.container.remove(force=True, v=True)
+
+
+def test_a_volume_that_root_used_is_handed_over(image: Image, instances: Instances) -> None:
+    volume = {instances.volume(): {"bind": "/workspace", "mode": "rw"}}
+    first = instances.start(image, env={"GESSO_COMFY_USER": "root"}, volumes=volume)
+    _ready(first)
+    assert "GESSO_COMFY_USER=root" in first.run("gesso logs comfyui").stdout
+    first.run("touch /workspace/output/mine.png /workspace/user/theirs; chown 1000 /workspace/user/theirs")
+    assert first.run("stat -c %u /workspace/user/comfyui.db").stdout.strip() == "0"
+    first.container.remove(force=True)
+    mine = instances.start(image, volumes=volume)
+    _ready(mine)
+    owners = mine.run("stat -c %u /workspace/user/comfyui.db /workspace/output/mine.png /workspace/user/theirs").stdout
+    assert owners.split() == ["18188", "18188", "1000"], "only what belonged to root"
+    mine.container.remove(force=True)
+
+
+def test_where_the_user_cannot_be_changed_it_says_so(image: Image, instances: Instances) -> None:
+    volume = {instances.volume(): {"bind": "/workspace", "mode": "rw"}}
+    mine = instances.start(image, volumes=volume, **CLOSED)
+    _ready(mine)
+    assert "comfyui: runs as root, and node packs can read the token" in mine.run("gesso logs comfyui").stdout
+    mine.container.remove(force=True)
 
 
 # --- the end
@@ -223,14 +311,7 @@ NODE_CLASS_MAPPINGS = {}
 
 @pytest.mark.parametrize("pack", [b"", STUBBORN, BUSY], ids=["quiet", "ignores-sigterm", "busy"])
 def test_it_stops_within_five_seconds(image: Image, instances: Instances, pack: bytes) -> None:
-    mine = instances.start(
-        image, entrypoint=["sh", "-c", "while ! test -e /tmp/go; do sleep 0.1; done; exec entrypoint.sh"]
-    )
-    if pack:
-        mine.run("mkdir /opt/ComfyUI/custom_nodes/stubborn")
-        mine.put("/opt/ComfyUI/custom_nodes/stubborn/__init__.py", pack)
-    mine.run("touch /tmp/go")
-    _ready(mine)
+    mine = _with_pack(image, instances, pack)
     assert ("stubborn: is here" in mine.run("gesso logs comfyui").stdout) == (pack == STUBBORN)
     started = time.monotonic()
     mine.container.stop(timeout=30)

@@ -21,6 +21,12 @@ def runtime_files(name: str) -> frozenset[str]:
     return _RUNTIME_FILES.get(name, frozenset())
 
 
+def runtime_folders(layout: Layout, record: Record) -> list[Path]:
+    """Return the folders in the image's packs that these write when used: downloads of controlnet_aux, for example."""
+    packs = [layout.comfyui / "custom_nodes" / name for name in sorted(record.raw.get("nodes", {}))]
+    return [pack / name for pack in packs if pack.is_dir() for name in runtime_files(pack.name) if "." not in name]
+
+
 def changed(layout: Layout, record: Record) -> tuple[str, ...]:
     """Return the node packs that differ from the lock or are missing.
 

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gesso.runtime.layout import COMFY_USER
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -18,15 +20,29 @@ _TERM_TIMEOUT = 5.0  # seconds between SIGTERM and SIGKILL
 
 
 def find_orphans(layout: Layout, proc: Path = Path("/proc")) -> list[int]:
-    """Return the IDs of all processes that a supervisor of this instance started, directly or not."""
+    """Return the IDs of all processes that a supervisor of this instance started, directly or not.
+
+    They have its mark in their environment; that of ComfyUI's own user is not readable, also for a container's root,
+    but nothing else runs as that user.
+    """
     mark = f"SUPERVISOR_SERVER_URL=unix://{layout.run}/supervisor.sock".encode()
     found = []
     for entry in proc.iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                if _user_of(entry) == COMFY_USER or mark in (entry / "environ").read_bytes().split(b"\0"):
                     found.append(int(entry.name))
     return sorted(found)
+
+
+def _user_of(entry: Path) -> int | None:
+    """Return the effective user of a living process."""
+    with contextlib.suppress(OSError):
+        lines = (entry / "status").read_text(encoding="utf-8", errors="replace").splitlines()
+        values = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+        if values.get("State", ["Z"])[0] != "Z":  # a zombie holds no port, and cannot be ended
+            return int(values["Uid"][1])
+    return None
 
 
 def end_orphans(layout: Layout, on_progress: Callable[[str], None], proc: Path = Path("/proc")) -> None:

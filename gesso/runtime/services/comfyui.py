@@ -13,6 +13,7 @@ from gesso.errors import CheckError
 from gesso.runtime import variables
 from gesso.runtime.layout import COMFY_PORT, PUBLIC_PORT, Layout, Record
 from gesso.runtime.prepare import guard, node_packs
+from gesso.runtime.services import unprivileged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -50,7 +51,7 @@ def command(layout: Layout, env: Mapping[str, str], *, gpu: bool) -> list[str]:
         "--database-url", f"sqlite:///{layout.user}/comfyui.db",
         "--input-directory", str(layout.workspace / "input"),
         "--output-directory", str(layout.workspace / "output"),
-        "--temp-directory", str(layout.run),
+        "--temp-directory", str(layout.comfyui_temporary),
         "--max-upload-size", _UPLOAD_LIMIT,
         *([] if gpu or "--cpu" in extra else ["--cpu"]),
         *extra,
@@ -94,6 +95,8 @@ def start(layout: Layout, record: Record, env: Mapping[str, str], on_progress: C
     try:
         findings = guard.ensure(layout, record, on_progress)
         argv = command(layout, env, gpu=gpu)
+        layout.comfyui_temporary.mkdir(exist_ok=True)
+        switch = unprivileged.switch(layout, record, env, on_progress)
     except CheckError as error:
         refuse(layout, error)
         raise
@@ -107,7 +110,9 @@ def start(layout: Layout, record: Record, env: Mapping[str, str], on_progress: C
     os.chdir(layout.comfyui)
     # Unbuffered, so that the log shows the output of node packs at once.
     environ = {**variables.for_comfyui(layout, env), "PYTHONUNBUFFERED": "1"}
-    os.execve(argv[0], argv, environ)  # noqa: S606 - it becomes ComfyUI: signals reach it
+    if switch:
+        argv, environ = [*switch, *argv], unprivileged.environment(layout, environ)
+    os.execvpe(argv[0], argv, environ)  # noqa: S606 - it becomes ComfyUI: signals reach it
 
 
 def get_json(path: str, *, timeout: float = 8.0, port: int = COMFY_PORT) -> Any:

@@ -156,7 +156,7 @@ def test_its_folders_are_its_own(layout: Layout, record: Callable[..., Record], 
         folder.mkdir()
         folder.chmod(0o1777)
     boot.boot(layout, record(), {}, lambda _: None)
-    assert {folder.stat().st_mode & 0o7777 for folder in (layout.run, layout.logs)} == {0o755}
+    assert [folder.stat().st_mode & 0o7777 for folder in (layout.run, layout.logs)] == [0o711, 0o755]
 
 
 @pytest.mark.parametrize("name", ["run", "logs"])

@@ -11,7 +11,7 @@ import pytest
 
 from gesso.errors import CheckError
 from gesso.runtime.prepare import guard
-from gesso.runtime.services import comfyui, health
+from gesso.runtime.services import comfyui, health, unprivileged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ def test_the_command_line(layout: Layout) -> None:
     assert _option(argv, "--user-directory") == str(layout.user)
     assert _option(argv, "--input-directory") == str(layout.workspace / "input")
     assert _option(argv, "--output-directory") == str(layout.workspace / "output")
-    assert _option(argv, "--temp-directory") == str(layout.run)
+    assert _option(argv, "--temp-directory") == str(layout.run / "comfyui")
     assert _option(argv, "--database-url") == f"sqlite:///{layout.user}/comfyui.db"
     assert "--disable-auto-launch" in argv
     assert "--cpu" not in argv
@@ -103,10 +103,12 @@ def test_has_gpu(tmp_path: Path, devices: list[str], expected: bool) -> None:
     assert comfyui.has_gpu(tmp_path) is expected
 
 
+@pytest.mark.parametrize("switch", [[], ["setpriv", "--reuid=18188"]])
 def test_start_runs_the_guard_first_and_becomes_comfyui(
-    layout: Layout, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+    layout: Layout, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch, switch: list[str]
 ) -> None:
     done: list[Any] = []
+    monkeypatch.setattr(unprivileged, "switch", lambda *_: switch)
 
     def ensure(*_: Any) -> list[guard.Finding]:
         done.append("guard")
@@ -123,15 +125,16 @@ def test_start_runs_the_guard_first_and_becomes_comfyui(
         done.append((path, argv, env))
         raise Became
 
-    monkeypatch.setattr("os.execve", execve)
+    monkeypatch.setattr("os.execvpe", execve)
     messages: list[str] = []
     with pytest.raises(Became):
         comfyui.start(layout, record(), {"A": "b"}, messages.append)
-    argv = comfyui.command(layout, {}, gpu=False)
+    argv = [*switch, *comfyui.command(layout, {}, gpu=False)]
     assert done[:2] == ["guard", layout.comfyui]
     (path, args, env) = done[2]
     assert (path, args) == (argv[0], argv)
     assert env["A"] == "b"
+    assert env.get("HOME") == (str(layout.home) if switch else None)
     assert len(messages) == 1
     assert "very slow" in messages[0]
     assert json.loads(comfyui.notes_file(layout).read_bytes()) == ["torch is 1, the lock says 2"]

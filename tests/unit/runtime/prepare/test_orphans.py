@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gesso.runtime.layout import COMFY_USER
 from gesso.runtime.prepare import orphans
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gesso.runtime.layout import Layout
 
 
@@ -41,3 +44,11 @@ def test_processes_of_an_earlier_supervisor_are_ended(layout: Layout, monkeypatc
 
 def test_without_orphans_nothing_is_reported(layout: Layout) -> None:
     orphans.end_orphans(layout, pytest.fail)
+
+
+def test_everything_of_comfyuis_user_is_an_orphan(layout: Layout, tmp_path: Path) -> None:
+    """Its environment, and so the mark in it, is not readable for root in a container."""
+    for pid, user, state in ((4001, COMFY_USER, "S"), (4002, COMFY_USER, "Z"), (4003, 1000, "S")):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / f"{pid}/status").write_text(f"Name:\tx\nState:\t{state} (x)\nUid:\t0\t{user}\t0\t0\n")
+    assert orphans.find_orphans(layout, tmp_path) == [4001]
