@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from gesso.manifest.git_tree import tree_id
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gesso.runtime.layout import Layout, Record
 
 # What a pack writes to its own folder when used, or reads there if a person created it.

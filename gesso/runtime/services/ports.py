@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from gesso.errors import GessoError
+from gesso.proc import run
+
 _PROC = Path("/proc")
 _LISTEN = "0A"
+_LIST_TIMEOUT = 5.0  # seconds
 _SHOWN = 80  # characters of a command line
 
 
@@ -51,17 +54,30 @@ def _address(text: str) -> str:
     return str(ipaddress.ip_address(b"".join(w[::-1] if sys.byteorder == "little" else w for w in words)))
 
 
-def is_held_by(pid: int, listener: Listener, proc: Path = _PROC) -> bool | None:
-    """Return whether a process holds a listening socket; None where its descriptors are not readable."""
-    wanted = f"socket:[{listener.inode}]"
+def is_held_by(pid: int, listener: Listener, proc: Path = _PROC) -> bool:
+    """Return whether a process holds a listening socket; False where nobody may know."""
     try:
-        for entry in os.scandir(proc / str(pid) / "fd"):
-            with contextlib.suppress(FileNotFoundError):
-                if str(Path(entry.path).readlink()) == wanted:
-                    return True
+        links = [str(Path(entry.path).readlink()) for entry in os.scandir(proc / str(pid) / "fd")]
+    except FileNotFoundError:
+        return False
     except OSError:
-        return None
-    return False
+        links = _links_of_another_user(pid, proc)
+    return f"socket:[{listener.inode}]" in links
+
+
+def _links_of_another_user(pid: int, proc: Path) -> list[str]:
+    """Return what the descriptors of another user's process lead to.
+
+    Root in a container may not read them (ptrace(2): it lacks CAP_SYS_PTRACE), but may become that user.
+    """
+    folder = proc / str(pid)
+    try:
+        owner = folder.stat()
+        command = ["setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups"]
+        listed = run([*command, "ls", "-l", str(folder / "fd")], timeout=_LIST_TIMEOUT)
+    except (OSError, GessoError):
+        return []
+    return [line.rpartition(" -> ")[2] for line in listed.stdout.splitlines()]
 
 
 def holder(port: int, proc: Path = _PROC) -> str:

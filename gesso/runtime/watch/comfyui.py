@@ -93,6 +93,7 @@ class ComfyuiWatch:
         self._rounds = threading.Condition()
         self._round = 0
         self._strange_since: float | None = None
+        self._own_sockets: set[tuple[int, int]] = set()
         self.last_poll = clock()
         self.wakeup = Wakeup()
         self.seen = ComfyuiState()
@@ -265,8 +266,13 @@ class ComfyuiWatch:
         seen.socket = socket or seen.socket
 
     def _port_trouble(self, program: Program, found: Sequence[ports.Listener]) -> Trouble | None:
-        held = [ports.is_held_by(program.pid, listener) if program.pid else False for listener in found]
-        if found and not any(holds is not False for holds in held):
+        sockets = {(program.pid, listener.inode) for listener in found}
+        if self._own_sockets >= sockets:
+            held = True
+        else:
+            held = bool(program.pid) and any(ports.is_held_by(program.pid, listener) for listener in found)
+            self._own_sockets = sockets if held else set()
+        if found and not held:
             return Trouble(f"port {self._port} is held by {ports.holder(self._port)}", _END_HOLDER)
         exposed = next((listener for listener in found if not listener.is_loopback), None)
         if exposed is None:
