@@ -145,6 +145,9 @@ class ForeignService:
                 time.sleep(_POLL_INTERVAL)
         raise CheckError(f"ComfyUI (process {process.pid}) does not exit", "restart the instance")
 
+    def confirm(self, *, repaired: bool) -> None:
+        """Do nothing: there is no agent, and `wait_ready` has checked what there is."""
+
     def wait_ready(self, on_event: OnEvent, *, all_repaired: bool) -> None:  # noqa: ARG002 - missing packs are reported in any case
         """Wait until it responds, then check that it has the node classes that Krita needs.
 

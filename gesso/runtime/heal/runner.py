@@ -55,6 +55,13 @@ class Service(Protocol):
     def wait_ready(self, on_event: OnEvent, *, all_repaired: bool) -> None:
         """Wait until it is ready for Krita; where not `all_repaired`, until it serves. Raises CheckError."""
 
+    def confirm(self, *, repaired: bool) -> None:
+        """Check the state of the whole instance, so that a heal and the state never differ.
+
+        Where something was `repaired`, the state may take a moment to follow. Raises CheckError unless it is `ready`,
+        or changing.
+        """
+
 
 @dataclass
 class HealRun:
@@ -87,6 +94,8 @@ class HealRun:
 
     def summary(self) -> str:
         """Return a summary in one sentence."""
+        if not self.damages and self.errors and not self.restarted:
+            return "; ".join(error.message for error in self.errors)
         if not self.damages and not self.errors:
             restart = "; ComfyUI was restarted, because an interrupted heal had left that restart pending"
             return f"nothing is wrong{restart * bool(self.restarted)}"
@@ -140,6 +149,8 @@ def heal(
     on_event("planned", steps=[_planned(damage) for damage in heal_run.damages], fetch_bytes=repair_plan.fetch_bytes,
          restart=repair_plan.has_restart)  # fmt: skip
     if heal_run.dry_run:
+        if not heal_run.damages:
+            _attempt(lambda: service.confirm(repaired=False), heal_run)
         return
     for damage in heal_run.damages:
         if not damage.repairable:
@@ -158,6 +169,8 @@ def heal(
     all_repaired = heal_run.code == 0
     if repair_plan.steps and (all_repaired or heal_run.restarted):
         _attempt(lambda: service.wait_ready(on_event, all_repaired=all_repaired), heal_run)
+    if heal_run.code == 0:
+        _attempt(lambda: service.confirm(repaired=bool(repair_plan.steps)), heal_run)
 
 
 def _examine(part: Part, on_event: OnEvent, heal_run: HealRun) -> None:

@@ -26,6 +26,7 @@ READY_TIMEOUT, FAILED_TIMEOUT = (
     600.0,
     30.0,
 )  # seconds until it is ready for Krita; and for a failure to recover by itself
+CONFIRM_TIMEOUT = 30.0  # seconds for the state to follow a repair
 _POLL_INTERVAL = 0.1
 _NEXT = "see `gesso logs comfyui`"
 
@@ -36,9 +37,10 @@ class SupervisedService:
     def __init__(
         self, layout: Layout, record: Record, supervisor: Supervisor, revive: Callable[[], None], *,
         port: int = COMFY_PORT, status: Callable[[Layout], dict[str, Any]] = health.status,
+        fresh: Callable[[Layout], dict[str, Any]] = health.fresh_status,
     ) -> None:  # fmt: skip
         self._layout, self._record, self._supervisor, self._revive = layout, record, supervisor, revive
-        self._port, self._status = port, status
+        self._port, self._status, self._fresh = port, status, fresh
 
     def responds(self) -> bool:
         """Return whether it answers HTTP requests at all."""
@@ -141,6 +143,26 @@ class SupervisedService:
             return {"state": "failed", "why": found["why"], "next": found["next"]}
         except (OSError, ValueError, KeyError, TypeError):
             return {"state": "ready"}
+
+    def confirm(self, *, repaired: bool) -> None:
+        """Ask the agent for a fresh state; where something was `repaired`, again until it follows.
+
+        Raises CheckError where it is `failed` or `degraded`, or where the agent does not answer.
+        """
+        deadline = time.monotonic() + CONFIRM_TIMEOUT * repaired
+        while (trouble := self._trouble()) is not None:
+            if time.monotonic() >= deadline:
+                raise trouble
+            time.sleep(10 * _POLL_INTERVAL)
+
+    def _trouble(self) -> CheckError | None:
+        try:
+            status = self._fresh(self._layout)
+        except CheckError as error:
+            return error
+        if status.get("state") not in {"failed", "degraded"}:
+            return None
+        return CheckError(f"{status['state']}: {status.get('why')}", str(status.get("next") or _NEXT))
 
     def _agent_status(self) -> dict[str, Any]:
         try:

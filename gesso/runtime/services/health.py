@@ -35,12 +35,20 @@ def silence(layout: Layout) -> str:
     return f"note: this URL does not work yet: {found.get('why')}" if found.get("state") == "failed" else ""
 
 
-def status(layout: Layout, *, fresh: bool = False) -> dict[str, Any]:
-    """Return the agent's status; `fresh`: after a check of everything except the bytes of the models.
+def status(layout: Layout) -> dict[str, Any]:
+    """Return the agent's status.
 
     Raises CheckError if it does not answer.
     """
-    return _ask(layout, "/state?fresh" if fresh else "/state")
+    return _ask(layout, "/state")
+
+
+def fresh_status(layout: Layout) -> dict[str, Any]:
+    """Return the agent's status after a check of everything except the bytes of the models.
+
+    Raises CheckError if it does not answer.
+    """
+    return _ask(layout, "/state?fresh")
 
 
 def _ask(layout: Layout, path: str) -> dict[str, Any]:
