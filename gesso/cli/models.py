@@ -18,6 +18,7 @@ from gesso.models import progress, wanted
 from gesso.models.events import Event
 from gesso.models.fetch import fetch
 from gesso.models.folder import Folder
+from gesso.models.tiers import TIERS
 from gesso.models.verify import Verdict, audit
 from gesso.runtime import variables
 from gesso.runtime.layout import find_layout
@@ -38,7 +39,7 @@ def add_shared_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "names", nargs="*", metavar="MODEL", help="a path under models/, or its last part; default: all"
     )
-    command.add_argument("--tier", choices=wanted.TIERS, help="only models down to this tier")
+    command.add_argument("--tier", choices=TIERS, help="only models down to this tier")
     command.add_argument("--models", type=Path, metavar="DIR", help="the models folder (in an image: its own)")
     which = command.add_argument_group("which models (in an image: its own, from /opt/gesso/build.json)")
     which.add_argument(

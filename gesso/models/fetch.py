@@ -25,8 +25,8 @@ from gesso.models.faults import LocalError
 from gesso.models.local_disk import disk_error
 from gesso.models.net.client import Client
 from gesso.models.net.limits import Limits
+from gesso.models.tiers import TIERS, in_order
 from gesso.models.verify import Verdict, audit, check
-from gesso.models.wanted import TIERS, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

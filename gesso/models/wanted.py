@@ -12,14 +12,13 @@ from pydantic import ValidationError
 
 from gesso.errors import ManifestError
 from gesso.manifest.schema import Model
+from gesso.models.tiers import TIERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from gesso.manifest.lock import Lock
-    from gesso.manifest.schema import Manifest, Tier
-
-TIERS: tuple[Tier, ...] = ("required", "recommended", "optional")
+    from gesso.manifest.schema import Manifest
 
 
 def from_lock(manifest: Manifest, lock: Lock) -> tuple[Model, ...]:
@@ -67,8 +66,3 @@ def choose(models: Sequence[Model], names: Sequence[str] = (), tier: str | None 
     if models and not chosen:
         raise ManifestError(f"--tier {tier}: none of these models is of it", "leave out --tier, or the names")
     return chosen
-
-
-def in_order(models: Iterable[Model]) -> list[Model]:
-    """Sort models in the order of fetching: required first, and the smallest first within a tier."""
-    return sorted(models, key=lambda model: (TIERS.index(model.tier), model.size or 0, model.name))

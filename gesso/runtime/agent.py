@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from gesso.models import wanted
 from gesso.runtime import boot, locks, unix_http
 from gesso.runtime.gate import caddy
 from gesso.runtime.gate.decision import Gate
 from gesso.runtime.layout import models_folder
 from gesso.runtime.services.supervisord import Supervisor
 from gesso.runtime.state.state import USABLE
-from gesso.runtime.watch import model_sync
+from gesso.runtime.watch import model_sync, watched
 from gesso.runtime.watch.comfyui import ComfyuiWatch
 from gesso.runtime.watch.drift import Drift
 from gesso.runtime.watch.heals import Healer
@@ -61,10 +60,10 @@ class _Server(uvicorn.Server):
 
 def run(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Callable[[str], None]) -> int:
     """Run the agent until a signal arrives."""
-    models = wanted.from_record(record.raw["models"], layout.gesso / "build.json")
+    models = watched.from_record(record.raw["models"])
     folder = models_folder(layout)
     sync = model_sync.ModelSync(
-        wanted.in_order(models), folder, model_sync.command(layout), claimed=lambda: locks.is_held(layout.models_lock)
+        models, folder, model_sync.command(layout), claimed=lambda: locks.is_held(layout.models_lock)
     )
     watch = ComfyuiWatch(
         layout,

@@ -12,7 +12,7 @@ from gesso.errors import BuildError, ManifestError
 from gesso.models.download.disk_space import gigabytes
 from gesso.models.fetch import fetch
 from gesso.models.store import store
-from gesso.models.wanted import TIERS
+from gesso.models.tiers import TIERS
 from gesso.settings import cache_root
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gesso.models.wanted import in_order
+from gesso.models.tiers import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

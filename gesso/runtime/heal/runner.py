@@ -149,8 +149,7 @@ def heal(
     on_event("planned", steps=[_planned(damage) for damage in heal_run.damages], fetch_bytes=repair_plan.fetch_bytes,
          restart=repair_plan.has_restart)  # fmt: skip
     if heal_run.dry_run:
-        if not heal_run.damages:
-            _attempt(lambda: service.confirm(repaired=False), heal_run)
+        _confirm(service, heal_run, repaired=False)
         return
     for damage in heal_run.damages:
         if not damage.repairable:
@@ -169,8 +168,13 @@ def heal(
     all_repaired = heal_run.code == 0
     if repair_plan.steps and (all_repaired or heal_run.restarted):
         _attempt(lambda: service.wait_ready(on_event, all_repaired=all_repaired), heal_run)
+    _confirm(service, heal_run, repaired=bool(repair_plan.steps))
+
+
+def _confirm(service: Service, heal_run: HealRun, *, repaired: bool) -> None:
+    """Hold the outcome against the state of the instance, unless the outcome is a failure already."""
     if heal_run.code == 0:
-        _attempt(lambda: service.confirm(repaired=bool(repair_plan.steps)), heal_run)
+        _attempt(lambda: service.confirm(repaired=repaired), heal_run)
 
 
 def _examine(part: Part, on_event: OnEvent, heal_run: HealRun) -> None:

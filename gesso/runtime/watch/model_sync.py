@@ -23,9 +23,9 @@ from gesso.runtime.state.state import ModelFact, Stage, Trouble
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gesso.manifest.schema import Model
     from gesso.models.folder import Folder
     from gesso.runtime.layout import Layout
+    from gesso.runtime.watch.watched import WatchedModel
 
     Run = Callable[[Sequence[str], Callable[[str], None]], proc.Result]
 
@@ -60,7 +60,7 @@ class ModelSync:
     """The state of the models, and the loop that fetches them. `facts` may be called from any thread."""
 
     def __init__(
-        self, models: Sequence[Model], folder: Folder, argv: Sequence[str], run: Run = proc.stream,
+        self, models: Sequence[WatchedModel], folder: Folder, argv: Sequence[str], run: Run = proc.stream,
         clock: Callable[[], float] = time.monotonic, claimed: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self._claimed = claimed
@@ -81,7 +81,7 @@ class ModelSync:
         with self._guard:
             return self._models_known, tuple(self._fact(model) for model in self._models), self._fault
 
-    def _fact(self, model: Model) -> ModelFact:
+    def _fact(self, model: WatchedModel) -> ModelFact:
         row = self._board.rows.get(model.name)
         if row is None:
             return ModelFact(model.name, model.tier, "waiting", model.size)
@@ -183,7 +183,7 @@ class ModelSync:
         row = self._board.rows.get(name)
         return row is not None and _STAGES.get(row.kind) == "verified"
 
-    def _stat(self, model: Model) -> dict[str, int] | None:
+    def _stat(self, model: WatchedModel) -> dict[str, int] | None:
         return self._stat_by_name(model.name)
 
     def _stat_by_name(self, name: str) -> dict[str, int] | None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Sequence
 
-    from gesso.manifest.schema import Model
     from gesso.models.folder import Folder
+    from gesso.runtime.watch.watched import WatchedModel
 
 PASS_INTERVAL = 6 * 3600.0  # seconds between two passes
 FIRST_DELAY = 60.0  # seconds before the first pass
@@ -35,7 +35,7 @@ class Scrub:
     """The scrub loop. `on_damaged` gets the name of a model whose bytes do not match its receipt."""
 
     def __init__(
-        self, models: Sequence[Model], folder: Folder, on_damaged: Callable[[str], None],
+        self, models: Sequence[WatchedModel], folder: Folder, on_damaged: Callable[[str], None],
         is_idle: Callable[[], bool] = lambda: True, rate: int = RATE,
     ) -> None:  # fmt: skip
         self._models, self._folder, self._rate = models, folder, rate
@@ -56,7 +56,7 @@ class Scrub:
             with contextlib.suppress(OSError):  # deleted meanwhile: model_sync notices
                 self._one(model, stop)
 
-    def _one(self, model: Model, stop: threading.Event) -> None:
+    def _one(self, model: WatchedModel, stop: threading.Event) -> None:
         if not receipts.is_valid(self._folder, model.name, model.sha256):
             return
         handle = os.open(self._folder.path(model.name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from gesso.errors import ManifestError
 from gesso.manifest.load import load
 from gesso.manifest.lock import read_lock
-from gesso.models.wanted import TIERS, choose, from_lock, from_record, in_order
+from gesso.models.tiers import TIERS, in_order
+from gesso.models.wanted import choose, from_lock, from_record
 
 from .making import wanted
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gesso.errors import ManifestError
-from gesso.models.wanted import TIERS
+from gesso.models.tiers import TIERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

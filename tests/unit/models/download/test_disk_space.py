@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gesso.models.download import disk_space
 from gesso.models.download.disk_space import RESERVE, Disk, plan
-from gesso.models.wanted import TIERS, in_order
+from gesso.models.tiers import TIERS, in_order
 from tests.unit.models.making import wanted
 
 if TYPE_CHECKING:
