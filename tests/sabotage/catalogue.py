@@ -425,7 +425,7 @@ CATALOGUE: dict[str, Sabotage] = {
     ),
     "known-secrets": _run(
         "every program gets the token and the keys", "test_hardened.py::test_programs_know_no_secret",
-        f"RUN sed -i 's/variables.public(environ)/environ/' {OWN}/gesso/runtime/boot.py",
+        f"RUN sed -i 's/variables.public(/dict(/' {OWN}/gesso/runtime/boot.py",
     ),
     "privileged-packs": _run(
         "node packs run as root", "test_hardened.py::test_a_node_pack_cannot_reach_the_token",
