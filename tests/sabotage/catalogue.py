@@ -420,7 +420,7 @@ CATALOGUE: dict[str, Sabotage] = {
     ),
     "open-gate": _run(
         "the gate lets everybody through", "test_serving.py::test_without_the_token_everything_is_401",
-        "RUN sed -i 's|^  caddy run .*|  caddy reverse-proxy --from :8188 --to 127.0.0.1:18188|' "
+        "RUN sed -i 's|^  .*caddy run .*|  caddy reverse-proxy --from :8188 --to 127.0.0.1:18188|' "
         "/opt/gesso/etc/supervisord.conf",
     ),
     "known-secrets": _run(
