@@ -420,8 +420,20 @@ CATALOGUE: dict[str, Sabotage] = {
     ),
     "open-gate": _run(
         "the gate lets everybody through", "test_serving.py::test_without_the_token_everything_is_401",
-        "RUN sed -i 's|^command=caddy run .*|command=caddy reverse-proxy --from :8188 --to 127.0.0.1:18188|' "
+        "RUN sed -i 's|^  .*caddy run .*|  caddy reverse-proxy --from :8188 --to 127.0.0.1:18188|' "
         "/opt/gesso/etc/supervisord.conf",
+    ),
+    "known-secrets": _run(
+        "every program gets the token and the keys", "test_hardened.py::test_programs_know_no_secret",
+        f"RUN sed -i 's/variables.public(/dict(/' {OWN}/gesso/runtime/boot.py",
+    ),
+    "privileged-packs": _run(
+        "node packs run as root", "test_hardened.py::test_a_node_pack_cannot_reach_the_token",
+        f"RUN sed -i 's/    if switch:/    if False:/' {OWN}/gesso/runtime/services/comfyui.py",
+    ),
+    "root-only": _run(
+        "only root can start an instance", "test_hardened.py::test_as_kubernetes_starts_it",
+        "RUN sed -i 's/^logfile_backups=1/&\\nuser=root/' /opt/gesso/etc/supervisord.conf",
     ),
     "second-start": _run(
         "a second start starts everything a second time", "test_serving.py::test_a_second_start_does_nothing",

@@ -36,11 +36,12 @@ def find_orphans(layout: Layout, proc: Path = Path("/proc")) -> list[int]:
 
 
 def _user_of(entry: Path) -> int | None:
-    """Return the effective user of a living process."""
+    """Return the effective user of a living process; None for one of a container below this one."""
     with contextlib.suppress(OSError):
         lines = (entry / "status").read_text(encoding="utf-8", errors="replace").splitlines()
         values = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
-        if values.get("State", ["Z"])[0] != "Z":  # a zombie holds no port, and cannot be ended
+        nested = len(values.get("NSpid", ())) > 1
+        if values.get("State", ["Z"])[0] != "Z" and not nested:  # a zombie holds no port, and cannot be ended
             return int(values["Uid"][1])
     return None
 

@@ -126,15 +126,17 @@ def get_json(path: str, *, timeout: float = 8.0, port: int = COMFY_PORT) -> Any:
         answer = connection.getresponse()
         body = answer.read()
     except (OSError, http.client.HTTPException) as error:
-        raise CheckError(f"ComfyUI does not answer: {error}", "look at /var/log/gesso/comfyui.log") from None
+        raise CheckError(f"ComfyUI does not answer: {error}", "see ComfyUI's log: `gesso logs comfyui`") from None
     finally:
         connection.close()
     if answer.status != http.client.OK:
-        raise CheckError(f"ComfyUI answers {path} with {answer.status}", "look at /var/log/gesso/comfyui.log")
+        raise CheckError(f"ComfyUI answers {path} with {answer.status}", "see ComfyUI's log: `gesso logs comfyui`")
     try:
         return json.loads(body)
     except ValueError:
-        raise CheckError(f"ComfyUI's response to {path} is not JSON", "look at /var/log/gesso/comfyui.log") from None
+        raise CheckError(
+            f"ComfyUI's response to {path} is not JSON", "see ComfyUI's log: `gesso logs comfyui`"
+        ) from None
 
 
 def missing_classes(classes: Iterable[str], *, timeout: float = 8.0, port: int = COMFY_PORT) -> tuple[str, ...]:

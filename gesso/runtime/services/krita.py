@@ -58,7 +58,7 @@ def publish(layout: Layout, record: Record, on_progress: Callable[[str], None], 
         else:
             on_progress(f"krita: published {graph.name}")
     if failed:
-        raise CheckError(f"not published to Krita: {'; '.join(failed)}", "look at /var/log/gesso/comfyui.log")
+        raise CheckError(f"not published to Krita: {'; '.join(failed)}", "see ComfyUI's log: `gesso logs comfyui`")
 
 
 def _post(body: object, port: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import os
 import re
 import shutil
 import threading
@@ -13,7 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gesso import report
+from gesso.cli import models
 from gesso.cli.main import main
+from gesso.runtime import variables
+from gesso.runtime.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -468,3 +473,36 @@ def test_a_wrong_size_in_the_lock_is_reported_after_a_fetch(instance: Instance, 
     _, out = instance.run("fetch")
     assert "5 bytes said by the lock (unconfirmed), the file has" in instance.err
     assert "1 fetched" in out
+
+
+# --- the instance's own environment
+
+
+def test_a_fetch_knows_the_tokens_and_the_proxy_of_the_start(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A session's environment, and the agent's, have none of them."""
+    layout = Layout(run=tmp_path / "run")
+    layout.run.mkdir()
+    start = {"HF_TOKEN": "hf_0123456789", "HTTPS_PROXY": "http://me:pw@proxy.invalid:1", "PATH": "/nowhere"}
+    variables.store(layout, start)
+    seen: list[dict[str, str]] = []
+
+    def fetch(*_: Any, env: dict[str, str], **__: Any) -> list[Any]:
+        seen.append(env)
+        return []
+
+    monkeypatch.setattr(models, "find_layout", lambda: layout)
+    monkeypatch.setattr(models, "fetch", fetch)
+    monkeypatch.setattr(report, "_hidden", set())
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "")  # restored at the end
+    monkeypatch.delenv("HTTPS_PROXY")
+    instance.write(entry("required"))
+    assert instance.run("fetch")[0] == 0
+    (env,) = seen
+    assert env == {**start, **os.environ}
+    assert env["PATH"] != "/nowhere"
+    assert os.environ["HTTPS_PROXY"] == start["HTTPS_PROXY"], "Python reads it from there"
+    assert "HF_TOKEN" not in os.environ
+    assert report._hidden == {start["HF_TOKEN"], start["HTTPS_PROXY"]}

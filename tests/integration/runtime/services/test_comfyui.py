@@ -186,7 +186,7 @@ def test_get_json_with_invalid_responses(serving: Serving, answer: tuple[int, by
     with serving({"/x": answer}) as port, pytest.raises(CheckError) as raised:
         comfyui.get_json("/x", port=port)
     assert raised.value.message == message
-    assert raised.value.next_step == "look at /var/log/gesso/comfyui.log"
+    assert raised.value.next_step == "see ComfyUI's log: `gesso logs comfyui`"
 
 
 def _raw(answer: bytes | None) -> tuple[socket.socket, int, threading.Thread]:

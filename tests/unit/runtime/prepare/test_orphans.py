@@ -47,8 +47,15 @@ def test_without_orphans_nothing_is_reported(layout: Layout) -> None:
 
 
 def test_everything_of_comfyuis_user_is_an_orphan(layout: Layout, tmp_path: Path) -> None:
-    """Its environment, and so the mark in it, is not readable for root in a container."""
-    for pid, user, state in ((4001, COMFY_USER, "S"), (4002, COMFY_USER, "Z"), (4003, 1000, "S")):
+    """Its environment, and so the mark in it, is not readable for root in a container. Not of another container's."""
+    rows = [
+        (4001, COMFY_USER, "S", ""),
+        (4002, COMFY_USER, "Z", ""),
+        (4003, 1000, "S", ""),
+        (4004, COMFY_USER, "S", "\t17"),
+    ]
+    for pid, user, state, inner in rows:
         (tmp_path / str(pid)).mkdir()
-        (tmp_path / f"{pid}/status").write_text(f"Name:\tx\nState:\t{state} (x)\nUid:\t0\t{user}\t0\t0\n")
+        text = f"Name:\tx\nState:\t{state} (x)\nUid:\t0\t{user}\t0\t0\nNSpid:\t{pid}{inner}\n"
+        (tmp_path / f"{pid}/status").write_text(text)
     assert orphans.find_orphans(layout, tmp_path) == [4001]
