@@ -24,13 +24,19 @@ _EXIT_CODES = """\
 exit codes: 0 done, 1 something is wrong with what was checked, 2 usage, 3 lock, 4 fetch, 5 verify, 70 unexpected,
 130 interrupted"""
 
-_WITHOUT_MODELS = {"boot", "run-comfyui", "agent", "guard", "health", "status", "url", "logs"}
+# Their options need libraries that cost a quarter of a second; the list of commands does not.
+_WITH_MODELS = {
+    "fetch": "fetch and verify every model; quarantine bad files",
+    "verify": "verify the models by their receipts, or else by hashing",
+    "heal": "examine everything, and repair only what is damaged",
+    "workflow": "check that a workflow's models, latents and VAE match each other and this image",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options = _parser(models=not arguments or arguments[0] not in _WITHOUT_MODELS).parse_args(arguments)
+    options = _parser(models=any(word in _WITH_MODELS for word in arguments[:1])).parse_args(arguments)
     with report.exit_codes():
         command: Callable[[argparse.Namespace], int] = options.run
         return command(options)
@@ -69,17 +75,20 @@ def _parser(*, models: bool) -> argparse.ArgumentParser:
 
         _add_models(add)
         _add_heal(add)
-        workflow.add_command(commands, _EXIT_CODES)
+        workflow.add_command(commands, _WITH_MODELS["workflow"], _EXIT_CODES)
+    else:
+        for name, text in _WITH_MODELS.items():
+            commands.add_parser(name, help=text)
     return parser
 
 
 def _add_models(add: Callable[..., argparse.ArgumentParser]) -> None:
     from gesso.cli import models as models_cli
 
-    command = add("fetch", models_cli.run_fetch, "fetch and verify every model; quarantine bad files", json=True)
+    command = add("fetch", models_cli.run_fetch, _WITH_MODELS["fetch"], json=True)
     command.add_argument("--events", action="store_true", help="print each event as it happens, as a line of JSON")
     models_cli.add_shared_options(command)
-    command = add("verify", models_cli.run_verify, "verify the models by their receipts, or else by hashing", json=True)
+    command = add("verify", models_cli.run_verify, _WITH_MODELS["verify"], json=True)
     level = command.add_mutually_exclusive_group()
     level.add_argument("--full", action="store_true", help="hash every file, ignoring receipts")
     level.add_argument("--header", action="store_true", help="check only sizes and headers: proves nothing")
@@ -93,7 +102,7 @@ def _add_heal(add: Callable[..., argparse.ArgumentParser]) -> None:
         layout = find_layout()
         return heal.run(options, layout, read_record(layout), _environment(layout))
 
-    heal.add_options(add("heal", run, "examine everything, and repair only what is damaged", json=True))
+    heal.add_options(add("heal", run, _WITH_MODELS["heal"], json=True))
 
 
 def _boot(_: argparse.Namespace) -> int:
@@ -157,12 +166,13 @@ def _guard(options: argparse.Namespace) -> int:
 
 def _health(options: argparse.Namespace) -> int:
     from gesso.runtime.services import health
+    from gesso.runtime.state import status_view
 
     found = health.problems(find_layout())
     if options.json:
         report.result_json({"ok": not found, "problems": found})
     else:
-        report.result("\n".join(found) or "ok: Krita can work with this instance")
+        report.result(status_view.health(found))
     return 1 if found else 0
 
 

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 HOST = Project(Path(__file__).resolve().parents[2])
 
 
-def add_command(commands: Any, epilog: str) -> None:
+def add_command(commands: Any, text: str, epilog: str) -> None:
     """Add `workflow check` to the parser."""
-    text = "check that a workflow's models, latents and VAE match each other and this image"
     actions = commands.add_parser("workflow", help=text).add_subparsers(required=True, metavar="ACTION")
     parser = actions.add_parser("check", help=text, description=text, epilog=epilog)
     parser.add_argument("file", type=Path, metavar="FILE", help="a workflow, as the editor saves it or in API format")

@@ -10,6 +10,8 @@ from gesso.errors import CheckError
 from gesso.runtime.unix_http import UnixConnection
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gesso.runtime.layout import Layout
 
 _TIMEOUT = 20.0  # seconds; a fresh check waits for ComfyUI
@@ -29,10 +31,14 @@ def problems(layout: Layout) -> list[str]:
 def silence(layout: Layout) -> str:
     """Return why Krita does not reach the instance by its URL now; empty if it does, or if nobody knows."""
     try:
-        found = _ask(layout, "/state")
+        return silence_of(_ask(layout, "/state"))
     except CheckError:
         return "note: the instance does not run, or has just been started: nothing answers at this URL"
-    return f"note: this URL does not work yet: {found.get('why')}" if found.get("state") == "failed" else ""
+
+
+def silence_of(status: Mapping[str, Any]) -> str:
+    """Return why Krita does not reach the instance in that state. Pure."""
+    return f"note: this URL does not work now: {status.get('why')}" if status.get("state") == "failed" else ""
 
 
 def status(layout: Layout) -> dict[str, Any]:

@@ -37,6 +37,11 @@ def text(status: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
+def health(problems: Sequence[str]) -> str:
+    """Return the problems of an instance as text for people."""
+    return "\n".join(problems) or "ok: Krita can work with this instance"
+
+
 def _rate(totals: dict[str, Any]) -> str:
     if not totals["rate"]:
         return ""

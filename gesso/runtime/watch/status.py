@@ -80,6 +80,10 @@ class Status:
             found.append(f"the agent has not checked anything for {age:.0f} s")
         return [*found, *self._drift.broken]
 
+    def port_note(self) -> str:
+        """Return a note for people about the URL; empty where it is known to be right."""
+        return address.port_note(self._env)
+
     def alive(self) -> bool:
         """Return whether the agent still checks anything."""
         return self._watch.age() <= MAX_AGE

@@ -6,7 +6,9 @@ A Python without its site packages: the check runs every 30 seconds on instances
 
 import sys
 
-from agent import ask
+sys.path.append(f"/opt/gesso/venv/lib/python3.{sys.version_info[1]}/site-packages")  # -S: without the rest of site
+
+from gesso.runtime.agent_client import ask
 
 status, body = ask("/health", 8.0)
 sys.stdout.write(f"{body or 'the agent does not answer'}\n")

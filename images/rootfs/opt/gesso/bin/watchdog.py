@@ -10,7 +10,9 @@ import os
 import struct
 import sys
 
-import agent
+sys.path.append(f"/opt/gesso/venv/lib/python3.{sys.version_info[1]}/site-packages")  # -S: without the rest of site
+
+from gesso.runtime import agent_client
 
 TIMEOUT = 4.0  # seconds
 MAX_MISSED = 3  # answers in a row
@@ -20,7 +22,7 @@ SIGKILL = 9
 def pid_of_agent():
     """Return the process that listens on the agent's socket; 0 if none does. A frozen process still accepts."""
     try:
-        connection = agent.connect(TIMEOUT)
+        connection = agent_client.connect(TIMEOUT)
         credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
         connection.close()
         return struct.unpack("3i", credentials)[0]
@@ -56,7 +58,7 @@ def main():
             return
         length = dict(word.split(":") for word in header.split())["len"]
         sys.stdin.read(int(length))
-        pid = watchdog.check(pid_of_agent(), lambda: agent.ask("/alive", TIMEOUT)[0] == 200)
+        pid = watchdog.check(pid_of_agent(), lambda: agent_client.ask("/alive", TIMEOUT)[0] == 200)
         if pid:
             sys.stderr.write(f"watchdog: the agent (process {pid}) does not react; it is killed and restarted\n")
             sys.stderr.flush()
