@@ -128,11 +128,9 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    from gesso.runtime.state import status_view
+    from gesso.runtime.state import log_files, status_view
 
-    return status_view.logs(
-        status_view.log_files(Layout(), options.name), follow=options.follow, on_progress=report.result
-    )
+    return status_view.logs(log_files.find(Layout(), options.name), follow=options.follow, on_progress=report.result)
 
 
 def _guard(options: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
 """The agent: fetches models, watches ComfyUI, publishes workflows to Krita, answers the gate and serves the page.
 
-Runs under the supervisor, on a Unix socket. Each endless loop has its own thread; the web server runs in the main thread.
+Runs under the supervisor, on a Unix socket. Each endless loop has its own thread, the web server runs in the main one.
 """
 
 from __future__ import annotations

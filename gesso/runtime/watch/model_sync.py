@@ -11,6 +11,7 @@ import math
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gesso import proc
@@ -84,10 +85,11 @@ class ModelSync:
     def _fact(self, model: Model) -> ModelFact:
         row = self._board.rows.get(model.name)
         if row is None:
-            return ModelFact(model.name, model.tier, "waiting", model.size)
+            return ModelFact(model.name, model.tier, "waiting", model.size, license=model.license)
         return ModelFact(
             model.name, model.tier, _STAGES.get(row.kind, "waiting"), row.size or model.size, row.done,
             row.rate if row.active else 0.0, row.left, row.source, row.message, self._troubles.get(model.name),
+            model.license,
         )  # fmt: skip
 
     def run(self, stop: threading.Event) -> None:
@@ -160,7 +162,7 @@ class ModelSync:
             self._models_known = True
             row = self._board.feed(event, self._clock())
             if event.kind == "failed":
-                self._troubles[event.name] = parse_trouble(event.message)
+                self._troubles[event.name] = replace(parse_trouble(event.message), fault=event.fault)
                 self._note(f"{event.name}: {self._troubles[event.name].why}")
             elif event.kind == "quarantined":
                 self._note(f"{event.name}: {event.message}")

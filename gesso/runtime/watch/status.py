@@ -9,9 +9,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from gesso import __version__
+from gesso.manifest import connecting
 from gesso.runtime.gate import caddy
 from gesso.runtime.services import krita
-from gesso.runtime.state.state import Facts, Verdict, judge
+from gesso.runtime.state import problems
+from gesso.runtime.state.state import Facts, Verdict, judge, progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
     from gesso.runtime.watch.drift import Drift
     from gesso.runtime.watch.model_sync import ModelSync
 
+_VAST_VARIABLES = ("VAST_CONTAINERLABEL", "CONTAINER_ID")  # set in every instance at Vast.ai
+_COST_AT_VAST = (
+    "You pay by the hour until you destroy the instance, also while you do not use it: https://cloud.vast.ai/instances/"
+)
+_COST = "If this server is rented, it costs money until you end it, also while you do not use it."
 _SHOWN_PINS = ("torch", "sqlalchemy", "numpy")
 CACHE_SECONDS = 0.2  # seconds for which a status is reused
 
@@ -65,14 +72,19 @@ class Status:
         verdict = judge(facts)
         self._remember(verdict)
         seen, record = self._watch.seen, self._record
+        vast = any(self._env.get(name) for name in _VAST_VARIABLES)
         return {
             "state": verdict.state, "why": verdict.why, "next": verdict.next_step,
             "notes": list(dict.fromkeys([*verdict.notes, *self._watch.notes()])),
             "since": round(self._since), "ready_after": self._ready_after,
             "title": record.title, "arch": record.arch, "trial": record.trial,
             "url": caddy.url(self._layout, self._env), "public": bool(self._env.get("PUBLIC_IPADDR")),
+            "problems": [asdict(problem) for problem in problems.find(facts)],
             "models": [asdict(model) for model in facts.models],
-            "totals": _totals(facts),
+            "totals": _totals(facts), "progress": _progress(facts),
+            "vast": vast, "cost": _COST_AT_VAST if vast else _COST,
+            "connect": [asdict(step) for step in connecting.STEPS],
+            "plugin": {"version": connecting.PLUGIN_VERSION, "url": connecting.PLUGIN_URL},
             "comfyui": {
                 "up": seen.up, "process": facts.process.lower() or "unknown", "starts": seen.starts,
                 "published": seen.published, "missing": list(seen.missing or ()),
@@ -101,6 +113,15 @@ def _totals(facts: Facts) -> dict[str, Any]:
     verified = sum(m.stage == "verified" for m in facts.models)
     left = round((size - done) / rate) if rate else None
     return {"done": done, "size": size, "rate": round(rate), "left": left, "verified": verified}
+
+
+def _progress(facts: Facts) -> dict[str, Any]:
+    """Return how far the models are that Krita waits for."""
+    found = progress(facts.models)
+    left = None if found.left is None else round(found.left)
+    return {
+        "done": found.done, "size": found.size, "rate": round(found.rate), "left": left, "percent": found.percent,
+    }  # fmt: skip
 
 
 def _gpus(stats: Mapping[str, Any]) -> list[dict[str, Any]]:
