@@ -23,6 +23,7 @@ from gesso.runtime.watch.heals import Healer
 from gesso.runtime.watch.scrub import Scrub
 from gesso.runtime.watch.status import Status
 from gesso.runtime.web.app import application
+from gesso.runtime.web.logs import LogReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,10 +61,11 @@ def run(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Cal
     for name, loop in loops.items():
         threading.Thread(target=loop, args=(stop,), name=name, daemon=True).start()
     secure = caddy.certificate(layout, env) is not None
+    token = caddy.active_token(layout, env)
     config = uvicorn.Config(
         application(
-            status, caddy.active_token(layout, env), Healer(layout, env),
-            secure=secure, stopping=stop.is_set, admin=caddy.admin_origin(env),
+            status, token, Healer(layout, env), secure=secure, stopping=stop.is_set, admin=caddy.admin_origin(env),
+            reader=LogReader(layout, env, token),
         ),
         ws="none", lifespan="off", access_log=False, log_level="warning",
         server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=1, loop="asyncio",

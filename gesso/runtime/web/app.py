@@ -13,8 +13,10 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Mount, Route
 
 from gesso.runtime.gate import forward_auth
+from gesso.runtime.layout import Layout
 from gesso.runtime.state import metrics
 from gesso.runtime.web.api import api, refused
+from gesso.runtime.web.logs import LogReader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 _POLL_INTERVAL = 0.4  # seconds between two checks for a new status
 _KEEPALIVE = 15.0  # seconds without events after which a keepalive is sent
-_FILES = ("style.css", "app.js", "draw.js", "heal.js", "icon.svg")
+_FILES = ("style.css", "app.js", "draw.js", "heal.js", "logs.js", "state.js", "icon.svg")
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _HEADERS = {
     "Cache-Control": "no-cache",
@@ -38,12 +40,14 @@ _HEADERS = {
 def application(
     status: Callable[[], dict[str, Any]], token: str, healer: Healer,
     *, secure: bool = False, stopping: Callable[[], bool] = lambda: False, admin: str = "",
+    reader: LogReader | None = None,
 ) -> Starlette:  # fmt: skip
     """Create the application.
 
     `status` returns the state as plain data, `stopping` whether the agent shuts down; `admin` is the only other origin
-    whose pages may use the API.
+    whose pages may use the API; `reader` reads the logs, by default those of this instance.
     """
+    reader = reader or LogReader(Layout(), {}, token)
 
     async def gate(request: Request) -> Response:  # async: a thread would cost more than the response
         return forward_auth.respond(request, token, secure=secure, admin=admin)
@@ -75,7 +79,7 @@ def application(
             Route("/gesso", to_page),
             Route("/gesso/", _file("index.html")),
             *[Route(f"/gesso/{name}", _file(name)) for name in _FILES],
-            Mount("/gesso/api", api(status, healer, stopping=stopping, admin=admin)),
+            Mount("/gesso/api", api(status, healer, reader, stopping=stopping, admin=admin)),
             Route("/gesso/status.json", status_json),
             Route("/gesso/events", events),
             Route("/metrics", prometheus),
