@@ -1,8 +1,9 @@
 // The card at the top: the state, the progress that people wait for, and what is wrong.
 import { $, about, list, make, pairs, put, size } from "./draw.js";
 
-const WORDS = { // for artists; the agent's own words are for the operator
+const WORDS = { // for artists; the agent's own words are for the operator, and in status.json
   failed: "Krita cannot work with this instance yet.",
+  fetching: "The models that Krita needs are being downloaded.",
   degraded: "Krita can work, but not everything is as it should be.",
 };
 let announced = "";
@@ -54,7 +55,7 @@ export function showState(status) {
   $("trial").hidden = !status.trial;
   put("state", status.state);
   $("state").dataset.state = status.state;
-  put("why", (wrong && WORDS[status.state]) || status.why);
+  put("why", WORDS[status.state] ?? status.why);
   put("next", status.next && !wrong ? `What to do: ${status.next}` : "");
   progress(status);
   list("problems", status.problems, problem);
