@@ -1,6 +1,6 @@
 """The page, in a headless Chromium as people use it: from the first boot to the copy button, by each access method.
 
-`GESSO_SCREENSHOTS=DIR` saves screenshots.
+`GESSO_SCREENSHOTS=DIR` saves screenshots; test_page_states saves those of the states.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def slow(instances: Instances, image: Image, manifest: Manifest) -> Instance:
     return mine
 
 
-def test_from_booting_to_ready(browser: Browser, slow: Instance, picture: Picture) -> None:
+def test_from_booting_to_ready(browser: Browser, slow: Instance) -> None:
     slow.container.exec_run(["entrypoint.sh"], detach=True)
     deadline = 200
     for _ in range(deadline):
@@ -73,7 +73,6 @@ def test_from_booting_to_ready(browser: Browser, slow: Instance, picture: Pictur
     expect(page.locator("#copy")).to_be_disabled()
     expect(page.locator("#url")).to_have_value("")
     expect(page.locator("#wait")).to_contain_text("Meanwhile: install the plugin")
-    picture(page, "page-fetching")
     slow.mirror("*", "healthy")
     expect(state).to_have_text("ready", timeout=120_000)
     seen = page.evaluate("window.seenStates")
@@ -85,7 +84,6 @@ def test_from_booting_to_ready(browser: Browser, slow: Instance, picture: Pictur
     expect(page.locator("#models .stage").first).to_have_text("verified")
     page.locator("#totals").click()
     assert problems == []
-    picture(page, "page-ready")
 
 
 @pytest.fixture
@@ -135,7 +133,7 @@ def test_for_a_screen_reader(browser: Browser, address: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone(browser: Browser, address: str, scheme: Any, picture: Picture) -> None:
+def test_on_a_phone(browser: Browser, address: str, scheme: Any) -> None:
     context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
     page = context.new_page()
     page.goto(f"{address}/gesso/")
@@ -146,7 +144,6 @@ def test_on_a_phone(browser: Browser, address: str, scheme: Any, picture: Pictur
     button = page.get_by_role("button", name="Copy").bounding_box()
     assert button is not None
     assert button["height"] >= 36
-    picture(page, f"page-phone-{scheme}")
     context.close()
 
 

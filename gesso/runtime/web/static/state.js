@@ -16,7 +16,8 @@ function tabTitle(status) {
 }
 
 function progress(status) {
-  const p = status.progress, shown = status.state === "fetching" && p.size > 0;
+  const p = status.progress, moving = status.state === "fetching" || (status.state === "failed" && p.rate > 0);
+  const shown = moving && p.size > 0;
   $("whole").hidden = !shown;
   if (!shown) return;
   const parts = [`${Math.min(99, p.percent)} %`, `${size(p.done)} of ${size(p.size)}`];
