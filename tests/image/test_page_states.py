@@ -19,6 +19,7 @@ import pytest
 import uvicorn
 from playwright.sync_api import expect
 
+from gesso.models.events import Event
 from gesso.models.faults import SourceError, combine
 from gesso.runtime.layout import Layout, Record
 from gesso.runtime.services.supervisord import Program, Supervisor
@@ -26,7 +27,7 @@ from gesso.runtime.state.state import ModelFact
 from gesso.runtime.watch.comfyui import ComfyuiWatch
 from gesso.runtime.watch.drift import Drift
 from gesso.runtime.watch.heals import Healer
-from gesso.runtime.watch.model_sync import parse_trouble
+from gesso.runtime.watch.model_sync import trouble_of
 from gesso.runtime.watch.status import Status
 from gesso.runtime.web.app import application
 from gesso.runtime.web.logs import LogReader
@@ -107,7 +108,7 @@ class Instance:
             "not-found", "HTTP 404: the file is not there", f"look at https://{HOST}/x, then correct it"
         )
         error = combine(model.name, [(HOST, fault)])
-        trouble = replace(parse_trouble(str(error)), fault="not-found")
+        trouble = trouble_of(Event(kind="failed", name=model.name, message=str(error), fault="not-found"))
         return replace(model, stage="failed", done=0, source=HOST, trouble=trouble)
 
 

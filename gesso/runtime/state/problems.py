@@ -102,15 +102,11 @@ def _trouble(model: ModelFact, whole: Trouble | None) -> Trouble | None:
 def _cause(model: ModelFact, trouble: Trouble) -> str:
     """Return the cause, without what differs from one model to the next, such as names, sizes and hashes."""
     if not trouble.fault:
-        return _reason(model, trouble)
+        return trouble.why
     host = model.source if trouble.fault not in _LOCAL else ""
     status = re.search(rf"{re.escape(host)}: HTTP (\d{{3}})\b", trouble.why) if host else None
     label = f"HTTP {status[1]}" if status else _CAUSES.get(trouble.fault, trouble.fault.replace("-", " "))
     return f"{label} from {host}" if host else label
-
-
-def _reason(model: ModelFact, trouble: Trouble) -> str:
-    return trouble.why.removeprefix(f"{model.name}: ")
 
 
 def _required(found: list[tuple[ModelFact, Trouble]]) -> bool:
@@ -120,7 +116,7 @@ def _required(found: list[tuple[ModelFact, Trouble]]) -> bool:
 def _problem(cause: str, found: list[tuple[ModelFact, Trouble]]) -> Problem:
     return Problem(
         cause, len(found), tuple(model.name for model, _ in found), _for_artist(found),
-        _joined(_reason(model, trouble) for model, trouble in found),
+        _joined(trouble.why for _, trouble in found),
         _joined(trouble.next_step for _, trouble in found),
     )  # fmt: skip
 

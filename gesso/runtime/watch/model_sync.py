@@ -11,7 +11,6 @@ import math
 import threading
 import time
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gesso import proc
@@ -55,6 +54,12 @@ def parse_trouble(message: str) -> Trouble:
     """Parse an error message: `gesso: why`, and on the next line `next: what to do`."""
     why, _, step = message.partition("\n")
     return Trouble(why.removeprefix("gesso: ").strip(), step.strip().removeprefix("next: ").strip())
+
+
+def trouble_of(event: Event) -> Trouble:
+    """Return why a model failed, without its name: whoever shows it has the name."""
+    found = parse_trouble(event.message)
+    return Trouble(found.why.removeprefix(f"{event.name}: "), found.next_step, event.fault)
 
 
 class ModelSync:
@@ -162,7 +167,7 @@ class ModelSync:
             self._models_known = True
             row = self._board.feed(event, self._clock())
             if event.kind == "failed":
-                self._troubles[event.name] = replace(parse_trouble(event.message), fault=event.fault)
+                self._troubles[event.name] = trouble_of(event)
                 self._note(f"{event.name}: {self._troubles[event.name].why}")
             elif event.kind == "quarantined":
                 self._note(f"{event.name}: {event.message}")

@@ -43,7 +43,7 @@ function operator(status) {
   for (const p of status.problems) {
     const count = p.names.length ? `${p.count} ${p.count === 1 ? "model" : "models"}: ` : "";
     rows.push(["Problem", `${count}${p.cause}${p.operator === p.cause ? "" : ` (${p.operator})`}`]);
-    if (p.next) rows.push(["Next", p.next]);
+    if (p.next && p.next !== status.next) rows.push(["Next", p.next]);
   }
   for (const note of status.notes) rows.push(["Note", note]);
   return rows;

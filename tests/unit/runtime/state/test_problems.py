@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 from hypothesis import given
 
+from gesso.models.events import Event
 from gesso.models.faults import ContentError, ContentWhy, LocalError, LocalWhy, SourceError, SourceWhy, combine
 from gesso.models.net.hosts import refusal
 from gesso.runtime.state import problems
 from gesso.runtime.state.state import Facts, ModelFact, Stage, Trouble, judge
-from gesso.runtime.watch.model_sync import parse_trouble
+from gesso.runtime.watch.model_sync import trouble_of
 from tests.unit.runtime.state.test_state import DISK, FACTS, READY
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ HOST = "models.example"
 def _failed(name: str, *errors: tuple[str, Fault], tier: str = "required", stage: Stage = "failed") -> ModelFact:
     """Return a model as the agent sees it after all its sources failed."""
     error: Any = combine(name, errors)
-    trouble = replace(parse_trouble(str(error)), fault=error.why)
+    trouble = trouble_of(Event(kind="failed", name=name, message=str(error), fault=error.why))
     return ModelFact(name, tier, stage, 100, source=error.source, trouble=trouble)
 
 
@@ -143,7 +144,7 @@ FAULTS = [
 
 @pytest.mark.parametrize("error", FAULTS, ids=lambda error: error.why)
 def test_every_fault_has_words_for_an_artist(error: Fault | LocalError) -> None:
-    trouble = replace(parse_trouble(str(error)), fault=error.why)
+    trouble = trouble_of(Event(kind="failed", name="vae/x", message=str(error), fault=error.why))
     (found,) = problems.find(_with(ModelFact("vae/x", "required", "failed", source=HOST, trouble=trouble)))
     assert found.artist.startswith("A model could not be downloaded. The ")
     assert not re.search(r"[{}_`]|HTTP|sha256|gesso|\bvae/", found.artist)
