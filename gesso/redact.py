@@ -30,7 +30,7 @@ _QUERY = re.compile(rf"(?i)([?&;][\w.-]*{_WORD}=)[^&;#\s\"']+")
 _PAIR = re.compile(rf"(?i)(?<![\w-])((?:[\w-]*[-_])?{_WORD}=)(\"[^\"]*\"|'[^']*'|[^\s\"'&;,]+)")
 _HEADER = re.compile(rf"(?i)(?<![\w-])((?:[\w-]*-)?{_WORD}\"?\s*:\s*\"?)((?:(?:bearer|basic|token)\s+)?[^\s\"',]+)")
 _SCHEME = re.compile(r"(?i)\b(bearer|basic)\s+(?!\*\*\*)[\w.~+/=-]{8,}")
-_FLAG = re.compile(rf"(?i)(--(?:[\w-]*-)?{_WORD}[ =])(?!\*\*\*)(\"[^\"]*\"|'[^']*'|\S+)")
+_FLAG = re.compile(rf"(?i)(?<![\w-])(--(?:[\w-]*-)?{_WORD}[ =])(?!\*\*\*)(\"[^\"]*\"|'[^']*'|\S+)")
 
 
 def redact(data: Any, secrets: Iterable[str] = ()) -> Any:

@@ -139,11 +139,10 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    from gesso.runtime.state import status_view
+    from gesso.runtime.state import log_files, status_view
 
-    return status_view.logs(
-        status_view.log_files(find_layout(), options.name), follow=options.follow, on_progress=report.result
-    )
+    layout = find_layout()
+    return status_view.logs(log_files.find(layout, options.name), follow=options.follow, on_progress=report.result)
 
 
 def _guard(options: argparse.Namespace) -> int:

@@ -13,7 +13,10 @@ Kind = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """An event of one model. Sizes in bytes; `source` is a host, `message` is for people."""
+    """An event of one model. Sizes in bytes; `source` is a host, `message` is for people.
+
+    `fault` is the kind of a failure (models.faults), for programs.
+    """
 
     kind: Kind
     name: str
@@ -23,6 +26,7 @@ class Event:
     connections: int = 0
     source: str = ""
     message: str = ""
+    fault: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return the event without empty fields."""

@@ -30,7 +30,12 @@ _ANOTHER = "give the manifest another source for it"
 
 
 class SourceError(FetchError):
-    """A source did not serve the file. `transient`: worth another try; `retry_after`: seconds the server asked for."""
+    """A source did not serve the file. `transient`: worth another try; `retry_after`: seconds the server asked for.
+
+    `source`: the host, if this is the combined error of a model.
+    """
+
+    source = ""
 
     def __init__(
         self, why: SourceWhy, message: str, next_step: str = _ANOTHER, *, transient: bool = False,
@@ -47,6 +52,7 @@ class ContentError(VerifyError):
 
     transient = False
     retry_after = None
+    source = ""
 
     def __init__(self, why: ContentWhy, message: str, next_step: str = _ANOTHER) -> None:
         super().__init__(message, next_step)
@@ -98,10 +104,14 @@ def combine(name: str, failed: Sequence[tuple[str, Fault]]) -> GessoError:
         return SourceError("not-found", f"{name}: has no source", _ANOTHER)
     told = "; ".join(f"{host}: {fault.message}" for host, fault in failed)
     message = f"{name}: {told}" if len(failed) == 1 else f"{name}: none of {len(failed)} sources gave it: {told}"
-    refused = [fault for _, fault in failed if isinstance(fault, SourceError)]
+    combined: Fault
+    refused = [(host, fault) for host, fault in failed if isinstance(fault, SourceError)]
     if not refused:
-        first = next(fault for _, fault in failed if isinstance(fault, ContentError))
-        return ContentError(first.why, message, first.next_step)
-    # What a person can fix comes first: a token, a licence.
-    chief = next((f for f in refused if f.why in {"needs-token", "bad-token", "gated"}), refused[0])
-    return SourceError(chief.why, message, chief.next_step, transient=chief.transient)
+        host, first = next((host, fault) for host, fault in failed if isinstance(fault, ContentError))
+        combined = ContentError(first.why, message, first.next_step)
+    else:  # what a person can fix comes first: a token, a licence
+        fixable = {"needs-token", "bad-token", "gated"}
+        host, chief = next((pair for pair in refused if pair[1].why in fixable), refused[0])
+        combined = SourceError(chief.why, message, chief.next_step, transient=chief.transient)
+    combined.source = host
+    return combined

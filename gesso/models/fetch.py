@@ -166,7 +166,10 @@ class _Work:
                 finalize.remove_leftovers(self.folder, model)
 
     def _failed(self, model: Model, error: GessoError) -> Outcome:
-        self.on_event(Event(kind="failed", name=model.name, tier=model.tier, size=model.size, message=str(error)))
+        self.on_event(
+            Event(kind="failed", name=model.name, tier=model.tier, size=model.size, message=str(error),
+                  source=getattr(error, "source", ""), fault=getattr(error, "why", ""))
+        )  # fmt: skip
         return Outcome(model, "failed", error=error)
 
     def _there(self, model: Model, verdict: Verdict) -> Outcome:

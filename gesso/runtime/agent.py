@@ -25,6 +25,7 @@ from gesso.runtime.watch.scrub import Scrub
 from gesso.runtime.watch.status import Status
 from gesso.runtime.web import internal
 from gesso.runtime.web.app import application
+from gesso.runtime.web.logs import LogReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,12 +80,16 @@ def run(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Cal
     loops = {"models": sync.run, "watch": watch.run, "drift": drift.run, "scrub": scrub.run}
     for name, loop in loops.items():
         threading.Thread(target=loop, args=(stop,), name=name, daemon=True).start()
+    token = caddy.active_token(layout, env, on_progress)
     gate = Gate(
-        caddy.active_token(layout, env, on_progress), caddy.cookie_key(layout), admin=caddy.admin_origin(env),
+        token, caddy.cookie_key(layout), admin=caddy.admin_origin(env),
         public=caddy.public_url(env), secure=caddy.certificate(layout, env) is not None,
     )  # fmt: skip
     config = uvicorn.Config(
-        application(status, gate, Healer(layout, env), stopping=stop.is_set, internal=internal.routes(status)),
+        application(
+            status, gate, Healer(layout, env), LogReader(layout, env, token),
+            stopping=stop.is_set, internal=internal.routes(status),
+        ),
         http="h11", h11_max_incomplete_event_size=_MAX_HEADERS,
         ws="none", lifespan="off", access_log=False, log_level="warning",
         server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=1, loop="asyncio",

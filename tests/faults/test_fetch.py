@@ -846,6 +846,8 @@ def test_several_at_once_and_one_that_fails(mirror: Mirror, bench: Bench) -> Non
     assert [outcome.state for outcome in found] == ["fetched", "fetched", "failed", "fetched", "fetched"]
     assert [outcome.model for outcome in found] == models
     assert {event.name for event in bench.of("done")} == {m.name for m in models} - {"vae/2.safetensors"}
+    (failed,) = bench.of("failed")
+    assert (failed.fault, failed.source) == ("not-found", mirror.url("").split("/")[2])
 
 
 def test_no_source_at_all_names_each(mirror: Mirror, bench: Bench) -> None:
@@ -854,6 +856,7 @@ def test_no_source_at_all_names_each(mirror: Mirror, bench: Bench) -> None:
     error = bench.assert_failed(
         bench.fetch(model_of(LARGE, mirror.url(PATH), mirror.url(SECOND, host="localhost"))), "gated"
     )
+    assert bench.events[-1].source.startswith("localhost:")  # the one that a person can do something about
     assert "none of 2 sources" in error.message
     assert "HTTP 503" in error.message
     assert "HTTP 401" in error.message

@@ -221,7 +221,7 @@ def test_a_repair_is_shown_live_and_reported(page: Page, damaged: Damaged, pictu
     expect(text).to_contain_text("ComfyUI was restarted")
     expect(page.locator("#heal-said")).to_have_text("2 things repaired.")
     assert items.locator(".stage").all_text_contents() == ["repaired", "repaired"]
-    page.locator("#heal-title").scroll_into_view_if_needed()
+    page.locator("#heal-title").evaluate("element => element.scrollIntoView()")
     picture(page, "heal-report")
     page.reload()
     expect(text).to_contain_text("2 things repaired.")

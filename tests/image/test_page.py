@@ -1,10 +1,11 @@
 """The page, in a headless Chromium as people use it: from the first boot to the copy button, by each access method.
 
-`GESSO_SCREENSHOTS=DIR` saves screenshots.
+`GESSO_SCREENSHOTS=DIR` saves screenshots; test_page_states saves those of the states.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ def slow(instances: Instances, image: Image, manifest: Manifest) -> Instance:
     return mine
 
 
-def test_from_booting_to_ready(browser: Browser, slow: Instance, picture: Picture) -> None:
+def test_from_booting_to_ready(browser: Browser, slow: Instance) -> None:
     slow.container.exec_run(["entrypoint.sh"], detach=True)
     deadline = 200
     for _ in range(deadline):
@@ -61,20 +62,28 @@ def test_from_booting_to_ready(browser: Browser, slow: Instance, picture: Pictur
     page.evaluate(PROBE)
     state = page.locator("#state")
     expect(state).to_have_text("fetching", timeout=60_000)
-    expect(page.locator("#why")).to_contain_text("to come")
+    expect(page.locator("#why")).to_contain_text("are being downloaded")
+    expect(page.locator("#whole-text")).to_contain_text(
+        re.compile(r"^\d+ % · .+ of .+ · about .+ left"), timeout=20_000
+    )
+    expect(page).to_have_title(re.compile(r"^\d+ % · .+ · gesso$"))
     expect(page.locator("#models progress").first).to_be_visible(timeout=20_000)
     expect(page.locator("#models")).to_contain_text("/s", timeout=20_000)
     expect(page.locator("#models")).to_contain_text("from 127.0.0.1")
-    expect(page.locator("#connect")).to_be_hidden()
-    picture(page, "page-fetching")
+    expect(page.locator("#copy")).to_be_disabled()
+    expect(page.locator("#url")).to_have_value("")
+    expect(page.locator("#wait")).to_contain_text("Meanwhile: install the plugin")
     slow.mirror("*", "healthy")
     expect(state).to_have_text("ready", timeout=120_000)
     seen = page.evaluate("window.seenStates")
     assert [name for name in STATES if name in seen] == [name for name in seen if name in STATES], seen
     expect(page.locator("#said")).to_contain_text("ready: Krita can work")
+    expect(page.locator("#totals")).to_contain_text("verified")
+    expect(page.locator("#models")).to_be_hidden()
+    page.locator("#totals").click()
     expect(page.locator("#models .stage").first).to_have_text("verified")
+    page.locator("#totals").click()
     assert problems == []
-    picture(page, "page-ready")
 
 
 @pytest.fixture
@@ -99,13 +108,13 @@ def test_the_copy_button(browser: Browser, address: str) -> None:
 def test_with_the_keyboard(browser: Browser, address: str) -> None:
     page = browser.new_page()
     page.goto(f"{address}/gesso/")
-    expect(page.locator("#connect")).to_be_visible()
+    expect(page.locator("#copy")).to_be_enabled()
     reached = []
     for _ in range(12):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
     assert reached[0] == "Skip to content"
-    assert {"url", "copy", "The ComfyUI editor"} <= set(reached)
+    assert {"url", "copy", "totals", "The ComfyUI editor"} <= set(reached)
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline != "none"
     page.close()
@@ -114,8 +123,8 @@ def test_with_the_keyboard(browser: Browser, address: str) -> None:
 def test_for_a_screen_reader(browser: Browser, address: str) -> None:
     page = browser.new_page()
     page.goto(f"{address}/gesso/")
-    expect(page.locator("#connect")).to_be_visible()
-    for name in ("State", "Connect Krita", "Self-Heal", "Models", "Open", "Machine"):
+    expect(page.locator("#copy")).to_be_enabled()
+    for name in ("State", "Connect Krita", "Self-Heal", "Models", "Open", "Machine", "Logs"):
         expect(page.get_by_role("region", name=name)).to_be_visible()
     expect(page.get_by_label("The address to paste into Krita")).to_have_value(address)
     expect(page.get_by_role("status").and_(page.locator("#said"))).to_have_attribute("aria-live", "polite")
@@ -124,18 +133,17 @@ def test_for_a_screen_reader(browser: Browser, address: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone(browser: Browser, address: str, scheme: Any, picture: Picture) -> None:
+def test_on_a_phone(browser: Browser, address: str, scheme: Any) -> None:
     context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
     page = context.new_page()
     page.goto(f"{address}/gesso/")
-    expect(page.locator("#connect")).to_be_visible()
+    expect(page.locator("#copy")).to_be_enabled()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, ground[4:-1].split(","))) < 200) == (scheme == "dark")
     button = page.get_by_role("button", name="Copy").bounding_box()
     assert button is not None
     assert button["height"] >= 36
-    picture(page, f"page-phone-{scheme}")
     context.close()
 
 
@@ -143,8 +151,12 @@ def test_the_links_have_targets(browser: Browser, address: str) -> None:
     page = browser.new_page()
     page.goto(f"{address}/gesso/")
     expect(page.locator("#workflows a").first).to_be_visible()
+    outside = ("https://github.com/Acly/krita-ai-diffusion/", "https://cloud.vast.ai/")
     for link in page.locator("main a[href], footer a[href]").all():
         target = str(link.evaluate("element => element.href"))
+        if target.startswith(outside):
+            assert link.get_attribute("rel") == "noopener noreferrer"
+            continue
         assert requests.get(target, timeout=30).status_code == 200, target
     with page.expect_download() as download:
         page.locator("#workflows a").first.click()
@@ -223,6 +235,20 @@ def test_another_site_cannot_act_with_the_cookie(
     )
     assert opened == "refused"
     context.close()
+
+
+def test_the_logs_are_shown_without_the_token(browser: Browser, slow: Instance, address: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}/gesso/")
+    page.get_by_text("What the programs of this instance report").click()
+    for name in ("comfyui", "agent", "supervisord"):
+        page.get_by_label("Log", exact=True).select_option(name)
+        expect(page.locator("#log-text")).not_to_have_text("")
+        assert slow.token not in page.locator("#log-text").inner_text()
+    found = requests.get(f"{address}/gesso/api/logs/agent?lines=2", timeout=30).json()
+    assert (found["name"], len(found["lines"]) <= 2) == ("agent", True)
+    assert requests.get(f"{slow.url}/gesso/api/logs/agent", timeout=30).status_code == 401
+    page.close()
 
 
 def test_a_browser_leaves_the_token_in_no_log(slow: Instance, address: str) -> None:

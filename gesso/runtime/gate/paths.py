@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-PAGE_FILES = ("style.css", "app.js", "draw.js", "heal.js", "icon.svg")
+PAGE_FILES = ("style.css", "app.js", "draw.js", "heal.js", "logs.js", "state.js", "icon.svg")
 _STATE = ("status.json", "events")
 _NAMES = "|".join(re.escape(name) for name in (*PAGE_FILES, *_STATE))
 

@@ -8,7 +8,10 @@ fetched, or something drifted.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Name = Literal["booting", "fetching", "starting", "ready", "degraded", "failed"]
 Stage = Literal["verified", "checking", "fetching", "waiting", "failed", "left-out"]
@@ -19,10 +22,11 @@ _GIVEN_UP = {"FATAL", "STOPPED", "UNKNOWN"}
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is wrong, as text, and what a person can do about it."""
+    """What is wrong, as text, and what a person can do about it; `fault` is the kind (models.faults), if known."""
 
     why: str
     next_step: str = ""
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,24 @@ class ModelFact:
     source: str = ""
     message: str = ""
     trouble: Trouble | None = None
+    license: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the models are that Krita waits for: bytes, bytes per second, seconds left (None: unknown)."""
+
+    done: int = 0
+    size: int = 0
+    rate: float = 0.0
+    left: float | None = None
+
+    @property
+    def percent(self) -> int | None:
+        """Whole percent, 100 only at the end; None if no size is known."""
+        if not self.size:
+            return None
+        return 100 if self.done >= self.size else min(99, 100 * self.done // self.size)
 
 
 @dataclass(frozen=True)
@@ -80,6 +102,15 @@ class Verdict:
         return self.state in USABLE
 
 
+def progress(models: Sequence[ModelFact]) -> Progress:
+    """Return the progress of the required models, verified ones included: it never falls when one is finished."""
+    required = [model for model in models if model.tier == "required"]
+    sizes = [max(model.size or 0, model.done) for model in required]
+    done = sum(size if m.stage == "verified" else m.done for m, size in zip(required, sizes, strict=True))
+    rate, size = sum(model.rate for model in required), sum(sizes)
+    return Progress(done, size, rate, (size - done) / rate if rate else None)
+
+
 def judge(facts: Facts) -> Verdict:
     """Return the state that follows from the facts."""
     failed = _failure(facts)
@@ -94,7 +125,7 @@ def _waiting(facts: Facts) -> Verdict | None:
     if not facts.models_known:
         return Verdict("booting", "checking what is here")
     if unverified:
-        return Verdict("fetching", _progress(facts, unverified))
+        return Verdict("fetching", _to_come(facts, unverified))
     waits = (
         (not facts.up or facts.missing is None, "ComfyUI is starting; every required model is here and verified"),
         (not facts.gate_up, "the gate is starting: the public port does not answer yet"),
@@ -136,9 +167,9 @@ def _model_failure(facts: Facts) -> Trouble | None:
     return facts.fetch_trouble
 
 
-def _progress(facts: Facts, unverified: list[ModelFact]) -> str:
-    done, size = sum(m.done for m in unverified), sum(m.size or 0 for m in unverified)
-    share = f", {min(99, 100 * done // size)} %" if size else ""
+def _to_come(facts: Facts, unverified: list[ModelFact]) -> str:
+    percent = progress(facts.models).percent
+    share = f", {min(99, percent)} %" if percent is not None else ""
     comfyui = "ComfyUI is up" if facts.up else "ComfyUI is starting meanwhile"
     return f"{len(unverified)} required model{'s' * (len(unverified) != 1)} to come{share}; {comfyui}"
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from gesso.errors import ManifestError
 from gesso.models.progress import duration, size
+from gesso.runtime.state import log_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-
-    from gesso.runtime.layout import Layout
 
 LINES = 100
 
@@ -31,7 +29,10 @@ def text(status: dict[str, Any]) -> str:
         ),
         f"models   {status['totals']['verified']} of {len(status['models'])} verified{_rate(status['totals'])}",
     ]
-    rows += [_model(model) for model in status["models"] if model["stage"] != "verified"]
+    grouped = [problem for problem in status["problems"] if problem["names"]]
+    named = {name for problem in grouped for name in problem["names"]}
+    rows += [row for problem in grouped for row in _problem(problem)]
+    rows += [_model(m) for m in status["models"] if m["stage"] != "verified" and m["name"] not in named]
     rows += [f"disk     {size(disk['free'])} of {size(disk['total'])} free"]
     rows += [f"lately   {error['text']}" for error in status["errors"]]
     return "\n".join(rows)
@@ -49,27 +50,17 @@ def _rate(totals: dict[str, Any]) -> str:
     return f", {size(totals['rate'])}/s{left}"
 
 
+def _problem(problem: dict[str, Any]) -> list[str]:
+    """Return one cause with the models that it keeps from coming."""
+    count = problem["count"]
+    rows = [f"  {count} model{'s' * (count != 1)}: {problem['cause']}", f"    {', '.join(problem['names'])}"]
+    return [*rows, *([f"    next: {problem['next']}"] if problem["next"] else [])]
+
+
 def _model(model: dict[str, Any]) -> str:
     share = f" {100 * model['done'] // model['size']} %" if model["size"] and model["done"] else ""
-    trouble = model["trouble"]
-    detail = trouble["why"] if trouble else model["message"]
-    return f"  {model['stage']}{share}  {model['name']}{f': {detail}' if detail else ''}"
-
-
-def log_names(layout: Layout) -> list[str]:
-    """Return the names of the existing logs."""
-    return sorted(path.stem for path in layout.logs.glob("*.log"))
-
-
-def log_files(layout: Layout, name: str | None) -> list[Path]:
-    """Return the file of one log, or of all.
-
-    Raises ManifestError for an unknown name.
-    """
-    names = log_names(layout)
-    if name is not None and name not in names:
-        raise ManifestError(f"no log is named {name}", f"choose one of: {', '.join(names) or 'none yet'}")
-    return [layout.logs / f"{each}.log" for each in ([name] if name else names)]
+    message = f": {model['message']}" if model["message"] else ""
+    return f"  {model['stage']}{share}  {model['name']}{message}"
 
 
 def logs(files: Sequence[Path], *, follow: bool, on_progress: Callable[[str], None]) -> int:
@@ -80,6 +71,5 @@ def logs(files: Sequence[Path], *, follow: bool, on_progress: Callable[[str], No
     for path in files:
         if len(files) > 1:
             on_progress(f"==> {path.name} <==")
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        on_progress("\n".join(lines[-LINES:]))
+        on_progress("\n".join(log_files.tail(path).splitlines()[-LINES:]))
     return 0

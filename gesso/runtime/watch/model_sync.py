@@ -56,6 +56,12 @@ def parse_trouble(message: str) -> Trouble:
     return Trouble(why.removeprefix("gesso: ").strip(), step.strip().removeprefix("next: ").strip())
 
 
+def trouble_of(event: Event) -> Trouble:
+    """Return why a model failed, without its name: whoever shows it has the name."""
+    found = parse_trouble(event.message)
+    return Trouble(found.why.removeprefix(f"{event.name}: "), found.next_step, event.fault)
+
+
 class ModelSync:
     """The state of the models, and the loop that fetches them. `facts` may be called from any thread."""
 
@@ -84,10 +90,11 @@ class ModelSync:
     def _fact(self, model: WatchedModel) -> ModelFact:
         row = self._board.rows.get(model.name)
         if row is None:
-            return ModelFact(model.name, model.tier, "waiting", model.size)
+            return ModelFact(model.name, model.tier, "waiting", model.size, license=model.license)
         return ModelFact(
             model.name, model.tier, _STAGES.get(row.kind, "waiting"), row.size or model.size, row.done,
             row.rate if row.active else 0.0, row.left, row.source, row.message, self._troubles.get(model.name),
+            model.license,
         )  # fmt: skip
 
     def run(self, stop: threading.Event) -> None:
@@ -160,7 +167,7 @@ class ModelSync:
             self._models_known = True
             row = self._board.feed(event, self._clock())
             if event.kind == "failed":
-                self._troubles[event.name] = parse_trouble(event.message)
+                self._troubles[event.name] = trouble_of(event)
                 self._note(f"{event.name}: {self._troubles[event.name].why}")
             elif event.kind == "quarantined":
                 self._note(f"{event.name}: {event.message}")

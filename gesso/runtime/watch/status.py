@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from gesso import __version__
 from gesso.errors import CheckError
+from gesso.manifest import connecting
 from gesso.runtime.gate import address
 from gesso.runtime.services import krita
-from gesso.runtime.state.state import USABLE, Facts, Verdict, judge
+from gesso.runtime.state import problems
+from gesso.runtime.state.state import USABLE, Facts, Verdict, judge, progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
     from gesso.runtime.watch.drift import Drift
     from gesso.runtime.watch.model_sync import ModelSync
 
+_VAST_VARIABLES = ("VAST_CONTAINERLABEL", "CONTAINER_ID")  # set in every instance at Vast.ai
+_COST_AT_VAST = (
+    "You pay by the hour until you destroy the instance, also while you do not use it: https://cloud.vast.ai/instances/"
+)
+_COST = "If this server is rented, it costs money until you end it, also while you do not use it."
 _SHOWN_PINS = ("torch", "sqlalchemy", "numpy")
 MAX_AGE = 120.0  # seconds without a round of the watch before the agent counts as stuck
 CACHE_SECONDS = 0.2  # seconds for which a status is reused
@@ -93,14 +100,19 @@ class Status:
         verdict = judge(facts)
         self._remember(verdict)
         seen, record = self._watch.seen, self._record
+        vast = any(self._env.get(name) for name in _VAST_VARIABLES)
         return {
             "state": verdict.state, "why": verdict.why, "next": verdict.next_step,
             "notes": list(dict.fromkeys([*verdict.notes, *self._watch.notes()])),
             "since": round(self._since), "ready_after": self._ready_after,
             "title": record.title, "arch": record.arch, "trial": record.trial,
             "url": self._url(), "public": address.is_public(self._env),
+            "problems": [asdict(problem) for problem in problems.find(facts)],
             "models": [asdict(model) for model in facts.models],
-            "totals": _totals(facts),
+            "totals": _totals(facts), "progress": _progress(facts),
+            "vast": vast, "cost": _COST_AT_VAST if vast else _COST,
+            "connect": [asdict(step) for step in connecting.STEPS],
+            "plugin": {"version": connecting.PLUGIN_VERSION, "url": connecting.PLUGIN_URL},
             "comfyui": {
                 "up": seen.up, "process": facts.process.lower() or "unknown", "starts": seen.starts,
                 "published": seen.published, "missing": list(seen.missing or ()),
@@ -135,6 +147,15 @@ def _totals(facts: Facts) -> dict[str, Any]:
     verified = sum(m.stage == "verified" for m in facts.models)
     left = round((size - done) / rate) if rate else None
     return {"done": done, "size": size, "rate": round(rate), "left": left, "verified": verified}
+
+
+def _progress(facts: Facts) -> dict[str, Any]:
+    """Return how far the models are that Krita waits for."""
+    found = progress(facts.models)
+    left = None if found.left is None else round(found.left)
+    return {
+        "done": found.done, "size": found.size, "rate": round(found.rate), "left": left, "percent": found.percent,
+    }  # fmt: skip
 
 
 def _gpus(stats: Mapping[str, Any]) -> list[dict[str, Any]]:

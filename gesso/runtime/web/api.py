@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from gesso.errors import CheckError
+from gesso.runtime.web import logs
 from gesso.runtime.web.openapi import document
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from gesso.runtime.watch.heals import Healer
+    from gesso.runtime.web.logs import LogReader
 
 BODY_LIMIT = 4096  # bytes
 _POLL_INTERVAL = 0.25  # seconds between two reads of a journal
@@ -35,7 +37,8 @@ _NEXT = {404: _SEE_OPENAPI, 405: "use a method that the Allow header lists"}
 
 
 def api(
-    status: Callable[[], dict[str, Any]], healer: Healer, *, stopping: Callable[[], bool], admin: str = ""
+    status: Callable[[], dict[str, Any]], healer: Healer, reader: LogReader, *, stopping: Callable[[], bool],
+    admin: str = "",
 ) -> Starlette:  # fmt: skip
     """Create the API; `status` returns the state as plain data, `stopping` whether the agent shuts down."""
 
@@ -73,6 +76,7 @@ def api(
         routes=[
             Route("/openapi.json", openapi), Route("/status", state), Route("/heal", heal, methods=["GET", "POST"]),
             Route("/heal/{id}/events", events), Route("/reports", listed), Route("/reports/{id}", one),
+            *logs.routes(reader),
         ],
         exception_handlers={HTTPException: refused}, middleware=[cors] if admin else [],
     )  # fmt: skip

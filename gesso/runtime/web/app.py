@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from gesso.runtime.gate.decision import Gate
     from gesso.runtime.watch.heals import Healer
+    from gesso.runtime.web.logs import LogReader
 
 _POLL_INTERVAL = 0.4  # seconds between two checks for a new status
 _KEEPALIVE = 15.0  # seconds without events after which a keepalive is sent
@@ -38,7 +39,7 @@ _HEADERS = {
 
 
 def application(
-    status: Callable[[], dict[str, Any]], gate: Gate, healer: Healer,
+    status: Callable[[], dict[str, Any]], gate: Gate, healer: Healer, reader: LogReader,
     *, stopping: Callable[[], bool] = lambda: False, internal: Sequence[Route] = (),
 ) -> Starlette:  # fmt: skip
     """Create the application.
@@ -70,7 +71,7 @@ def application(
             Route("/gesso", to_page),
             Route("/gesso/", _file("index.html")),
             *[Route(f"/gesso/{name}", _file(name)) for name in PAGE_FILES],
-            Mount("/gesso/api", api(status, healer, stopping=stopping, admin=gate.admin)),
+            Mount("/gesso/api", api(status, healer, reader, stopping=stopping, admin=gate.admin)),
             Route("/gesso/status.json", status_json),
             Route("/gesso/events", events),
             Route("/metrics", prometheus),

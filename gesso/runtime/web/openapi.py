@@ -7,6 +7,7 @@ from typing import Any, get_args
 from gesso import __version__
 from gesso.runtime.heal.damage import Kind
 from gesso.runtime.state.state import Name
+from gesso.runtime.web.logs import DEFAULT_LINES, MAX_LINES
 
 _ID = r"^\d{8}-\d{6}-[0-9a-f]{6}$"
 _EXAMPLE = "20260714-093000-5f0c2a"
@@ -22,7 +23,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "gesso",
             "version": __version__,
-            "summary": "The state of an instance, and Self-Heal.",
+            "summary": "The state of an instance, its logs, and Self-Heal.",
             "description": "Everything is behind the gate: send the token as Bearer, or as the first part of the path."
             " 401, 403 and 503 may come from the gate itself.",
             "license": {"name": "MIT", "identifier": "MIT"},
@@ -103,6 +104,23 @@ def _paths() -> dict[str, Any]:
             "parameters": [{"$ref": "#/components/parameters/id"}],
             "get": _get("report", "A heal, with its report if it has ended.", _of("Heal"), "404"),
         },
+        "/gesso/api/logs": {
+            "get": _get("logs", "The names of the logs.", {
+                "type": "object", "required": ["logs"], "additionalProperties": False,
+                "properties": {"logs": {"type": "array", "items": _TEXT}},
+            }),
+        },
+        "/gesso/api/logs/{name}": {
+            "get": {
+                **_get("log", "The last lines of a log, without secrets.", _of("Log"), "400", "404", "503"),
+                "parameters": [
+                    {"name": "name", "in": "path", "required": True, "example": "agent",
+                     "schema": {"type": "string", "pattern": r"^[a-z][a-z0-9_-]{0,39}$"}},
+                    {"name": "lines", "in": "query", "description": "How many lines, at most.",
+                     "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LINES, "default": DEFAULT_LINES}},
+                ],
+            },
+        },
     }  # fmt: skip
 
 
@@ -165,7 +183,38 @@ def _schemas() -> dict[str, Any]:
                 "arch": _TEXT, "title": _TEXT, "trial": _FLAG,
                 "url": {**_TEXT, "description": "The URL for Krita, with the token."},
                 "models": {"type": "array", "items": {"type": "object", "required": ["name", "tier", "stage"]}},
+                "problems": {"type": "array", "items": _of("Problem")},
+                "progress": {**_of("Progress"), "description": "Of the required models, which Krita waits for."},
+                "vast": {**_FLAG, "description": "Whether this is an instance at Vast.ai."},
+                "cost": {**_TEXT, "description": "What it costs, for people."},
+                "connect": {
+                    "type": "array", "description": "How to connect Krita, step by step.",
+                    "items": {"type": "object", "required": ["title", "text"],
+                              "properties": {"title": _TEXT, "text": _TEXT}},
+                },
+                "plugin": {"type": "object", "properties": {"version": _TEXT, "url": _TEXT}},
             },
+        },
+        "Problem": {
+            "type": "object", "required": ["cause", "count", "names", "artist", "operator", "next"],
+            "properties": {
+                "cause": _TEXT, "count": {"type": "integer"},
+                "names": {"type": "array", "items": _TEXT, "description": "The affected models."},
+                "artist": {**_TEXT, "description": "For the user of Krita."},
+                "operator": {**_TEXT, "description": "What exactly happened."}, "next": _TEXT,
+            },
+        },
+        "Progress": {
+            "type": "object", "required": ["done", "size", "rate", "left", "percent"],
+            "properties": {
+                "done": {"type": "integer"}, "size": {"type": "integer"}, "rate": {"type": "integer"},
+                "left": {"type": ["integer", "null"], "description": "Seconds."},
+                "percent": {"type": ["integer", "null"]},
+            },
+        },
+        "Log": {
+            "type": "object", "required": ["name", "lines"], "additionalProperties": False,
+            "properties": {"name": _TEXT, "lines": {"type": "array", "items": _TEXT, "maxItems": MAX_LINES}},
         },
         "Heal": {
             "type": "object",

@@ -1,16 +1,17 @@
 // Draws the state from the agent's events.
-import { $, list, make, put, size, time } from "./draw.js";
+import { $, copy, link, linked, list, make, pairs, put, size, time } from "./draw.js";
+import { showState } from "./state.js";
 
 const STAGES = {
   verified: "verified", checking: "being checked", fetching: "fetching", waiting: "waiting",
   failed: "failed; retried automatically", "left-out": "left out",
 };
-let announced = "";
+let folded; // whether the list of models was folded by this script
 
 function model(m) {
   const item = make("li"), row = make("div", undefined, { className: "row" });
   const name = make("span", m.name);
-  if (m.tier !== "required") name.append(" ", make("small", `(${m.tier})`));
+  name.append(" ", make("small", `(${[m.tier, m.license].filter(Boolean).join(", ")})`));
   const stage = make("span", STAGES[m.stage], { className: "stage" });
   stage.dataset.stage = m.stage;
   row.append(name, stage);
@@ -37,28 +38,40 @@ function address(status) {
   return status.public ? status.url : `${location.origin}${own.pathname}`;
 }
 
-function show(status) {
-  document.title = `${status.state}: ${status.title}`;
-  put("title", status.title);
-  $("trial").hidden = !status.trial;
-  put("state", status.state);
-  $("state").dataset.state = status.state;
-  put("why", status.why);
-  put("next", status.next ? `What to do: ${status.next}` : "");
-  list("notes", status.notes, (note) => [make("li", note)]);
-  $("notes").hidden = status.notes.length === 0;
-  if (announced !== status.state) {
-    announced = status.state;
-    $("said").textContent = `${status.state}: ${status.why}`;
-  }
-  const usable = status.state === "ready" || status.state === "degraded";
-  $("connect").hidden = !usable;
-  if (usable && $("url").value !== address(status)) $("url").value = address(status);
-  const t = status.totals;
-  const parts = [`${t.verified} of ${status.models.length} verified`, `${size(t.done)} of ${size(t.size)}`];
+function connectCard(status, usable) {
+  const copyable = usable ? address(status) : "";
+  if ($("url").value !== copyable) $("url").value = copyable;
+  $("copy").setAttribute("aria-disabled", !usable); // keeps the focus
+  $("wait").hidden = usable;
+  list("plugin", [status.plugin], (p) => [link(`Krita AI Diffusion ${p.version}`, p.url)]);
+  list("steps", status.connect, (step) => {
+    const item = make("li");
+    item.append(make("b", step.title), ": ", ...linked(step.text));
+    return [item];
+  });
+  list("cost", [status.cost], linked);
+  const url = new URL(address(status));
+  $("insecure").hidden = url.protocol !== "http:" || /^(localhost|127\.[\d.]+|\[::1\])$/.test(url.hostname);
+}
+
+function totals(status, usable) {
+  const t = status.totals, rest = status.models.length - t.verified;
+  const parts = [`${t.verified} of ${status.models.length} verified`];
+  parts.push(rest ? `${size(t.done)} of ${size(t.size)}` : size(t.size));
   if (t.rate) parts.push(`${size(t.rate)}/s`);
   if (t.left !== null) parts.push(`${time(t.left)} left`);
   put("totals", parts.join(", "));
+  if (folded !== usable) { // then it is the reader's choice
+    folded = usable;
+    $("models-fold").open = !usable;
+  }
+}
+
+function show(status) {
+  const usable = status.state === "ready" || status.state === "degraded";
+  showState(status);
+  connectCard(status, usable);
+  totals(status, usable);
   list("models", status.models, model);
   $("editor").hidden = !status.comfyui.up;
   list("workflows", status.workflows, (w) => {
@@ -75,23 +88,15 @@ function show(status) {
   }
   rows.push(["Disk", `${size(status.disk.free)} of ${size(status.disk.total)} free`]);
   rows.push(["Workflows", status.comfyui.published ? "published to Krita" : "not yet published to Krita"]);
-  const pairs = (found) => found.flatMap(([term, text]) => [make("dt", term), make("dd", text)]);
-  list("machine", rows, (row) => pairs([row]));
-  list("versions", Object.entries(status.versions), (row) => pairs([row]));
+  list("machine", rows, pairs);
+  list("versions", Object.entries(status.versions), pairs);
   list("errors", status.errors, (e) => [make("li", `${new Date(e.at * 1000).toLocaleTimeString()}: ${e.text}`)]);
   $("errors-card").hidden = status.errors.length === 0;
 }
 
 $("copy").addEventListener("click", async () => {
-  const field = $("url");
-  field.select();
-  let done = false;
-  try {
-    await navigator.clipboard.writeText(field.value);
-    done = true;
-  } catch {
-    done = document.execCommand("copy"); // the clipboard API requires HTTPS
-  }
+  if ($("copy").getAttribute("aria-disabled") === "true") return;
+  const done = await copy($("url"));
   $("copy").textContent = done ? "Copied" : "Press Ctrl+C";
   $("said").textContent = done ? "The address was copied." : "The address is selected: press Control and C.";
   setTimeout(() => { $("copy").textContent = "Copy"; }, 2500);

@@ -19,9 +19,11 @@ from hypothesis import HealthCheck, settings
 from starlette.testclient import TestClient
 
 from gesso.runtime.gate import decision
+from gesso.runtime.state import log_files
 from gesso.runtime.watch.heals import Healer
 from gesso.runtime.web.api import BODY_LIMIT
 from gesso.runtime.web.app import application
+from gesso.runtime.web.logs import LogReader
 from gesso.runtime.web.openapi import document
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 TOKEN = "right-token-0123456789"
 ADMIN = "https://admin.example"
+SECRET = "hf_secret0123456789"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 WRONG = {"kind": "pack", "name": "tooling-nodes", "found": "is gone", "remedy": "restore it", "restart": True}
 STATUS: dict[str, Any] = {
@@ -62,7 +65,8 @@ class Gated:
 
 def _gated(layout: Layout, admin: str = "") -> Gated:
     gate = decision.Gate(TOKEN, b"k" * 32, admin=admin)
-    return Gated(application(lambda: STATUS, gate, Healer(layout, {})), gate)
+    reader = LogReader(layout, {"HF_TOKEN": SECRET}, TOKEN)
+    return Gated(application(lambda: STATUS, gate, Healer(layout, {}), reader), gate)
 
 
 @pytest.fixture
@@ -99,13 +103,15 @@ schema.app = LateBound()
 
 @pytest.fixture
 def described(layout: Layout, fake_heal: FakeHeal, client: TestClient) -> None:
-    """Provide a finished heal under the ID that the description gives as an example."""
+    """Provide a finished heal and a log under the names that the description gives as examples."""
     fake_heal.finds(WRONG, {**WRONG, "kind": "model", "name": "a", "repairable": False, "next_step": "buy a disk"})
     fake_heal.go_on()
     name = client.post("/gesso/api/heal").json()["id"]
     _until_done(client, name)
     for suffix in (".json", ".jsonl"):
         (layout.reports / f"{name}{suffix}").rename(layout.reports / f"20260714-093000-5f0c2a{suffix}")
+    layout.logs.mkdir(exist_ok=True)
+    (layout.logs / "agent.log").write_text("one\ntwo\n")
     schema.app.app = _gated(layout)
 
 
@@ -118,7 +124,9 @@ def test_it_is_as_described(case: schemathesis.Case[Any], described: None) -> No
 def test_the_description_describes_everything(client: TestClient) -> None:
     served = client.get("/gesso/api/openapi.json").json()
     assert served == document()
-    app = application(lambda: STATUS, decision.Gate(TOKEN, b"k" * 32), Healer.__new__(Healer))
+    app = application(
+        lambda: STATUS, decision.Gate(TOKEN, b"k" * 32), Healer.__new__(Healer), LogReader.__new__(LogReader)
+    )
     (mount,) = [route for route in app.routes if getattr(route, "path", "") == "/gesso/api"]
     routes = {(f"/gesso/api{route.path}", m.lower()) for route in mount.routes for m in route.methods - {"HEAD"}}  # type: ignore[attr-defined]
     described = {
@@ -224,7 +232,13 @@ def test_a_heal_that_cannot_be_started(client: TestClient, layout: Layout) -> No
 def url(layout: Layout, fake_heal: FakeHeal) -> Iterator[str]:
     listening = socket.create_server(("127.0.0.1", 0))
     stopping = threading.Event()
-    app = application(lambda: STATUS, decision.Gate(TOKEN, b"k" * 32), Healer(layout, {}), stopping=stopping.is_set)
+    app = application(
+        lambda: STATUS,
+        decision.Gate(TOKEN, b"k" * 32),
+        Healer(layout, {}),
+        LogReader(layout, {}, TOKEN),
+        stopping=stopping.is_set,
+    )
     config = uvicorn.Config(app, ws="none", lifespan="off", access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -355,3 +369,62 @@ def test_the_cookie_is_invalid_for_other_sites(with_admin: TestClient, layout: L
     assert not layout.reports.exists()
     own = {**cookie, "Origin": "http://instance.example", "Sec-Fetch-Site": "same-origin"}
     assert with_admin.post("/gesso/api/heal", headers=own).status_code == 202
+
+
+# --- the logs
+
+
+def test_the_logs(client: TestClient, layout: Layout) -> None:
+    assert client.get("/gesso/api/logs").json() == {"logs": []}
+    layout.logs.mkdir()
+    (layout.logs / "comfyui.log").write_text("".join(f"line {n}\n" for n in range(1500)))
+    (layout.logs / "gate.log").touch()
+    assert client.get("/gesso/api/logs").json() == {"logs": ["comfyui", "gate"]}
+    answer = client.get("/gesso/api/logs/comfyui")
+    assert answer.json() == {"name": "comfyui", "lines": [f"line {n}" for n in range(1300, 1500)]}
+    assert answer.headers["cache-control"] == "no-store"
+    assert client.get("/gesso/api/logs/comfyui?lines=1").json()["lines"] == ["line 1499"]
+    assert len(client.get("/gesso/api/logs/comfyui?lines=1000").json()["lines"]) == 1000
+    assert client.get("/gesso/api/logs/gate").json() == {"name": "gate", "lines": []}
+
+
+def test_the_logs_are_shown_without_secrets(client: TestClient, layout: Layout) -> None:
+    """By value wherever they occur, in colors too, by their form, and at the start of what is read."""
+    layout.logs.mkdir()
+    path = layout.logs / "agent.log"
+    hidden = [
+        TOKEN, SECRET, f"http://h/{TOKEN}/ws", f"{TOKEN[:9]}\x1b[31m{TOKEN[9:]}", "https://me:pass-word@h/",
+        "--token other-secret-1", "Authorization: Bearer other-secret-2", "CIVITAI_TOKEN=other-secret-3",
+    ]  # fmt: skip
+    path.write_text("\n".join([*hidden, "harmless"]))
+    lines = client.get("/gesso/api/logs/agent").json()["lines"]
+    assert lines[-1] == "harmless"
+    text = "\n".join(lines)
+    assert text.count("***") == len(hidden)
+    for secret in (TOKEN, SECRET, "pass-word", "other-secret"):
+        assert secret not in text
+    for cut in range(len(SECRET)):  # the tail begins in the middle of a secret
+        path.write_text(f"{SECRET}\n{'x' * (log_files.TAIL_BYTES - cut - 3)}\nend")
+        assert SECRET[-6:] not in client.get("/gesso/api/logs/agent?lines=1000").text
+
+
+@pytest.mark.parametrize("name", ["nothing", "agent.log", "..%2Fagent", "%2Fetc%2Fpasswd", "*", "%00"])
+def test_there_are_no_other_logs(client: TestClient, layout: Layout, name: str) -> None:
+    layout.logs.mkdir()
+    (layout.logs / "agent.log").write_text("x")
+    (layout.workspace / "agent.log").write_text("secret")
+    answer = client.get(f"/gesso/api/logs/{name}")
+    assert answer.status_code == 404
+    assert answer.json()["next"]
+
+
+@pytest.mark.parametrize("query", ["lines=0", "lines=1001", "lines=-1", "lines=x", "lines=", "lines=²", "line=3"])
+def test_invalid_numbers_of_lines(client: TestClient, query: str) -> None:
+    answer = client.get(f"/gesso/api/logs/agent?{query}")
+    assert answer.status_code == 400
+    assert answer.json()["next"]
+
+
+def test_the_logs_require_the_token(client: TestClient) -> None:
+    for path in ("logs", "logs/agent"):
+        assert client.get(f"/gesso/api/{path}", headers={"Authorization": ""}).status_code == 401

@@ -27,6 +27,7 @@ from gesso.runtime.watch.drift import Drift
 from gesso.runtime.watch.heals import Healer
 from gesso.runtime.watch.status import Status
 from gesso.runtime.web.app import application
+from gesso.runtime.web.logs import LogReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from gesso.runtime.watch.model_sync import ModelSync
 
 TOKEN = "right-token-0123456789"
+SCRIPTS = ("app.js", "draw.js", "heal.js", "logs.js", "state.js")
 STATIC = resources.files("gesso.runtime.web").joinpath("static")
 
 
@@ -73,7 +75,9 @@ def status(
 def url(status: Status, layout: Layout) -> Iterator[str]:
     listening = socket.create_server(("127.0.0.1", 0))
     stopping = threading.Event()
-    app = application(status, Gate(TOKEN, b"k" * 32), Healer(layout, {}), stopping=stopping.is_set)
+    app = application(
+        status, Gate(TOKEN, b"k" * 32), Healer(layout, {}), LogReader(layout, {}, TOKEN), stopping=stopping.is_set
+    )
     config = uvicorn.Config(app, ws="none", lifespan="off", access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -153,10 +157,10 @@ def test_the_page_and_what_it_needs(url: str) -> None:
     page = requests.get(f"{url}/gesso/", timeout=10)
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     needs = re.findall(r'(?:href|src)="([^"#]+)"', page.text)
-    assert {"style.css", "app.js", "heal.js", "icon.svg", "status.json", "api/openapi.json"} <= set(needs)
+    assert {"style.css", "app.js", "heal.js", "logs.js", "icon.svg", "status.json", "api/openapi.json"} <= set(needs)
     scripts = [STATIC.joinpath(name).read_text(encoding="utf-8") for name in needs if name.endswith(".js")]
     needs += re.findall(r'from "\./([\w.]+)"', "".join(scripts))
-    assert "draw.js" in needs
+    assert set(SCRIPTS) <= set(needs)
     for name in needs:
         if not name.startswith("../"):
             assert requests.get(f"{url}/gesso/{name}", timeout=10).status_code == 200, name
@@ -164,14 +168,14 @@ def test_the_page_and_what_it_needs(url: str) -> None:
     assert (lead.status_code, lead.headers["Location"]) == (308, "gesso/")
 
 
-@pytest.mark.parametrize("name", ["index.html", "style.css", "app.js", "draw.js", "heal.js", "icon.svg"])
+@pytest.mark.parametrize("name", ["index.html", "style.css", *SCRIPTS, "icon.svg"])
 def test_nothing_comes_from_outside(name: str) -> None:
     text = STATIC.joinpath(name).read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
     assert not re.search(r"https?://|//[a-z]+\.[a-z]|@import|url\(", text)
     assert not re.search(r"\bstyle=|\bon[a-z]+=|innerHTML|eval\(|document\.write", text)  # the policy forbids them
 
 
-@pytest.mark.parametrize("name", ["app.js", "heal.js"])
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "draw.js"])
 def test_every_id_used_by_a_script_is_on_the_page(name: str) -> None:
     page, script = (STATIC.joinpath(name).read_text(encoding="utf-8") for name in ("index.html", name))
     ids = set(re.findall(r'id="([\w-]+)"', page))
@@ -212,6 +216,7 @@ def test_status_json(url: str, status: Status, sync: FakeModelSync) -> None:
     found = requests.get(f"{url}/gesso/status.json", timeout=10).json()
     assert found["state"] == "ready"
     assert found["url"] == f"http://127.0.0.1:8188/{TOKEN}"
+    assert found["progress"] == {"done": 5, "size": 5, "rate": 0, "left": None, "percent": 100}
     assert found["totals"] == {"done": 5, "size": 5, "rate": 0, "left": None, "verified": 1}
     assert found["versions"]["comfyui"] == "0.33.0"
     assert found["versions"]["pack"] == "a" * 12
@@ -220,6 +225,29 @@ def test_status_json(url: str, status: Status, sync: FakeModelSync) -> None:
     ]
     assert found["ready_after"] is not None
     assert found["gpus"] == [{"name": "cpu", "kind": "cpu", "free": None, "total": None}]
+
+
+def test_problems_are_grouped(url: str, sync: FakeModelSync) -> None:
+    sync.models_known = True
+    trouble = Trouble("h: HTTP 404: not there", "correct it", "not-found")
+    sync.models = tuple(
+        ModelFact(f"vae/{n}", "required", "failed", 5, source="h", trouble=trouble, license="MIT") for n in range(3)
+    )
+    found = requests.get(f"{url}/gesso/status.json", timeout=10).json()
+    (problem,) = found["problems"]
+    assert (problem["cause"], problem["count"], problem["names"]) == ("HTTP 404 from h", 3, ["vae/0", "vae/1", "vae/2"])
+    assert set(problem) == {"cause", "count", "names", "artist", "operator", "next"}
+    assert [model["license"] for model in found["models"]] == ["MIT"] * 3
+
+
+@pytest.mark.parametrize("name", ["VAST_CONTAINERLABEL", "CONTAINER_ID", ""])
+def test_what_it_costs(status: Status, name: str) -> None:
+    status._env = {name: "C.123"}
+    found = status()
+    assert found["vast"] == bool(name)
+    assert ("https://cloud.vast.ai/instances/" in found["cost"]) == bool(name)
+    assert found["connect"][0]["title"] == "Install the plugin"
+    assert found["plugin"]["version"] in found["plugin"]["url"]
 
 
 def test_events_report_changes(url: str, status: Status, sync: FakeModelSync) -> None:

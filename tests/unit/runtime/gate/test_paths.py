@@ -9,6 +9,7 @@ from gesso.runtime.gate.decision import Gate
 from gesso.runtime.gate.paths import is_agents, without_prefix
 from gesso.runtime.watch.heals import Healer
 from gesso.runtime.web.app import application
+from gesso.runtime.web.logs import LogReader
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def test_not_the_agents(path: str) -> None:
 
 
 def test_every_route_of_the_agent_is_its_own() -> None:
-    app = application(dict, Gate("right-token-0123456789", b"k"), Healer.__new__(Healer))
+    app = application(dict, Gate("right-token-0123456789", b"k"), Healer.__new__(Healer), LogReader.__new__(LogReader))
     paths = [route.path for route in app.routes if isinstance(route, (Route, Mount))]
     public = [path for path in paths if path != "/gate" and not path.startswith("/gate/")]
     assert {"/gesso/", "/gesso/events", "/gesso/api", "/metrics"} <= set(public)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gesso.runtime.state.state import MAX_IDLE_STARTS, Facts, ModelFact, Name, Stage, Trouble, judge
+from gesso.runtime.state.state import MAX_IDLE_STARTS, Facts, ModelFact, Name, Progress, Stage, Trouble, judge, progress
 
 DISK = Trouble("the required models need 3.0 GB more", "take a larger disk")
 GONE = Trouble("127.0.0.1: no answer", "check the network")
@@ -35,7 +35,7 @@ TABLE: dict[str, tuple[Facts, Name, str, str]] = {
     "not checked yet": (
         replace(READY, models_known=False, models=(_model("waiting"),)), "booting", "checking what is here", "",
     ),
-    "one is fetched": (_with(_model("fetching", done=40)), "fetching", "1 required model to come, 40 %", ""),
+    "one is fetched": (_with(_model("fetching", done=40)), "fetching", "1 required model to come, 70 %", ""),
     "all but the last byte": (_with(_model("fetching", size=1000, done=999)), "fetching", "99 %", ""),
     "two are to come, ComfyUI too": (
         _with(_model("fetching"), _model("waiting"), up=False), "fetching", "ComfyUI is starting meanwhile", "",
@@ -112,6 +112,27 @@ def test_missing_and_incoming_models_are_noted() -> None:
         "optional/failed: 127.0.0.1: no answer",
         "1 more model on the way; Krita can work without",
     )
+
+
+def test_the_progress_is_that_of_the_required_models() -> None:
+    coming = _model("fetching", size=300, done=75, rate=10.0)
+    found = progress([*HERE, coming, _model("fetching", "optional", size=9000, done=1, rate=99.0)])
+    assert found == Progress(175, 400, 10.0, 22.5)
+    assert found.percent == 43
+    assert progress([coming, _model("waiting", size=None)]).size == 300
+    assert progress([]) == Progress()
+    assert Progress().percent is None
+
+
+@pytest.mark.parametrize(("done", "size", "percent"), [(0, 9, 0), (999, 1000, 99), (1000, 1000, 100), (5, 0, None)])
+def test_there_are_100_percent_only_at_the_end(done: int, size: int, percent: int | None) -> None:
+    assert Progress(done, size).percent == percent
+
+
+def test_the_progress_does_not_fall_when_a_model_is_finished() -> None:
+    before = progress([_model("fetching", size=100, done=99), _model("fetching", size=100, done=10)])
+    after = progress([_model("verified", size=100, done=0), _model("fetching", size=100, done=10)])
+    assert after.done > before.done
 
 
 TROUBLES = st.sampled_from([None, GONE])

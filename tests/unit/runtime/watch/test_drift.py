@@ -98,7 +98,12 @@ def test_files_are_read_again_only_if_one_was_touched(
     layout: Layout, made: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[int] = []
-    monkeypatch.setattr(guard, "check", lambda *_: reads.append(1) or [])
+
+    def check(*_: object) -> list[guard.Finding]:
+        reads.append(1)
+        return []
+
+    monkeypatch.setattr(guard, "check", check)
     watch = drift.Drift(layout, made, lambda: True)
     for _ in range(3):
         watch.check()
@@ -131,7 +136,7 @@ def test_a_changed_configuration_of_the_gate(layout: Layout, made: Record) -> No
     caddy.configure(layout, {})
     watch = drift.Drift(layout, made, lambda: True)
     watch.check()
-    assert watch.seen == ()
+    assert not watch.seen
     (layout.run / "Caddyfile").write_bytes(b"\xff{")
     watch.check()
-    assert watch.seen == ("the gate's configuration was changed; it takes effect when the gate restarts",)
+    assert list(watch.seen) == ["the gate's configuration was changed; it takes effect when the gate restarts"]

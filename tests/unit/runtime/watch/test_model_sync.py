@@ -81,6 +81,16 @@ def test_a_fetch_that_went_well(make: Callable[[Runs], model_sync.ModelSync]) ->
     assert not sync.errors
 
 
+def test_a_failure_keeps_its_kind_and_its_host(make: Callable[[Runs], model_sync.ModelSync]) -> None:
+    message = f"gesso: {FIRST}: a.example: HTTP 404: it is gone\n  next: correct it"
+    sync = make(Runs((4, [_line("failed", message=message, fault="not-found", source="a.example")])))
+    sync.fetch_once()
+    first = sync.facts()[1][0]
+    assert first.trouble == Trouble("a.example: HTTP 404: it is gone", "correct it", "not-found")
+    assert (first.source, first.license) == ("a.example", "MIT")
+    assert sync.errors[-1][1] == f"{FIRST}: a.example: HTTP 404: it is gone"
+
+
 def test_a_failed_model_has_its_reason_until_bytes_arrive(make: Callable[[Runs], model_sync.ModelSync]) -> None:
     sync = make(Runs((4, [_line("failed", message="no answer\n  next: check the network"), "gesso: no answer"])))
     sync.fetch_once()
