@@ -16,13 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # The longest come first, so that no worker starts one when the others are done.
-FIRST = ("test_chaos_fetch", "test_chaos", "test_heal", "test_launch", "test_heal_page", "test_serving")
+FIRST = (
+    "test_chaos_fetch",
+    "test_chaos",
+    "test_damaged_state",
+    "test_truth",
+    "test_heal",
+    "test_launch",
+    "test_heal_page",
+    "test_serving",
+)
 # Each of these tests has its own containers.
 SINGLE = {"test_chaos_fetch"}
 # Gate, page, boot, and the heal's machinery: nothing in them depends on the architecture.
 ANY_ARCH = {
-    "test_chaos", "test_chaos_fetch", "test_gate", "test_hardened", "test_heal_foreign", "test_heal_page",
-    "test_hostile_packs", "test_launch", "test_page", "test_spares",
+    "test_chaos", "test_chaos_fetch", "test_damaged_state", "test_gate", "test_hardened", "test_heal_foreign", "test_heal_page",
+    "test_hostile_packs", "test_launch", "test_page", "test_page_states", "test_spares", "test_truth",
 }  # fmt: skip
 
 
