@@ -30,8 +30,8 @@ FIRST = (
 SINGLE = {"test_chaos_fetch"}
 # Gate, page, boot, and the heal's machinery: nothing in them depends on the architecture.
 ANY_ARCH = {
-    "test_chaos", "test_chaos_fetch", "test_damaged_state", "test_gate", "test_hardened", "test_heal_foreign", "test_heal_page",
-    "test_hostile_packs", "test_launch", "test_page", "test_page_states", "test_spares", "test_truth",
+    "test_chaos", "test_chaos_fetch", "test_damaged_state", "test_gate", "test_hardened", "test_heal_foreign",
+    "test_heal_page", "test_hostile_packs", "test_launch", "test_page", "test_page_states", "test_spares", "test_truth",
 }  # fmt: skip
 
 

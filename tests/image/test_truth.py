@@ -16,11 +16,24 @@ if TYPE_CHECKING:
 TOKEN = "example-token-0123456789"
 TAKE = "python3 -m http.server {0} >/dev/null 2>&1 & sleep 1; exec entrypoint.sh"
 OPEN = "import socket, time; s = socket.create_server(('0.0.0.0', 18188)); time.sleep(600)"
-PID = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q '{0}' && echo ${{p#/proc/}}; done | head -1"
+PID = """\
+import pathlib, sys
+for path in sorted(pathlib.Path("/proc").glob("[0-9]*/cmdline"), key=lambda path: int(path.parent.name)):
+    try:
+        words = path.read_bytes().replace(bytes(1), b" ").decode()
+    except OSError:
+        continue
+    if words.startswith(sys.argv[1]):
+        print(path.parent.name)
+"""
+AGENT = "/opt/gesso/venv/bin/python /opt/gesso/venv/bin/gesso agent"
+COMFYUI = "/opt/venv/bin/python /opt/ComfyUI/main.py"
 
 
 def _pid(mine: Instance, words: str) -> str:
-    return str(mine.run(PID.format(words)).stdout.strip())
+    """Return the process whose command line begins with these words; empty if there is none."""
+    found: str = mine.host.run("python3 -c %s %s", PID, words).stdout
+    return found.partition("\n")[0]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +59,7 @@ def test_a_port_that_another_program_has(image: Image, instances: Instances, por
     url = mine.run("gesso url")
     assert url.stdout.strip().endswith(mine.token)
     assert f"port {port}" in url.stderr
-    mine.run(f"kill {_pid(mine, f'http.server {port}')}")
+    mine.run(f"kill {_pid(mine, f'python3 -m http.server {port}')}")
     mine.wait_until_healthy()  # without anybody's help
     mine.container.remove(force=True)
 
@@ -66,10 +79,10 @@ def test_two_instances_in_one_network_namespace(image: Image, instances: Instanc
 
 
 def test_a_frozen_agent_is_replaced(mine: Instance) -> None:
-    frozen = _pid(mine, "bin/gesso agent")
+    frozen = _pid(mine, AGENT)
     mine.run(f"kill -STOP {frozen}")
     deadline = time.monotonic() + 90
-    while (now := _pid(mine, "bin/gesso agent")) in {"", frozen} and time.monotonic() < deadline:
+    while (now := _pid(mine, AGENT)) in {"", frozen} and time.monotonic() < deadline:
         time.sleep(1)
     assert now not in {"", frozen}
     mine.wait_until_healthy()
@@ -80,7 +93,7 @@ def test_a_damaged_configuration_of_a_dead_gate(mine: Instance) -> None:
     mine.run(r"printf '\377\376{' > /run/gesso/Caddyfile")
     assert mine.run("gesso url").rc == 0
     assert mine.run("gesso status").rc == 0
-    mine.run(f"kill -KILL {_pid(mine, '^caddy run')}")
+    mine.run(f"kill -KILL {_pid(mine, 'caddy run')}")
     mine.wait_for(
         lambda s: s["state"] == "ready" and any("was rewritten" in e["text"] for e in s["errors"]), "gate that is back"
     )
@@ -88,11 +101,11 @@ def test_a_damaged_configuration_of_a_dead_gate(mine: Instance) -> None:
 
 
 def test_a_frozen_gate_is_replaced(mine: Instance) -> None:
-    frozen = _pid(mine, "^caddy run")
+    frozen = _pid(mine, "caddy run")
     mine.run(f"kill -STOP {frozen}")
     mine.wait_for_state("starting", "failed", within=60)
     mine.wait_for_state("ready", within=90)
-    assert _pid(mine, "^caddy run") not in {"", frozen}
+    assert _pid(mine, "caddy run") not in {"", frozen}
 
 
 def test_comfyui_open_to_the_network_is_stopped(mine: Instance) -> None:
@@ -110,7 +123,7 @@ def test_comfyui_open_to_the_network_is_stopped(mine: Instance) -> None:
 
 def test_comfyui_that_restarts_itself_has_its_workflows(mine: Instance) -> None:
     """As ComfyUI-Manager does: exec in the same process."""
-    pid = _pid(mine, "ComfyUI/main.py")
+    pid = _pid(mine, COMFYUI)
     starts = mine.status()["comfyui"]["starts"]
     pack = (
         "import os, sys, threading, pathlib\nmark = pathlib.Path('/workspace/user/again')\n"
@@ -123,7 +136,7 @@ def test_comfyui_that_restarts_itself_has_its_workflows(mine: Instance) -> None:
     mine.wait_for(lambda s: any("restarted itself" in e["text"] for e in s["errors"]), "restart in one process", 60)
     mine.wait_until_healthy()
     assert mine.status()["comfyui"]["published"]
-    assert _pid(mine, "ComfyUI/main.py") != pid  # by the first restart
+    assert _pid(mine, COMFYUI) != pid  # by the first restart
     assert mine.status()["comfyui"]["starts"] == starts + 1
     mine.run("rm /opt/ComfyUI/custom_nodes/again.py")
 
