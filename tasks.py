@@ -208,10 +208,10 @@ def vast(_, what, arch="sdxl", overlay=None, image="", limit="", dry_run=False, 
     positional=["what"],
     iterable=["overlay"],
     help={"what": "image (versus a plain Dockerfile; prunes the build cache), fetch (versus other downloaders), start"
-          " (versus a plain ComfyUI, while gigabytes are fetched)",
+          " (versus a plain ComfyUI, while gigabytes are fetched), idle (a trial that does nothing, for as many minutes)",
           "arch": _ARCH, "overlay": _OVERLAY, "rounds": "runs of each (default 3)"},
 )  # fmt: skip
 def bench(_, what, arch="sdxl", overlay=None, rounds=3):
-    """Benchmark against alternatives, into bench/results: `invoke bench image`, `fetch` or `start`."""
+    """Benchmark against alternatives, into bench/results: `invoke bench image`, `fetch`, `start` or `idle`."""
     with report.exit_codes():
         run_tests.bench(what, arch, overlay, rounds=rounds)

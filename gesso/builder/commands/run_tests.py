@@ -43,16 +43,18 @@ def registry_run(only: str | None = None) -> None:
 
 
 def bench(what: str, arch: str, overlays: Sequence[str], *, rounds: int) -> None:
-    """Run a benchmark: `image` (build, size, start), `fetch`, or `start` (with downloads)."""
+    """Run a benchmark: `image` (build, size, start), `fetch`, `start` (with downloads), or `idle` (`rounds`: minutes)."""
     if what == "fetch":
         _run("bench", [sys.executable, "-m", "bench.fetch", "--rounds", str(rounds)])
+    elif what == "idle":
+        _run("bench", [sys.executable, "-m", "bench.idle", arch, str(rounds)])
     elif what in {"image", "start"}:
         selection = select(PROJECT, arch, overlays)
         overlay_paths = [str(path.resolve()) for path in selection.overlays]
         module = {"image": "bench.image_build", "start": "bench.start"}[what]
         _run("bench", [sys.executable, "-m", module, arch, str(rounds), *overlay_paths])
     else:
-        raise ManifestError(f"bench {what}: no such benchmark", "choose one of: image, fetch, start")
+        raise ManifestError(f"bench {what}: no such benchmark", "choose one of: image, fetch, start, idle")
 
 
 def _run(name: str, command: Sequence[str]) -> None:
