@@ -2,8 +2,8 @@
 
     invoke bench idle [--arch sdxl] [--rounds 5]
 
-`--rounds`: minutes. All containers run side by side for the same minutes, after one minute to settle. CPU time is that of
-the container's control group, with the health checks, as the engine counts it; by program it is the kernel's, which
+`--rounds`: minutes. All containers run side by side for the same minutes, after one minute to settle. CPU time is that
+of the container's control group, with the health checks, as the engine counts it; by program it is the kernel's, which
 leaves out processes that ended. "Bare" is the image's ComfyUI with the same arguments, and nothing else.
 `GESSO_IDLE_BEFORE=IMAGE` adds an older image.
 """
@@ -49,16 +49,17 @@ print(json.dumps(rows))
 
 
 def _programs(container: Container) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = json.loads(container.exec_run(["/usr/bin/python3", "-c", _PROGRAMS]).output)
+    done: Any = container.exec_run(["/usr/bin/python3", "-c", _PROGRAMS])
+    found: dict[str, list[float]] = json.loads(done.output)
     return found
 
 
 def _cpu(container: Container) -> float:
-    stats: dict[str, Any] = container.stats(stream=False, one_shot=True)
+    stats: Any = container.stats(stream=False, one_shot=True)
     return float(stats["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9
 
 
-def _bare(image: str) -> list[str]:
+def _bare() -> list[str]:
     layout = Layout()
     command = comfy.command(layout, {}, gpu=False)
     folders = " ".join(str(layout.workspace / name) for name in ("models", "user", "input", "output"))
@@ -71,7 +72,7 @@ def main(arch: str, minutes: int) -> int:
     client = docker.from_env()
     image = f"gesso:{arch}-trial"
     options: dict[str, Any] = {"detach": True}
-    started: dict[str, Container] = {"bare": client.containers.run(image, entrypoint=_bare(image), **options,
+    started: dict[str, Container] = {"bare": client.containers.run(image, entrypoint=_bare(), **options,
                                                                    healthcheck={"test": ["NONE"]})}  # fmt: skip
     if before := os.environ.get("GESSO_IDLE_BEFORE"):
         started["before"] = client.containers.run(before, **options)
@@ -106,16 +107,15 @@ _SERVING = ("gesso agent", "supervisord", "caddy", "watchdog")
 
 
 def _report(rows: dict[str, dict[str, Any]], minutes: int, arch: str) -> str:
-    lines = [
-        f"# An idle instance: the {arch} trial, and its ComfyUI alone", "",
-        f"Made by `invoke bench idle`: {minutes} minutes, all side by side, after one to settle. The trial's ComfyUI is the "
-        "stand-in. Seconds of CPU per minute (0.18 s are 0.3 % of a core); resident MB (10^6 bytes), shared pages counted "
-        "in each.", "",
-        "| | " + " | ".join(rows) + " |", "|---|" + "---|" * len(rows),
-    ]  # fmt: skip
+    about = (
+        f"Made by `invoke bench idle`: {minutes} minutes, all side by side, after one to settle. The trial's ComfyUI is "
+        "the stand-in. Seconds of CPU per minute (0.18 s are 0.3 % of a core); resident MB (10^6 bytes), shared pages "
+        "counted in each."
+    )
+    title = f"# An idle instance: the {arch} trial, and its ComfyUI alone"
+    lines = [title, "", about, "", "| | " + " | ".join(rows) + " |", "|---|" + "---|" * len(rows)]
     names = list(dict.fromkeys(name for row in rows.values() for name in row["programs"]))
-    for name in names:
-        lines.append(f"| {name} | " + " | ".join(_cell(row["programs"].get(name)) for row in rows.values()) + " |")
+    lines += [f"| {n} | " + " | ".join(_cell(row["programs"].get(n)) for row in rows.values()) + " |" for n in names]
     whole = " | ".join(f"{row['cpu']:.2f} s" for row in rows.values())
     lines.append(f"| **whole container, with health checks** | {whole} |")
     ours = {name: [row["programs"][n] for n in _SERVING if n in row["programs"]] for name, row in rows.items()}
@@ -124,8 +124,8 @@ def _report(rows: dict[str, dict[str, Any]], minutes: int, arch: str) -> str:
     lines.append(f"| **agent, gate, supervisor, watchdog** | {total} |")
     cpu, memory = sums[-1]
     reached = cpu / 0.6 <= GOAL_CORE and memory <= GOAL_MB
-    lines += ["", f"Goal: at most {GOAL_CORE} % of a core and {GOAL_MB:.0f} MB: {'reached' if reached else 'missed'} "
-              f"({cpu / 0.6:.2f} %, {memory:.0f} MB)."]  # fmt: skip
+    goal = f"Goal: at most {GOAL_CORE} % of a core and {GOAL_MB:.0f} MB"
+    lines += ["", f"{goal}: {'reached' if reached else 'missed'} ({cpu / 0.6:.2f} %, {memory:.0f} MB)."]
     return "\n".join(lines) + "\n"
 
 
