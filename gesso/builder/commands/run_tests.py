@@ -43,7 +43,7 @@ def registry_run(only: str | None = None) -> None:
 
 
 def bench(what: str, arch: str, overlays: Sequence[str], *, rounds: int) -> None:
-    """Run a benchmark: `image` (build, size, start), `fetch`, `start` (with downloads), `idle` (for `rounds` minutes)."""
+    """Run a benchmark: `image` (build, size, start), `fetch`, `start` (with downloads), `idle` (`rounds` minutes)."""
     if what == "fetch":
         _run("bench", [sys.executable, "-m", "bench.fetch", "--rounds", str(rounds)])
     elif what == "idle":
