@@ -79,7 +79,7 @@ class Instance:
         self.models_known = False
         self.errors: list[tuple[float, str]] = []
         self.drift = Drift(layout, record, lambda: True)
-        self.seen = watch.seen
+        self.seen, self.gate = watch.seen, watch.gate
         self.env = env
         sync: Any = self
         self.status = Status(layout, record, env, sync, watch, self.drift)
@@ -94,6 +94,7 @@ class Instance:
         self.models_known, self.models = state != "booting", COMING if state == "fetching" else MODELS
         up = state in {"ready", "degraded"}
         self.seen.up, self.seen.missing, self.seen.published = up, () if up else None, up
+        self.gate.up = up
         self.seen.program = Program("comfyui", "RUNNING", 7, 1)
         self.seen.stats = {"devices": [{"name": "NVIDIA RTX 4090", "type": "cuda", "vram_free": GB, "vram_total": GB}]}
         if state == "failed":

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from gesso import redact
 from gesso.errors import ManifestError
+from gesso.runtime import variables
 from gesso.runtime.state import log_files
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class LogReader:
     """Reads the ends of logs, and hides every secret in them: by its form, and the given values wherever they occur."""
 
     def __init__(self, layout: Layout, env: Mapping[str, str], token: str) -> None:
-        self._layout, self._secrets = layout, (*redact.secret_values(env), token)
+        self._layout, self._secrets = layout, (*variables.private_values(env), token)
 
     def names(self) -> list[str]:
         """Return the names of the logs."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 TOKEN = "right-token-0123456789"
 ADMIN = "https://admin.example"
-SECRET = "hf_secret0123456789"
+SECRET, KEY = "hf_secret0123456789", "key-of-a-bucket"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 WRONG = {"kind": "pack", "name": "tooling-nodes", "found": "is gone", "remedy": "restore it", "restart": True}
 STATUS: dict[str, Any] = {
@@ -65,7 +65,7 @@ class Gated:
 
 def _gated(layout: Layout, admin: str = "") -> Gated:
     gate = decision.Gate(TOKEN, b"k" * 32, admin=admin)
-    reader = LogReader(layout, {"HF_TOKEN": SECRET}, TOKEN)
+    reader = LogReader(layout, {"HF_TOKEN": SECRET, "S3_KEY": KEY}, TOKEN)
     return Gated(application(lambda: STATUS, gate, Healer(layout, {}), reader), gate)
 
 
@@ -393,7 +393,7 @@ def test_the_logs_are_shown_without_secrets(client: TestClient, layout: Layout) 
     layout.logs.mkdir()
     path = layout.logs / "agent.log"
     hidden = [
-        TOKEN, SECRET, f"http://h/{TOKEN}/ws", f"{TOKEN[:9]}\x1b[31m{TOKEN[9:]}", "https://me:pass-word@h/",
+        TOKEN, SECRET, KEY, f"http://h/{TOKEN}/ws", f"{TOKEN[:9]}\x1b[31m{TOKEN[9:]}", "https://me:pass-word@h/",
         "--token other-secret-1", "Authorization: Bearer other-secret-2", "CIVITAI_TOKEN=other-secret-3",
     ]  # fmt: skip
     path.write_text("\n".join([*hidden, "harmless"]))
@@ -401,7 +401,7 @@ def test_the_logs_are_shown_without_secrets(client: TestClient, layout: Layout) 
     assert lines[-1] == "harmless"
     text = "\n".join(lines)
     assert text.count("***") == len(hidden)
-    for secret in (TOKEN, SECRET, "pass-word", "other-secret"):
+    for secret in (TOKEN, SECRET, KEY, "pass-word", "other-secret"):
         assert secret not in text
     for cut in range(len(SECRET)):  # the tail begins in the middle of a secret
         path.write_text(f"{SECRET}\n{'x' * (log_files.TAIL_BYTES - cut - 3)}\nend")
