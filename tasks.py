@@ -208,7 +208,7 @@ def vast(_, what, arch="sdxl", overlay=None, image="", limit="", dry_run=False, 
     positional=["what"],
     iterable=["overlay"],
     help={"what": "image (versus a plain Dockerfile; prunes the build cache), fetch (versus other downloaders), start"
-          " (versus a plain ComfyUI, while gigabytes are fetched), idle (a trial that does nothing, for as many minutes)",
+          " (versus a plain ComfyUI, while gigabytes are fetched), idle (a trial that does nothing, for minutes)",
           "arch": _ARCH, "overlay": _OVERLAY, "rounds": "runs of each (default 3)"},
 )  # fmt: skip
 def bench(_, what, arch="sdxl", overlay=None, rounds=3):

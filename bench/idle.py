@@ -109,8 +109,8 @@ _SERVING = ("gesso agent", "supervisord", "caddy", "watchdog")
 def _report(rows: dict[str, dict[str, Any]], minutes: int, arch: str) -> str:
     about = (
         f"Made by `invoke bench idle`: {minutes} minutes, all side by side, after one to settle. The trial's ComfyUI "
-        "is the stand-in. Seconds of CPU per minute (0.18 s are 0.3 % of a core); resident MB (10^6 bytes), shared pages "
-        "counted in each."
+        "is the stand-in. Seconds of CPU per minute (0.18 s are 0.3 % of a core); resident MB (10^6 bytes), "
+        "shared pages counted in each."
     )
     title = f"# An idle instance: the {arch} trial, and its ComfyUI alone"
     lines = [title, "", about, "", "| | " + " | ".join(rows) + " |", "|---|" + "---|" * len(rows)]

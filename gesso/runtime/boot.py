@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import socket
 import time
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from gesso.runtime.layout import Layout, Record
 
 LAUNCHED_BY_VAST = Path("/.launch")  # exists in ssh and jupyter mode only, where this script is `onstart`
+_OPEN_FILES, _FEW_OPEN_FILES = 65536, 4096  # at a time; each client, model and node pack takes some
 _LOCK_FD = 3  # supervisord keeps inherited descriptors below 5 and passes none on: it holds the lock
 
 
@@ -41,6 +43,7 @@ def boot(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Ca
         return 0
     on_progress(f"gesso: {record.title}{' -- a TRIAL image: no real ComfyUI, no real models' * record.trial}")
     orphans.end_orphans(layout, on_progress)
+    raise_open_files(on_progress)
     workspace.lay_out(layout, record, on_progress)
     caddy.configure(layout, env, on_progress=on_progress)
     environ = variables.completed(layout, env)
@@ -52,6 +55,19 @@ def boot(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Ca
     on_progress(f"gesso: starting ComfyUI behind the gate on port 8188{' in the background' * background}")
     _wake_supervisord(layout.run / "supervisor.sock")
     return os.execve(argv[0], argv, variables.public(environ))  # noqa: S606
+
+
+def raise_open_files(on_progress: Callable[[str], None]) -> None:
+    """Allow this process and its children as many open files as the container may have; report a low limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < _FEW_OPEN_FILES:
+        on_progress(
+            f"gesso: only {wanted} files may be open at a time, so that ComfyUI or the gate may fail; start the "
+            f"container with `--ulimit nofile={_OPEN_FILES}`"
+        )
 
 
 def _make_folders(layout: Layout) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import subprocess
 import sys
@@ -197,3 +198,24 @@ def test_nothing_starts_if_a_step_fails(
     with pytest.raises(CheckError):
         boot.boot(layout, record(), {}, lambda _: None)
     assert not [done for done in steps if isinstance(done, tuple)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted", "reported"),
+    [
+        ((1024, 524288), (65536, 524288), False), ((1024, 1024), None, True), ((256, 512), (512, 512), True),
+        ((1024, resource.RLIM_INFINITY), (65536, resource.RLIM_INFINITY), False),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None, False), ((70000, 70000), None, False),
+    ],
+)  # fmt: skip
+def test_open_files(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], wanted: tuple[int, int] | None, reported: bool
+) -> None:
+    set_to: list[tuple[int, int]] = []
+    said: list[str] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: set_to.append(pair))
+    boot.raise_open_files(said.append)
+    assert set_to == ([] if wanted is None else [wanted])
+    assert bool(said) == reported
+    assert all("--ulimit nofile=65536" in text for text in said)
