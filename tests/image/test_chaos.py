@@ -226,4 +226,8 @@ def test_a_disk_that_is_too_small(instances: Instances, image: Image, manifest: 
     else:
         found = mine.wait_for_state("degraded", within=90)
         assert any("do not fit" in note for note in found["notes"])
+        for flags in ("--dry-run", ""):  # what the state says, a heal says: it cannot repair it, and it is not nothing
+            heal = mine.run(f"gesso heal {flags}")
+            assert heal.rc == 1, heal.stdout
+            assert "degraded: Krita can work; missing: " in heal.stdout
     mine.container.remove(force=True, v=True)

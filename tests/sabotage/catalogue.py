@@ -435,6 +435,34 @@ CATALOGUE: dict[str, Sabotage] = {
         "only root can start an instance", "test_hardened.py::test_as_kubernetes_starts_it",
         "RUN sed -i 's/^logfile_backups=1/&\\nuser=root/' /opt/gesso/etc/supervisord.conf",
     ),
+    "blind-to-the-port": _run(
+        "the state never asks through the public port", "test_truth.py::test_a_port_that_another_program_has[8188]",
+        "COPY blind.py /tmp/", f"RUN cat /tmp/blind.py >> {OWN}/gesso/runtime/watch/gate.py",
+        files={"blind.py": "\ndef _blind(self, path):\n    self.up = True\n\n\nGateWatch.ask = _blind\n"},
+    ),
+    "shared-port": _run(
+        "a second instance takes half of the first one's requests",
+        "test_truth.py::test_two_instances_in_one_network_namespace",
+        "RUN sed -i 's,  /opt/gesso/bin/gate.py caddy run,  caddy run,' /opt/gesso/etc/supervisord.conf",
+    ),
+    "no-watchdog": _run(
+        "nobody ends a frozen agent", "test_truth.py::test_a_frozen_agent_is_replaced",
+        "RUN sed -i 's/^MAX_MISSED = .*/MAX_MISSED = 10**9/' /opt/gesso/bin/watchdog.py",
+    ),
+    "unrepaired-gate": _run(
+        "a damaged configuration of the gate stays", "test_truth.py::test_a_damaged_configuration_of_a_dead_gate",
+        f"RUN sed -i 's/            if not caddy.is_configured/            if False and not caddy.is_configured/' "
+        f"{OWN}/gesso/runtime/watch/gate.py",
+    ),
+    "open-comfyui": _run(
+        "nobody sees that ComfyUI listens for the whole network",
+        "test_truth.py::test_comfyui_open_to_the_network_is_stopped",
+        f"RUN sed -i 's/(mapped or address).is_loopback/True/' {OWN}/gesso/runtime/services/ports.py",
+    ),
+    "content-heal": _run(
+        "a heal finds nothing wrong with a degraded instance", "test_chaos.py::test_a_disk_that_is_too_small[optional]",
+        f"RUN sed -i 's/if status.get(.state.) not in .*/if True:/' {OWN}/gesso/runtime/heal/service.py",
+    ),
     "second-start": _run(
         "a second start starts everything a second time", "test_serving.py::test_a_second_start_does_nothing",
         "RUN sed -i '2i rm -f /run/gesso/boot.lock' /usr/local/bin/entrypoint.sh",
