@@ -455,9 +455,14 @@ def test_the_url_names_the_public_address_or_says_that_it_may_not(image: Image, 
     output = mine.run("gesso url")
     assert (output.stdout.strip(), output.stderr.strip()) == (f"https://paint.example/{mine.token}", "")
     assert mine.status()["public"] is True
-    unknown = mine.run("env -u GESSO_PUBLIC_URL gesso url")
-    assert unknown.stdout.strip() == f"http://127.0.0.1:8188/{mine.token}"
-    assert "docker port" in unknown.stderr
+    session = mine.run("env -u GESSO_PUBLIC_URL gesso url")  # as an SSH session has it
+    assert session.stdout.strip() == f"https://paint.example/{mine.token}"
+    unknown = instances.start(image)
+    unknown.wait_until_healthy()
+    output = unknown.run("gesso url")
+    assert output.stdout.strip() == f"http://127.0.0.1:8188/{unknown.token}"
+    assert "docker port" in output.stderr
+    unknown.container.remove(force=True, v=True)
     wrong = mine.run("GESSO_PUBLIC_URL=https://paint.example/x gesso url")
     assert (wrong.rc, wrong.stdout) == (1, "")
     mine.container.remove(force=True, v=True)

@@ -1,4 +1,4 @@
-"""`gesso health`, which is the HEALTHCHECK: red as soon as Krita could not work with it, whatever port is open."""
+"""`gesso health` and the HEALTHCHECK: red as soon as Krita could not work with it, whatever port is open."""
 
 from __future__ import annotations
 
@@ -27,13 +27,22 @@ def _unwell(mine: Instance, expected: str) -> None:
     found = mine.run("gesso health")
     assert found.rc == 1, found.stdout + found.stderr
     assert expected in found.stdout + found.stderr
+    check = mine.run("/opt/gesso/bin/health.py")
+    assert check.rc == 1
+    assert expected in check.stdout
 
 
 def test_without_comfyui_it_is_red(mine: Instance) -> None:
-    mine.supervisor("stop agent")  # it would restart ComfyUI
     mine.supervisor("stop comfyui")
-    _unwell(mine, "ComfyUI")
+    mine.wait_for_state("failed")
+    _unwell(mine, "ComfyUI is stopped")
     mine.supervisor("start comfyui")
+    mine.wait_until_healthy()
+
+
+def test_without_the_agent_it_is_red(mine: Instance) -> None:
+    mine.supervisor("stop agent")
+    _unwell(mine, "the agent does not answer")
     mine.supervisor("start agent")
     mine.wait_until_healthy()
 
@@ -63,7 +72,6 @@ def test_without_a_required_model_it_is_red(mine: Instance, manifest: Manifest) 
 
 def test_without_a_node_pack_that_krita_needs_it_is_red(mine: Instance) -> None:
     packs = "/opt/ComfyUI/custom_nodes"
-    mine.supervisor("stop agent")
     assert mine.run(f"mv {packs}/comfyui-tooling-nodes /root/pack").rc == 0
     try:
         mine.supervisor("restart comfyui")
@@ -72,5 +80,4 @@ def test_without_a_node_pack_that_krita_needs_it_is_red(mine: Instance) -> None:
     finally:
         mine.run(f"mv /root/pack {packs}/comfyui-tooling-nodes")
         mine.supervisor("restart comfyui")
-        mine.supervisor("start agent")
     mine.wait_until_healthy()

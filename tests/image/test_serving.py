@@ -179,7 +179,7 @@ def test_the_image_has_its_record(image: Image, manifest: Manifest, record: dict
     assert labels["dev.gesso.trial"] == str(manifest.trial).lower()
     assert labels["dev.gesso.lock"] == record["lock"]
     assert [m["name"] for m in record["models"]] == [m.name for m in manifest.models]
-    assert image.attrs["Config"]["Healthcheck"]["Test"] == ["CMD", "gesso", "health"]
+    assert image.attrs["Config"]["Healthcheck"]["Test"] == ["CMD", "/opt/gesso/bin/health.py"]
     assert list(image.attrs["Config"]["ExposedPorts"]) == ["8188/tcp"]
 
 

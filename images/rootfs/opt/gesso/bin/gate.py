@@ -27,6 +27,7 @@ def main(argv):
     """Become the program in `argv`."""
     if not hold(NAME):
         sys.exit("gate: another instance in this network namespace has port 8188")
+    os.environ.pop("LC_CTYPE", None)  # Python's own addition (PEP 538)
     os.execvp(argv[0], argv)  # noqa: S606 - it becomes Caddy: signals reach it
 
 
