@@ -149,7 +149,7 @@ def heal(
     on_event("planned", steps=[_planned(damage) for damage in heal_run.damages], fetch_bytes=repair_plan.fetch_bytes,
          restart=repair_plan.has_restart)  # fmt: skip
     if heal_run.dry_run:
-        if not heal_run.damages:
+        if heal_run.code == 0:
             _attempt(lambda: service.confirm(repaired=False), heal_run)
         return
     for damage in heal_run.damages:
