@@ -59,7 +59,7 @@ def is_held_by(pid: int, listener: Listener, proc: Path = _PROC) -> bool:
     """Return whether a process holds a listening socket; False where nobody may know."""
     links = []
     try:
-        for entry in os.scandir(proc / str(pid) / "fd"):
+        for entry in list(os.scandir(proc / str(pid) / "fd")):
             with contextlib.suppress(FileNotFoundError):  # closed meanwhile
                 links.append(str(Path(entry.path).readlink()))
     except FileNotFoundError:

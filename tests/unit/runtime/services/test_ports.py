@@ -99,7 +99,9 @@ def test_without_one_of_the_tables(proc: Path) -> None:
     _listening(proc, _row("0100007F", 8188, 3))
     (proc / "self/net/tcp6").unlink()
     assert ports.listeners(8188, proc) == (Listener("127.0.0.1", 3),)
-    (proc / "self/net/tcp").unlink()
+    (proc / "self/net/tcp").rename(proc / "self/net/tcp6")
+    assert ports.listeners(8188, proc) == (Listener("127.0.0.1", 3),)
+    (proc / "self/net/tcp6").unlink()
     assert ports.listeners(8188, proc) == ()
 
 
@@ -145,14 +147,16 @@ def test_a_descriptor_that_is_closed_meanwhile(proc: Path, monkeypatch: pytest.M
     assert ports.is_held_by(7, SOCKET, proc)
 
 
-def _of_another_user(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _of_another_user(proc: Path) -> None:
     folder = _process(proc, 7)
+    if os.geteuid() == 0:
+        os.chown(folder, 4242, 4343)
     (folder / "fd").rmdir()
     (folder / "fd").touch()  # cannot be listed, whoever the tests' user is
 
 
 def test_root_becomes_another_user_to_read_its_descriptors(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _of_another_user(proc, monkeypatch)
+    _of_another_user(proc)
     commands: list[list[str]] = []
 
     def run(command: list[str], **_: Any) -> SimpleNamespace:
@@ -172,7 +176,7 @@ def test_root_becomes_another_user_to_read_its_descriptors(proc: Path, monkeypat
 
 @pytest.mark.parametrize("error", [CheckError("setpriv is not installed"), OSError(11, "no processes left")])
 def test_where_nobody_may_know(proc: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    _of_another_user(proc, monkeypatch)
+    _of_another_user(proc)
 
     def run(*_: Any, **__: Any) -> None:
         raise error
