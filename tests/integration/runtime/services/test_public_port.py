@@ -103,7 +103,7 @@ def test_another_server_gets_no_token(layout: Layout, gate: Gate, identity: str)
 
 
 def test_without_an_identity_of_its_own_nobody_is_given_the_token(layout: Layout, gate: Gate) -> None:
-    gate.identity = ""
+    gate.identity = " "  # an empty header
     (layout.run / "instance-id").unlink()
     with pytest.raises(CheckError, match="not answered by this instance"):
         _ask(layout, gate)
