@@ -139,6 +139,14 @@ def get_json(path: str, *, timeout: float = 8.0, port: int = COMFY_PORT) -> Any:
         ) from None
 
 
+def queue_length(answer: Any) -> int:
+    """Return the number of jobs in an answer to /prompt; 0 where it has none. Pure."""
+    try:
+        return int(answer["exec_info"]["queue_remaining"])
+    except (KeyError, TypeError, ValueError):
+        return 0
+
+
 def missing_classes(classes: Iterable[str], *, timeout: float = 8.0, port: int = COMFY_PORT) -> tuple[str, ...]:
     """Return the node classes that ComfyUI lacks. Each takes one request: the whole list is megabytes.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import sys
@@ -56,8 +57,11 @@ def _address(text: str) -> str:
 
 def is_held_by(pid: int, listener: Listener, proc: Path = _PROC) -> bool:
     """Return whether a process holds a listening socket; False where nobody may know."""
+    links = []
     try:
-        links = [str(Path(entry.path).readlink()) for entry in os.scandir(proc / str(pid) / "fd")]
+        for entry in list(os.scandir(proc / str(pid) / "fd")):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                links.append(str(Path(entry.path).readlink()))
     except FileNotFoundError:
         return False
     except OSError:

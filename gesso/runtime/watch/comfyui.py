@@ -69,13 +69,6 @@ class ComfyuiState:
     last_publish: float = -1e9
 
 
-def _remaining(queue: Any) -> int:
-    try:
-        return int(queue["exec_info"]["queue_remaining"])
-    except (KeyError, TypeError, ValueError):
-        return 0
-
-
 class ComfyuiWatch:
     """The loop that watches ComfyUI."""
 
@@ -235,7 +228,7 @@ class ComfyuiWatch:
             queue = answer.body if answer is not None and answer.status == http.client.OK else None
             if queue is None:
                 queue = comfyui.get_json(_QUEUE, timeout=5.0, port=self._port)
-            seen.queue = _remaining(queue)
+            seen.queue = comfyui.queue_length(queue)
             if seen.missing is None:
                 seen.missing = comfyui.missing_classes(self._record.classes, port=self._port)
                 if seen.missing:
@@ -260,7 +253,7 @@ class ComfyuiWatch:
         is_new = self._strange_since is not None and now - self._strange_since < _PORT_GRACE
         seen.port_trouble = None if is_new else trouble
         socket = found[0].inode if found else 0
-        if seen.socket and socket and socket != seen.socket and seen.up:
+        if seen.socket and socket and socket != seen.socket and seen.missing is not None:
             self._note("ComfyUI restarted itself")
             self._forget_run()
         seen.socket = socket or seen.socket

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from gesso.runtime.layout import Layout
 
 
+@pytest.fixture
+def nobody_is_comfyui(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the machine of the tests other processes may have that user: a test must not end them."""
+    monkeypatch.setattr(orphans, "COMFY_USER", -1)
+
+
+@pytest.mark.usefixtures("nobody_is_comfyui")
 def test_processes_of_an_earlier_supervisor_are_ended(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = {"SUPERVISOR_SERVER_URL": f"unix://{layout.run}/supervisor.sock"}
     stubborn = (
@@ -42,6 +49,7 @@ def test_processes_of_an_earlier_supervisor_are_ended(layout: Layout, monkeypatc
             process.communicate()
 
 
+@pytest.mark.usefixtures("nobody_is_comfyui")
 def test_without_orphans_nothing_is_reported(layout: Layout) -> None:
     orphans.end_orphans(layout, pytest.fail)
 

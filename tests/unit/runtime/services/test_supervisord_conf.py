@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import itertools
 import re
 import shlex
 from pathlib import Path
@@ -54,7 +53,9 @@ def test_no_user_and_no_folder_is_fixed(name: str) -> None:
 def test_caddy_gets_only_what_it_needs() -> None:
     words = shlex.split(_read("image")["program:gate"]["command"])
     assert words[:2] == ["env", "-i"]
-    given = [word.partition("=")[0] for word in itertools.takewhile(lambda word: "=" in word, words[2:])]
+    program = words.index("/opt/gesso/bin/gate.py")
+    assert words[program + 1] == "caddy"
+    given = [word.partition("=")[0] for word in words[2:program]]
     mark = "SUPERVISOR_SERVER_URL"  # by which the next boot finds it
     assert given == [mark, "PATH", "HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "GOMEMLIMIT", "GOGC"]
     assert "environment" not in _read("image")["program:gate"]

@@ -21,7 +21,11 @@ def _model(stage: Stage = "verified", tier: str = "required", **more: Any) -> Mo
 
 
 HERE = (_model(), _model(tier="optional"))
-READY = Facts(models_known=True, models=HERE, process="RUNNING", up=True, missing=(), published=True)
+READY = Facts(
+    models_known=True, models=HERE, process="RUNNING", up=True, missing=(), published=True, gate_up=True
+)  # fmt: skip
+GATE = Trouble("port 8188 is held by `nginx` (process 7)", "end that program")
+PORT = Trouble("port 18188 is held by `nc` (process 9)", "end the other one")
 
 
 def _with(*models: ModelFact, **more: Any) -> Facts:
@@ -88,6 +92,25 @@ TABLE: dict[str, tuple[Facts, Name, str, str]] = {
     "each start fails": (replace(READY, up=False, idle_starts=MAX_IDLE_STARTS), "failed", "does not stay up", "logs"),
     "it died once": (replace(READY, up=False, idle_starts=MAX_IDLE_STARTS - 1), "starting", "ComfyUI is starting", ""),
     "it waits for its next start": (replace(READY, up=False, process="BACKOFF"), "starting", "is starting", ""),
+    # the gate, and ComfyUI's own port
+    "the gate is not up": (replace(READY, gate_up=False), "starting", "the gate is starting: the public port", ""),
+    "the gate is not up, nor ComfyUI": (
+        replace(READY, gate_up=False, up=False), "starting", "ComfyUI is starting", "",
+    ),
+    "the gate is up, nothing published yet": (
+        replace(READY, gate_up=False, published=False), "starting", "the gate is starting", "",
+    ),
+    "the gate has a trouble": (replace(READY, gate_trouble=GATE), "failed", GATE.why, GATE.next_step),
+    "it has one while models come": (
+        _with(_model("failed", trouble=GONE), gate_trouble=GATE), "failed", GATE.why, GATE.next_step,
+    ),
+    "ComfyUI's port has a trouble": (replace(READY, port_trouble=PORT), "failed", PORT.why, PORT.next_step),
+    "its port comes before what the guard said": (
+        replace(READY, up=False, refused=GUARD, port_trouble=PORT), "failed", PORT.why, PORT.next_step,
+    ),
+    "both ports have one": (
+        replace(READY, gate_trouble=GATE, port_trouble=PORT), "failed", f"{GATE.why}; {PORT.why}", GATE.next_step,
+    ),
     "the supervisor does not answer, ComfyUI does": (replace(READY, process=""), "ready", "Krita can work", ""),
 }  # fmt: skip
 
@@ -144,6 +167,7 @@ FACTS = st.builds(
     Facts, st.booleans(), st.lists(MODELS, max_size=4).map(tuple), TROUBLES,
     st.sampled_from(["", "RUNNING", "STARTING", "BACKOFF", "FATAL", "STOPPED", "EXITED"]), TROUBLES,
     st.integers(0, 5), st.booleans(), st.sampled_from([None, (), ("X",)]), st.booleans(), TROUBLES,
+    gate_up=st.booleans(), gate_trouble=TROUBLES, port_trouble=TROUBLES,
 )  # fmt: skip
 
 
@@ -152,6 +176,7 @@ def test_usable_means_that_krita_can_work(facts: Facts) -> None:
     found = judge(facts)
     required = [m for m in facts.models if m.tier == "required"]
     possible = facts.up and facts.missing == () and facts.published and all(m.stage == "verified" for m in required)
+    possible = possible and facts.gate_up and facts.gate_trouble is None and facts.port_trouble is None
     assert found.usable <= possible
     assert (found.state == "ready") <= all(m.stage not in {"failed", "left-out"} for m in facts.models)
     assert found.why

@@ -16,6 +16,7 @@ from gesso.runtime.watch import drift
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from gesso.runtime.layout import Layout, Record
 
@@ -27,9 +28,11 @@ def made(layout: Layout, record: Callable[..., Record], monkeypatch: pytest.Monk
     monkeypatch.setattr(drift, "_POLL_INTERVAL", 0.005)
     monkeypatch.setattr(guard, "check", lambda *_: [])
     (layout.gesso / "workflows").mkdir()
+    (layout.venv / "lib/python3.13/site-packages").mkdir(parents=True)
     (layout.gesso / "workflows/gold.json").write_bytes(GRAPH)
     found = record(workflows={"gold.json": hashlib.sha256(GRAPH).hexdigest()})
     workspace.lay_out(layout, found, lambda _: None)
+    caddy.configure(layout, {})
     return found
 
 
@@ -118,9 +121,12 @@ def test_files_are_read_again_only_if_one_was_touched(
     os.utime(package / "orm.py", ns=(status.st_atime_ns, status.st_mtime_ns))
     watch.check()
     assert len(reads) == 3
+    (layout.workspace / "ComfyUI/workflows/gold.json").chmod(0o600)  # its copies are watched, too
+    watch.check()
+    assert len(reads) == 4
     monkeypatch.setattr(drift, "_READ_INTERVAL", 0.0)
     watch.check()
-    assert len(reads) == 4  # now and then in any case
+    assert len(reads) == 5  # now and then in any case
 
 
 def test_what_prevents_a_start_is_told_apart(layout: Layout, made: Record, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,10 +139,51 @@ def test_what_prevents_a_start_is_told_apart(layout: Layout, made: Record, monke
 
 
 def test_a_changed_configuration_of_the_gate(layout: Layout, made: Record) -> None:
-    caddy.configure(layout, {})
     watch = drift.Drift(layout, made, lambda: True)
     watch.check()
     assert not watch.seen
     (layout.run / "Caddyfile").write_bytes(b"\xff{")
     watch.check()
     assert list(watch.seen) == ["the gate's configuration was changed; it takes effect when the gate restarts"]
+
+
+def test_after_a_failed_check_the_files_are_read_again(
+    layout: Layout, made: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = drift.Drift(layout, made, lambda: True)
+    watch.check()
+
+    def fail(*_: object) -> bool:
+        raise CheckError("GESSO_TLS_CERT: no such file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(caddy, "is_configured", fail)
+        watch.check()
+    assert watch.seen == ("GESSO_TLS_CERT: no such file",)
+    reads: list[int] = []
+    monkeypatch.setattr(guard, "check", lambda *_: [reads.append(1)][:0])  # type: ignore[func-returns-value]
+    watch.check()
+    assert (watch.seen, len(reads)) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "venv/lib/python3.13/site-packages/numpy-1.dist-info/RECORD",
+        "gesso/wheels/a.whl",
+        "comfyui/custom_nodes/pack/a.py",
+    ],
+)
+def test_each_watched_folder_is_read_again_after_a_change(
+    layout: Layout, made: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    made.raw["nodes"] = {"pack": {}}
+    reads: list[int] = []
+    monkeypatch.setattr(guard, "check", lambda *_: [reads.append(1)][:0])  # type: ignore[func-returns-value]
+    watch = drift.Drift(layout, made, lambda: True)
+    watch.check()
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.touch()
+    watch.check()
+    assert len(reads) == 2

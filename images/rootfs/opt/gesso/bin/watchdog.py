@@ -19,13 +19,18 @@ MAX_MISSED = 3  # answers in a row
 SIGKILL = 9
 
 
-def pid_of_agent():
-    """Return the process that listens on the agent's socket; 0 if none does. A frozen process still accepts."""
+def pid_of_agent(known):
+    """Return the process that listens on the agent's socket; 0 if none does.
+
+    A frozen process still accepts, until its queue is full; it is then still the `known` one.
+    """
     try:
         connection = agent_client.connect(TIMEOUT)
         credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
         connection.close()
         return struct.unpack("3i", credentials)[0]
+    except BlockingIOError:
+        return known
     except OSError:
         return 0
 
@@ -58,7 +63,7 @@ def main():
             return
         length = dict(word.split(":") for word in header.split())["len"]
         sys.stdin.read(int(length))
-        pid = watchdog.check(pid_of_agent(), lambda: agent_client.ask("/alive", TIMEOUT)[0] == 200)
+        pid = watchdog.check(pid_of_agent(watchdog.pid), lambda: agent_client.ask("/alive", TIMEOUT)[0] == 200)
         if pid:
             sys.stderr.write(f"watchdog: the agent (process {pid}) does not react; it is killed and restarted\n")
             sys.stderr.flush()
