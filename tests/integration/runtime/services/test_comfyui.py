@@ -1,4 +1,4 @@
-"""ComfyUI: its command line, and its responses, valid or not. And health, which depends on them."""
+"""ComfyUI: its command line, and its responses, valid or not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from gesso.errors import CheckError
 from gesso.runtime.prepare import guard
-from gesso.runtime.services import comfyui, health, unprivileged
+from gesso.runtime.services import comfyui, unprivileged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from gesso.runtime.layout import Layout, Record
 
     Serving = Callable[[dict[str, tuple[int, bytes]]], AbstractContextManager[int]]
+
+
+NOTE = guard.Finding("torch", "1", "2", broken=False)
 
 
 def _option(argv: list[str], name: str) -> str:
@@ -237,62 +240,16 @@ def test_missing_classes(serving: Serving) -> None:
         comfyui.missing_classes(("A",), port=port)
 
 
-# --- health
-
-
-@pytest.fixture
-def problems(
-    layout: Layout, record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
-) -> Callable[[int, list[guard.Finding]], list[str]]:
-    def run(port: int, findings: list[guard.Finding]) -> list[str]:
-        get_json, status = comfyui.get_json, health.status
-        with monkeypatch.context() as patch:
-            patch.setattr(comfyui, "get_json", lambda path, **_: get_json(path, port=port))
-            patch.setattr(health, "status", lambda: status(port))
-            patch.setattr(guard, "check", lambda *_: findings)
-            return health.problems(layout, record())
-
-    return run
-
-
-STATS, ONE = {"/system_stats": (200, b"{}")}, {"/object_info/IPAdapter": (200, b'{"IPAdapter": {}}')}
-BOTH = ONE | {"/object_info/ETN_Translate": (200, b'{"ETN_Translate": {}}')}
-READY = {"/gesso/status.json": (200, b'{"state": "ready", "why": "Krita can work"}')}
-NOTE = guard.Finding("torch", "1", "2", broken=False)
-BROKEN = guard.Finding("sqlalchemy", "1.4.54", "2.0.58", broken=True)
-
-
-@pytest.mark.parametrize("state", [b"ready", b"degraded"])
-def test_healthy(
-    serving: Serving, problems: Callable[[int, list[guard.Finding]], list[str]], state: bytes
-) -> None:  # fmt: skip
-    status = {"/gesso/status.json": (200, b'{"state": "%s", "why": "."}' % state)}
-    with serving(STATS | BOTH | status) as port:
-        assert problems(port, [NOTE]) == []
-
-
-def test_an_open_port_is_not_healthy(
-    serving: Serving, problems: Callable[[int, list[guard.Finding]], list[str]]
-) -> None:
-    incomplete = ONE | {"/object_info/ETN_Translate": (200, b"{}")}
-    with serving(STATS | incomplete | READY) as port:
-        assert problems(port, [BROKEN]) == [
-            "sqlalchemy is 1.4.54, the lock says 2.0.58",
-            "ComfyUI lacks node classes that Krita needs: ETN_Translate",
-        ]
-    with serving(STATS | READY) as port:
-        assert problems(port, []) == ["ComfyUI answers /object_info/IPAdapter with 404"]
-    with serving(BOTH | READY) as port:
-        assert problems(port, []) == ["ComfyUI answers /system_stats with 404"]
-
-
-def test_models_and_workflows_are_checked_through_the_agent(
-    serving: Serving, problems: Callable[[int, list[guard.Finding]], list[str]]
-) -> None:
-    status = {"/gesso/status.json": (200, b'{"state": "fetching", "why": "1 required model to come"}')}
-    with serving(STATS | BOTH | status) as port:
-        assert problems(port, []) == ["fetching: 1 required model to come"]
-    for nothing in (404, b""), (200, b"[]"), (200, b"<html>"):
-        with serving(STATS | BOTH | {"/gesso/status.json": nothing}) as port:
-            (problem,) = problems(port, [])
-            assert problem.startswith("the agent ")
+@pytest.mark.parametrize(
+    ("answer", "length"),
+    [
+        ({"exec_info": {"queue_remaining": 3}}, 3),
+        ({"exec_info": {"queue_remaining": "x"}}, 0),
+        ({"exec_info": {}}, 0),
+        ({"exec_info": None}, 0),
+        ([], 0),
+        (None, 0),
+    ],
+)
+def test_the_length_of_the_queue(answer: Any, length: int) -> None:
+    assert comfyui.queue_length(answer) == length

@@ -606,9 +606,11 @@ def test_refresh_waits_for_a_whole_round(world: World, watch: ComfyuiWatch, monk
     rounds: list[int] = []
 
     def poll() -> None:
-        rounds.append(watch.seen.queue)  # what this round would have seen
+        queue = watch.seen.queue  # what this round sees
         begun.set()
         assert go_on.wait(10)
+        time.sleep(0.05)
+        rounds.append(queue)
 
     monkeypatch.setattr(watch, "poll", poll)
     with _running(watch, world):
