@@ -106,7 +106,7 @@ def test_problems_of_another_form(layout: Layout, agent: Agent, answer: Any) -> 
     ],
 )
 def test_answers_that_are_not_valid(layout: Layout, agent: Agent, answer: tuple[int, bytes], message: str) -> None:
-    agent.answers = {path: answer for path in ("/health?fresh", "/state", "/state?fresh")}
+    agent.answers = dict.fromkeys(("/health?fresh", "/state", "/state?fresh"), answer)
     for ask in (health.status, health.fresh_status):
         with pytest.raises(CheckError) as raised:
             ask(layout)
