@@ -10,11 +10,11 @@ import pytest
 
 from gesso import proc
 from gesso.errors import GessoError
-from gesso.manifest.schema import Model
 from gesso.models.events import Event
 from gesso.models.folder import Folder
 from gesso.runtime.state.state import Trouble
 from gesso.runtime.watch import model_sync
+from gesso.runtime.watch.watched import WatchedModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,11 +26,8 @@ RETRIED = "nothing yet: it is retried automatically"
 FIRST, SECOND = "vae/first.safetensors", "loras/second.safetensors"
 
 
-def _model(name: str, tier: str = "required") -> Model:
-    return Model.model_validate(
-        {"name": name, "sources": [f"https://a.example/{name}"], "sha256": "0" * 64, "size": 3, "tier": tier,
-         "kind": name.split("/", maxsplit=1)[0].removesuffix("s"), "family": "sdxl", "license": "MIT"}
-    )  # fmt: skip
+def _model(name: str, tier: str = "required") -> WatchedModel:
+    return WatchedModel(name, tier, "0" * 64, 3, "MIT")
 
 
 def _line(kind: Any, name: str = FIRST, **more: Any) -> str:

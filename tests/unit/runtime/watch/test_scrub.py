@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gesso.manifest.schema import Model
 from gesso.models import receipts
 from gesso.models.folder import Folder
 from gesso.runtime.watch import scrub
+from gesso.runtime.watch.watched import WatchedModel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,11 +22,8 @@ if TYPE_CHECKING:
 CONTENT = bytes(range(256)) * 20_000  # two buffers of the scrub
 
 
-def _model(name: str, content: bytes) -> Model:
-    return Model.model_validate({
-        "name": name, "sources": ["https://example.org/x"], "sha256": hashlib.sha256(content).hexdigest(),
-        "size": len(content), "kind": "vae", "family": "sdxl", "tier": "required", "license": "MIT",
-    })  # fmt: skip
+def _model(name: str, content: bytes) -> WatchedModel:
+    return WatchedModel(name, "required", hashlib.sha256(content).hexdigest(), len(content))
 
 
 @pytest.fixture
@@ -35,13 +32,13 @@ def folder(tmp_path: Path) -> Folder:
     return Folder.at(tmp_path)
 
 
-def _put(folder: Folder, model: Model, content: bytes) -> None:
+def _put(folder: Folder, model: WatchedModel, content: bytes) -> None:
     path = folder.path(model.name)
     path.write_bytes(content)
     receipts.write(folder, model.name, model.sha256, path.stat())
 
 
-def _scrub(folder: Folder, *models: Model, **options: Any) -> list[str]:
+def _scrub(folder: Folder, *models: WatchedModel, **options: Any) -> list[str]:
     damaged: list[str] = []
     scrub.Scrub(models, folder, damaged.append, **{"is_idle": lambda: True, "rate": 10**12, **options}).once(
         threading.Event()
