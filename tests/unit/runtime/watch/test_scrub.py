@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -140,7 +141,7 @@ def test_it_reads_in_few_large_pieces_into_one_buffer(folder: Folder) -> None:
 
 def test_an_empty_file(folder: Folder) -> None:
     model = _model("vae/a.safetensors", b"x")
-    empty = model.model_copy(update={"sha256": hashlib.sha256(b"").hexdigest()})
+    empty = replace(model, sha256=hashlib.sha256(b"").hexdigest())
     folder.path(model.name).write_bytes(b"")
     receipts.write(folder, model.name, empty.sha256, folder.path(model.name).stat())
     assert _scrub(folder, empty) == []
