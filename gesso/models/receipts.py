@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gesso import small_files
+
 if TYPE_CHECKING:
     from gesso.models.folder import Folder
 
@@ -33,7 +35,7 @@ def file_state(stat: os.stat_result) -> dict[str, int]:
 def is_valid(folder: Folder, name: str, sha256: str) -> bool:
     """Return whether the receipt proves that the file at the final path has this sha256."""
     try:
-        receipt: Any = json.loads(folder.receipt(name).read_bytes())
+        receipt: Any = small_files.read_json(folder.receipt(name))
         found = file_state(folder.path(name).stat())
     except (OSError, ValueError, RecursionError):
         return False

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gesso import small_files
 from gesso.errors import CheckError
 from gesso.models.folder import Folder
 from gesso.runtime import locks
@@ -215,7 +215,7 @@ def read_record(layout: Layout) -> Record:
     """
     path = layout.gesso / "build.json"
     try:
-        raw: dict[str, Any] = json.loads(path.read_bytes())
+        raw: dict[str, Any] = small_files.read_json(path)
         return Record(
             arch=raw["arch"],
             title=raw["title"],

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def is_held(path: Path) -> bool:
     """Return whether a process holds the lock at `path`; False if the file is missing or unreadable."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
     try:

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gesso import small_files
 from gesso.errors import CheckError
 from gesso.redact import is_secret_variable
 from gesso.runtime import atomic
@@ -61,7 +62,7 @@ def stored(layout: Layout) -> dict[str, str]:
     Empty if there is none, or if it is not readable by this user.
     """
     try:
-        found = json.loads(layout.environment.read_bytes())
+        found = small_files.read_json(layout.environment)
     except (OSError, ValueError, RecursionError):
         return {}
     pairs = found.items() if isinstance(found, dict) else ()

@@ -22,7 +22,7 @@ MODULES = {
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
 # The staircase, from its foot to its top: a room imports only rooms that come before it in its own staircase.
-GROUND = ("errors", "redact", "settings", "retry", "proc", "dotenv", "report")
+GROUND = ("errors", "redact", "settings", "retry", "proc", "small_files", "dotenv", "report")
 SHARED = ("manifest", "models", "workflow")
 BUILDER = ("lock", "image", "registry", "evidence", "publish", "diff", "vast", "remote", "commands")
 RUNTIME = (

@@ -21,6 +21,7 @@ import secrets
 import threading
 from typing import TYPE_CHECKING
 
+from gesso import small_files
 from gesso.models.net.limits import BLOCK
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def _fallocate(handle: int, size: int) -> int:
 def resumable_size(path: Path, journal: Path, sha256: str) -> int | None:
     """Return the size for which an earlier run began a partial file; None if it cannot be resumed."""
     try:
-        with journal.open("rb") as file:
+        with small_files.open_regular(journal) as file:
             head = json.loads(file.read(_OWNER))
         size = head["size"]
         right = type(size) is int and size > 0 and head == {"format": 1, "sha256": sha256, "size": size, "block": BLOCK}

@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gesso import small_files
 from gesso.errors import CheckError
 from gesso.runtime.gate import address, caddyfile, private_file, tokens
 
@@ -73,7 +74,7 @@ def is_configured(layout: Layout, env: Mapping[str, str]) -> bool:
         return False
     try:
         expected = _files(layout, env, active)
-        return all(path.read_bytes() == text.encode("utf-8", "surrogateescape") for path, text in expected.items())
+        return all(small_files.read(path) == text.encode("utf-8", "surrogateescape") for path, text in expected.items())
     except OSError:
         return False
 

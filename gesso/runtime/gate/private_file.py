@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from gesso import small_files
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -22,6 +24,6 @@ def write(path: Path, text: str) -> None:
 def read(path: Path) -> str:
     """Return a small file's text without the line end; empty if it is missing, unreadable or not ASCII."""
     try:
-        return path.read_text(encoding="ascii").strip()
+        return small_files.read(path).decode("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""

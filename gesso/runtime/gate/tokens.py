@@ -6,6 +6,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING
 
+from gesso import small_files
 from gesso.errors import CheckError
 from gesso.runtime.gate import private_file
 
@@ -96,7 +97,7 @@ def _stored(path: Path) -> str:
         raise CheckError(f"{path}: is a folder, not a file with the token", "remove it")
     if not path.is_file():
         return ""
-    text = path.read_bytes().decode("ascii", errors="replace").strip()
+    text = small_files.read(path).decode("ascii", errors="replace").strip()
     return text if looks_like_token(text) else ""
 
 

@@ -10,6 +10,8 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
+from gesso import small_files
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -38,7 +40,7 @@ class Journal:
         line = {"at": round(time.time(), 3), "event": event, **facts}
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
             try:
                 os.write(handle, f"{json.dumps(line)}\n".encode())
             finally:
@@ -72,7 +74,7 @@ def names(folder: Path) -> list[str]:
 def read(folder: Path, name: str) -> dict[str, Any] | None:
     """Return a report; None where there is none (yet)."""
     try:
-        found = json.loads((folder / f"{name}.json").read_bytes())
+        found = small_files.read_json(folder / f"{name}.json")
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
@@ -84,7 +86,7 @@ def lines(folder: Path, name: str, offset: int = 0) -> tuple[list[dict[str, Any]
     A last line without a newline is left for the next call.
     """
     try:
-        with (folder / f"{name}.jsonl").open("rb") as file:
+        with small_files.open_regular(folder / f"{name}.jsonl") as file:
             file.seek(offset)
             data = file.read()
     except OSError:
@@ -92,7 +94,7 @@ def lines(folder: Path, name: str, offset: int = 0) -> tuple[list[dict[str, Any]
     complete = data[: data.rfind(b"\n") + 1]
     found = []
     for line in complete.splitlines():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             event = json.loads(line)
             if isinstance(event, dict):
                 found.append(event)

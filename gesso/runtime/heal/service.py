@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from gesso import small_files
 from gesso.errors import CheckError
 from gesso.runtime import boot
 from gesso.runtime.heal import pending_restart
@@ -139,7 +139,7 @@ class SupervisedService:
     def _refusal(self) -> dict[str, Any]:
         """Return why the guard refuses the start, as a status; without the agent's, for which other damage counts."""
         try:
-            found = json.loads(comfyui.fault_file(self._layout).read_bytes())
+            found = small_files.read_json(comfyui.fault_file(self._layout))
             return {"state": "failed", "why": found["why"], "next": found["next"]}
         except (OSError, ValueError, KeyError, TypeError):
             return {"state": "ready"}

@@ -14,7 +14,7 @@ import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gesso import proc
+from gesso import proc, small_files
 from gesso.errors import CheckError, GessoError
 from gesso.runtime.prepare import wheels
 
@@ -149,7 +149,7 @@ def _trusted_record(layout: Layout, info: Path) -> str:
         if wheel is not None and zipfile.is_zipfile(wheel):
             with zipfile.ZipFile(wheel) as archive:
                 return archive.read(f"{info.name}/RECORD").decode("utf-8")
-        return (info / "RECORD").read_text(encoding="utf-8")
+        return small_files.read(info / "RECORD").decode("utf-8")
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return ""
 
@@ -167,7 +167,7 @@ def _damaged(site: Path, record: str) -> str:
         if name.startswith(".."):
             continue
         try:
-            actual = hashlib.sha256((site / name).read_bytes()).digest()
+            actual = hashlib.sha256(small_files.read(site / name)).digest()
         except (OSError, ValueError):
             return name
         if base64.urlsafe_b64encode(actual).rstrip(b"=").decode() != digest.removeprefix("sha256="):

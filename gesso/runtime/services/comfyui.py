@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gesso.errors import CheckError
-from gesso.runtime import variables
+from gesso.runtime import atomic, variables
 from gesso.runtime.layout import COMFY_PORT, PUBLIC_PORT, Layout, Record
 from gesso.runtime.prepare import guard, node_packs
 from gesso.runtime.services import unprivileged
@@ -76,7 +77,9 @@ def fault_file(layout: Layout) -> Path:
 
 def refuse(layout: Layout, error: CheckError) -> None:
     """Record why ComfyUI was not started, or was stopped, for the page; its next start forgets it."""
-    fault_file(layout).write_text(json.dumps({"why": error.message, "next": error.next_step}), encoding="utf-8")
+    content = json.dumps({"why": error.message, "next": error.next_step}).encode()
+    with contextlib.suppress(OSError):  # the log says it, too
+        atomic.write_bytes(fault_file(layout), content)
 
 
 def notes_file(layout: Layout) -> Path:
@@ -100,11 +103,13 @@ def start(layout: Layout, record: Record, env: Mapping[str, str], on_progress: C
     except CheckError as error:
         refuse(layout, error)
         raise
-    fault.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        fault.unlink()
     changed = node_packs.changed(layout, record)
     for text in changed:
         on_progress(f"guard: note: {text}")
-    notes_file(layout).write_text(json.dumps([*map(str, findings), *changed]), encoding="utf-8")
+    with contextlib.suppress(OSError):  # the log says it, too
+        atomic.write_bytes(notes_file(layout), json.dumps([*map(str, findings), *changed]).encode())
     if not gpu:
         on_progress("comfyui: no NVIDIA GPU in this container: running on the CPU, which is very slow")
     os.chdir(layout.comfyui)

@@ -6,6 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from gesso import small_files
 from gesso.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def tail(path: Path) -> str:
 
     Colors are removed, and of a line that was overwritten (a progress bar) only the last version is kept.
     """
-    with path.open("rb") as file:
+    with small_files.open_regular(path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - TAIL_BYTES))
         data = file.read(TAIL_BYTES)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import os
 import threading
 import time
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from gesso import small_files
 from gesso.errors import CheckError
 from gesso.runtime import locks
 from gesso.runtime.layout import COMFY_PORT
@@ -133,7 +133,7 @@ class ComfyuiWatch:
     def refused(self) -> Trouble | None:
         """Return why ComfyUI was not started, if the guard refused its start."""
         try:
-            found = json.loads(comfyui.fault_file(self._layout).read_bytes())
+            found = small_files.read_json(comfyui.fault_file(self._layout))
             return Trouble(str(found["why"]), str(found["next"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -141,7 +141,7 @@ class ComfyuiWatch:
     def notes(self) -> tuple[str, ...]:
         """Return the differences from the lock that did not prevent the last start."""
         try:
-            found = json.loads(comfyui.notes_file(self._layout).read_bytes())
+            found = small_files.read_json(comfyui.notes_file(self._layout))
             return tuple(str(text) for text in found)
         except (OSError, ValueError, TypeError):
             return ()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gesso import proc
+from gesso import proc, small_files
 from gesso.errors import CheckError, GessoError
 from gesso.runtime import locks
 from gesso.runtime.heal import reports
@@ -138,7 +138,7 @@ class Healer:
         An invalid offset, such as one within a line, means the beginning. Bounded: call again for the rest.
         """
         try:
-            with self._journal(name).open("rb") as file:
+            with small_files.open_regular(self._journal(name)) as file:
                 file.seek(max(0, offset - 1))
                 if offset and file.read(1) != b"\n":
                     offset = 0
@@ -153,7 +153,7 @@ class Healer:
             if not line.endswith(b"\n"):
                 break
             offset += len(line)
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 event = json.loads(line)
                 if isinstance(event, dict):
                     found.append((offset, event))
