@@ -37,11 +37,13 @@ def ask(path: str, timeout: float) -> tuple[int, str]:
     """Return the status and the body of an answer; 0 and nothing if there is none within `timeout` seconds."""
     try:
         connection = connect(timeout)
-        connection.send(f"GET {path} HTTP/1.0\r\nHost: agent\r\n\r\n".encode())
-        answer = b""
-        while part := connection.recv(65536):
-            answer += part
-        connection.close()
+        try:
+            connection.send(f"GET {path} HTTP/1.0\r\nHost: agent\r\n\r\n".encode())
+            answer = b""
+            while part := connection.recv(65536):
+                answer += part
+        finally:
+            connection.close()
         head, _, body = answer.partition(b"\r\n\r\n")
         return int(head.split(None, 2)[1]), body.decode("utf-8", "replace")
     except (OSError, ValueError, IndexError):
