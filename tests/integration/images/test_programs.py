@@ -122,7 +122,9 @@ def test_a_long_answer_is_read_to_its_end(client: Any, agent: Agent) -> None:
     assert client.ask("/state", 5.0) == (200, body.decode())
 
 
-def test_the_run_folder_may_be_in_memory(client: Any, agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_folder_may_be_in_memory(
+    client: Any, agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("GESSO_RUN")
     assert client.folders() == ["/run/gesso", f"/dev/shm/gesso-{os.geteuid()}"]
     (tmp_path / "stale").mkdir()
@@ -196,7 +198,9 @@ class Events:
     def tick(self) -> None:
         """Send an event, and wait until the watchdog has handled it and is ready for the next one."""
         body = "when:1201063880"
-        self.stdin.write(f"ver:3.0 server:supervisor serial:1 pool:watchdog poolserial:1 eventname:TICK_5 len:{len(body)}\n")
+        self.stdin.write(
+            f"ver:3.0 server:supervisor serial:1 pool:watchdog poolserial:1 eventname:TICK_5 len:{len(body)}\n"
+        )
         self.stdin.write(body)
         self.stdin.flush()
         assert self.stdout.read(len("RESULT 2\nOK")) == "RESULT 2\nOK"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socketserver
 import threading
@@ -57,10 +58,8 @@ def agent(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
             pass
 
         def handle(self) -> None:
-            try:
+            with contextlib.suppress(ConnectionError):
                 super().handle()
-            except ConnectionError:
-                pass
 
     with socketserver.ThreadingUnixStreamServer(str(layout.agent_socket), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -106,7 +105,7 @@ def test_problems_of_another_form(layout: Layout, agent: Agent, answer: Any) -> 
     ],
 )
 def test_answers_that_are_not_valid(layout: Layout, agent: Agent, answer: tuple[int, bytes], message: str) -> None:
-    agent.answers = {path: answer for path in ("/health?fresh", "/state", "/state?fresh")}
+    agent.answers = dict.fromkeys(("/health?fresh", "/state", "/state?fresh"), answer)
     for ask in (health.status, health.fresh_status):
         with pytest.raises(CheckError) as raised:
             ask(layout)

@@ -24,7 +24,9 @@ LISTEN, ESTABLISHED = "0A", "01"
 def _row(address: str, port: int, inode: int, state: str = LISTEN) -> str:
     remote = "0" * len(address) + ":0000"
     queues = "00000000:00000000 00:00000000 00000000"
-    return f"   0: {address}:{port:04X} {remote} {state} {queues}  1000        0 {inode} 1 0000000000000000 100 0 0 10 0\n"
+    return (
+        f"   0: {address}:{port:04X} {remote} {state} {queues}  1000        0 {inode} 1 0000000000000000 100 0 0 10 0\n"
+    )
 
 
 @pytest.fixture
@@ -143,7 +145,7 @@ def test_a_process_holds_what_its_descriptors_lead_to(proc: Path) -> None:
 def test_a_descriptor_that_is_closed_meanwhile(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = _process(proc, 7, "/dev/null", "socket:[77]")
     entries = [SimpleNamespace(path=str(folder / "fd" / name)) for name in ("0", "closed", "1")]
-    monkeypatch.setattr(ports.os, "scandir", lambda _: entries)
+    monkeypatch.setattr(os, "scandir", lambda _: entries)
     assert ports.is_held_by(7, SOCKET, proc)
 
 

@@ -180,9 +180,7 @@ def test_a_file_that_disappears_does_not_end_the_pass(folder: Folder, monkeypatc
     assert _scrub(folder, gone, bad) == [bad.name]
 
 
-def test_the_loop_waits_before_its_first_pass_and_between_two(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_loop_waits_before_its_first_pass_and_between_two(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     classes: list[int] = []
     monkeypatch.setattr(scrub, "_read_when_idle", lambda: classes.append(1))
     found, clock = scrub.Scrub([], folder, pytest.fail), Clock()

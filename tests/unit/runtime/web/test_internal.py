@@ -48,7 +48,7 @@ def _ask(status: FakeStatus, path: str) -> tuple[int, Any]:
     name, _, query = path.partition("?")
     (endpoint,) = (route.endpoint for route in internal.routes(fake) if route.path == name)
     answer = endpoint(Request({"type": "http", "query_string": query.encode(), "headers": []}))
-    response: Response = asyncio.run(answer) if inspect.isawaitable(answer) else answer
+    response: Response = asyncio.run(answer) if inspect.iscoroutine(answer) else answer
     return response.status_code, json.loads(bytes(response.body) or b"null")
 
 
