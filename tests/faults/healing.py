@@ -187,6 +187,9 @@ class FakeService:
     def wait_ready(self, _: Any, *, all_repaired: bool) -> None:
         assert all_repaired
 
+    def confirm(self, *, repaired: bool) -> None:
+        pass
+
 
 def one_heal(root: Path, name: str) -> dict[str, Any]:
     """Heal the instance at `root`, and return the report."""

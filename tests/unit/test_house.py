@@ -26,8 +26,8 @@ GROUND = ("errors", "redact", "settings", "retry", "proc", "small_files", "doten
 SHARED = ("manifest", "models", "workflow")
 BUILDER = ("lock", "image", "registry", "evidence", "publish", "diff", "vast", "remote", "commands")
 RUNTIME = (
-    "atomic", "locks", "unix_http", "layout", "variables", "gate", "state", "prepare", "services", "boot", "heal",
-    "foreign", "watch", "web", "agent",
+    "atomic", "locks", "unix_http", "agent_client", "layout", "variables", "gate", "state", "prepare", "services",
+    "boot", "heal", "foreign", "watch", "web", "agent",
 )  # fmt: skip
 BESIDE = {  # rooms of one step, of which none may import the other
     ("runtime.gate", "runtime.state"), ("builder.publish", "builder.diff"),

@@ -148,9 +148,25 @@ def heal(
     repair_plan = heal_run.plan = plan(heal_run.found, is_up=service.is_up(), restart_pending=service.restart_pending())
     on_event("planned", steps=[_planned(damage) for damage in heal_run.damages], fetch_bytes=repair_plan.fetch_bytes,
          restart=repair_plan.has_restart)  # fmt: skip
-    if heal_run.dry_run:
-        _confirm(service, heal_run, repaired=False)
-        return
+    if not heal_run.dry_run:
+        _prepare(repair_plan, service, on_event, heal_run)
+        by_name = {part.what: part for part in parts}
+        for step in repair_plan.steps:
+            if step.action == "restart":
+                _restart(service, on_event, heal_run)
+            else:
+                _repair(by_name[step.part], step, on_event, heal_run)
+        release()
+        all_repaired = heal_run.code == 0
+        if repair_plan.steps and (all_repaired or heal_run.restarted):
+            _attempt(lambda: service.wait_ready(on_event, all_repaired=all_repaired), heal_run)
+    if heal_run.code == 0:
+        repaired = bool(repair_plan.steps) and not heal_run.dry_run
+        _attempt(lambda: service.confirm(repaired=repaired), heal_run)
+
+
+def _prepare(repair_plan: Plan, service: Service, on_event: OnEvent, heal_run: HealRun) -> None:
+    """Record what cannot be repaired, and what must not be forgotten or started before the rest is."""
     for damage in heal_run.damages:
         if not damage.repairable:
             _record_outcome(Outcome(damage, "failed", damage.found, damage.next_step, code=1), on_event, heal_run)
@@ -158,23 +174,6 @@ def heal(
         service.mark_restart_pending()
     if repair_plan.prevent_start:
         _attempt(service.prevent_start, heal_run)
-    by_name = {part.what: part for part in parts}
-    for step in repair_plan.steps:
-        if step.action == "restart":
-            _restart(service, on_event, heal_run)
-        else:
-            _repair(by_name[step.part], step, on_event, heal_run)
-    release()
-    all_repaired = heal_run.code == 0
-    if repair_plan.steps and (all_repaired or heal_run.restarted):
-        _attempt(lambda: service.wait_ready(on_event, all_repaired=all_repaired), heal_run)
-    _confirm(service, heal_run, repaired=bool(repair_plan.steps))
-
-
-def _confirm(service: Service, heal_run: HealRun, *, repaired: bool) -> None:
-    """Hold the outcome against the state of the instance, unless the outcome is a failure already."""
-    if heal_run.code == 0:
-        _attempt(lambda: service.confirm(repaired=repaired), heal_run)
 
 
 def _examine(part: Part, on_event: OnEvent, heal_run: HealRun) -> None:

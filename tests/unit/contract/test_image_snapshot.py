@@ -157,7 +157,7 @@ def test_sabotage_edits_gessos_own_files() -> None:
         for line in one.lines
         if "sed " in line and f"{catalogue.OWN}/gesso/" in line
     ]
-    assert len(edits) == 6
+    assert len(edits) == 9
     for edit in edits:
         assert edit is not None
         source = (Path(catalogue.__file__).parents[2] / edit[2]).read_text(encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
 import threading
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import pytest
 from gesso.runtime.unix_http import UnixConnection, listen
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
 
 

@@ -187,3 +187,10 @@ def test_a_comfyui_with_no_saved_start_is_started_with_defaults(instance: FakeCo
     assert argv[1:2] == ["main.py"]
     assert cwd == instance.folder
     assert not [name for name in env if name.startswith(("SSH_", "GESSO_"))]
+
+
+@pytest.mark.parametrize("repaired", [True, False])
+def test_there_is_no_agent_whose_state_would_count(instance: FakeComfyui, repaired: bool) -> None:
+    """Nothing runs here, and no run folder exists."""
+    instance.service().confirm(repaired=repaired)
+    assert instance.events == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socketserver
 import threading
@@ -57,10 +58,8 @@ def agent(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
             pass
 
         def handle(self) -> None:
-            try:
+            with contextlib.suppress(ConnectionError):
                 super().handle()
-            except ConnectionError:
-                pass
 
     with socketserver.ThreadingUnixStreamServer(str(layout.agent_socket), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

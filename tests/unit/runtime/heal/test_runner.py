@@ -51,6 +51,7 @@ class FakeService:
     calls: list[str] = field(default_factory=list)
     restart_error: Exception | None = None
     wait_error: Exception | None = None
+    state_error: Exception | None = None
 
     def is_up(self) -> bool:
         return self.serves
@@ -75,6 +76,11 @@ class FakeService:
         if self.wait_error:
             raise self.wait_error
 
+    def confirm(self, *, repaired: bool) -> None:
+        self.calls.append(f"confirm {repaired}")
+        if self.state_error:
+            raise self.state_error
+
 
 def _heal(
     *parts: FakePart, service: FakeService | None = None, dry_run: bool = False
@@ -92,7 +98,7 @@ def test_nothing_is_wrong() -> None:
     service = FakeService()
     heal_run, events = _heal(FakePart("code"), service=service)
     assert heal_run.code == 0
-    assert service.calls == []
+    assert service.calls == ["confirm False"]
     assert [e["event"] for e in events] == ["examining", "planned"]
     assert heal_run.report()["summary"] == "nothing is wrong"
 
@@ -103,7 +109,7 @@ def test_everything_is_repaired_and_reported() -> None:
     assert [e["event"] for e in events] == [
         "examining", "found", "examining", "found", "planned", "repairing", "repaired", "repairing", "repaired",
     ]  # fmt: skip
-    assert service.calls == ["restart", "wait_ready True"]
+    assert service.calls == ["restart", "wait_ready True", "confirm True"]
     report = heal_run.report()
     assert report["ok"]
     assert report["restarted"] == 1
@@ -197,8 +203,85 @@ def test_an_interrupted_heal_reports_what_it_did() -> None:
 def test_a_pending_restart_is_reported() -> None:
     service = FakeService(pending=True)
     heal_run, _ = _heal(FakePart("code"), service=service)
-    assert service.calls == ["restart", "wait_ready True"]
+    assert service.calls == ["restart", "wait_ready True", "confirm True"]
     assert heal_run.code == 0
     assert heal_run.report()["summary"] == (
         "nothing is wrong; ComfyUI was restarted, because an interrupted heal had left that restart pending"
     )
+
+
+# --- the state of the whole instance
+
+FAILED = CheckError("failed: port 8188 is held by `nginx` (process 7)", "end that program")
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_nothing_to_repair_on_an_instance_that_does_not_work(dry_run: bool) -> None:
+    service = FakeService(state_error=FAILED)
+    heal_run, events = _heal(FakePart("code"), service=service, dry_run=dry_run)
+    assert service.calls == ["confirm False"]
+    assert heal_run.code == 1
+    report = heal_run.report()
+    assert (report["ok"], report["code"], report["damages"]) == (False, 1, [])
+    assert report["summary"] == FAILED.message
+    assert report["troubles"] == [{"why": FAILED.message, "next": FAILED.next_step}]
+    assert [e["event"] for e in events] == ["examining", "planned"]
+
+
+def test_a_dry_run_on_an_instance_that_works_is_no_failure() -> None:
+    service = FakeService()
+    heal_run, _ = _heal(FakePart("code"), service=service, dry_run=True)
+    assert (heal_run.code, service.calls) == (0, ["confirm False"])
+    assert heal_run.report()["summary"] == "nothing is wrong"
+
+
+def test_a_dry_run_with_a_pending_restart_repairs_nothing() -> None:
+    service = FakeService(pending=True)
+    _heal(FakePart("code"), service=service, dry_run=True)
+    assert service.calls == ["confirm False"]
+    assert service.pending
+
+
+def test_repaired_and_yet_not_well() -> None:
+    heal_run, _ = _heal(FakePart("code", [GRAPH]), service=FakeService(state_error=FAILED))
+    assert heal_run.code == 1
+    assert heal_run.report()["summary"] == (f"1 thing found, 1 repaired, ComfyUI was not restarted, {FAILED.message}")
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize(
+    "part",
+    [
+        FakePart("code", examine_error=CheckError("no such venv")), FakePart("code", [LOST]),
+        FakePart("models", [MODEL], repair_error=FetchError("no network")),
+    ],
+    ids=["not examined", "not repairable", "not repaired"],
+)  # fmt: skip
+def test_what_failed_already_is_not_confirmed(part: FakePart, dry_run: bool) -> None:
+    """Its own words say why; the state's would only repeat them."""
+    service = FakeService(state_error=FAILED)
+    heal_run, _ = _heal(part, service=service, dry_run=dry_run)
+    assert heal_run.code != 0
+    assert not [call for call in service.calls if call.startswith("confirm")]
+    assert FAILED.message not in heal_run.report()["summary"]
+
+
+@pytest.mark.parametrize("where", ["restart_error", "wait_error"])
+def test_a_failed_restart_is_not_confirmed(where: str) -> None:
+    service = FakeService()
+    setattr(service, where, CheckError("ComfyUI does not start"))
+    _heal(FakePart("code", [PACK]), service=service)
+    assert "confirm True" not in service.calls
+
+
+def test_the_lock_is_released_before_the_state_is_asked_for() -> None:
+    """The agent does not touch the models while a heal holds their lock."""
+    service = FakeService()
+    heal(
+        [FakePart("code", [GRAPH])],
+        service,
+        lambda *_, **__: None,
+        HealRun({}),
+        lambda: service.calls.append("release"),
+    )
+    assert service.calls == ["release", "wait_ready True", "confirm True"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,7 @@ def instance(monkeypatch: pytest.MonkeyPatch) -> FakeInstance:
         "START_TIMEOUT": 0.05,
         "READY_TIMEOUT": 0.1,
         "FAILED_TIMEOUT": 0.03,
+        "CONFIRM_TIMEOUT": 0.2,
     }.items():
         monkeypatch.setattr(service, name, value)
     return instance
@@ -95,7 +97,13 @@ def comfyui(instance: FakeInstance, layout: Layout, record: Callable[..., Record
             raise CheckError("the agent does not answer")
         return instance.statuses[0] if len(instance.statuses) == 1 else instance.statuses.pop(0)
 
-    return SupervisedService(layout, record(), FakeSupervisor(instance), revive, status=lambda _: status())
+    def fresh() -> dict[str, Any]:
+        instance.calls.append("fresh")
+        return status()
+
+    return SupervisedService(
+        layout, record(), FakeSupervisor(instance), revive, status=lambda _: status(), fresh=lambda _: fresh()
+    )
 
 
 def test_up_is_more_than_an_open_port(instance: FakeInstance, comfyui: SupervisedService) -> None:
@@ -209,3 +217,53 @@ def test_a_missing_agent_is_waited_for_and_reported(instance: FakeInstance, comf
     instance.statuses = []
     with pytest.raises(CheckError, match="the agent does not answer"):
         comfyui.wait_ready(instance.on_event, all_repaired=True)
+
+
+# --- the state of the whole instance
+
+WORSE = [
+    ({"state": "failed", "why": "no network", "next": "look"}, "failed: no network", "look"),
+    ({"state": "degraded", "why": "vae is missing"}, "degraded: vae is missing", "see `gesso logs comfyui`"),
+    (None, "the agent does not answer", ""),
+]
+
+
+@pytest.mark.parametrize("state", ["ready", "starting", "fetching", "booting"])
+@pytest.mark.parametrize("repaired", [True, False])
+def test_a_state_that_is_well_or_changing_is_confirmed(
+    instance: FakeInstance, comfyui: SupervisedService, state: str, repaired: bool
+) -> None:
+    instance.statuses = [{"state": state, "why": "."}]
+    comfyui.confirm(repaired=repaired)
+    assert instance.calls == ["fresh"]
+
+
+@pytest.mark.parametrize(("status", "message", "step"), WORSE)
+def test_where_nothing_was_repaired_the_state_counts_at_once(
+    instance: FakeInstance, comfyui: SupervisedService, status: dict[str, Any] | None, message: str, step: str
+) -> None:
+    instance.statuses = [] if status is None else [status]
+    with pytest.raises(CheckError) as caught:
+        comfyui.confirm(repaired=False)
+    assert (caught.value.message, caught.value.next_step) == (message, step)
+    assert instance.calls == ["fresh"]
+
+
+@pytest.mark.parametrize(("status", "message", "step"), WORSE)
+def test_after_a_repair_the_state_has_a_while_to_follow(
+    instance: FakeInstance, comfyui: SupervisedService, status: dict[str, Any] | None, message: str, step: str
+) -> None:
+    instance.statuses = [] if status is None else [status]
+    started = time.monotonic()
+    with pytest.raises(CheckError) as caught:
+        comfyui.confirm(repaired=True)
+    assert (caught.value.message, caught.value.next_step) == (message, step)
+    assert 0.2 <= time.monotonic() - started < 5
+    assert len(instance.calls) > 2
+
+
+def test_a_state_that_follows_is_confirmed(instance: FakeInstance, comfyui: SupervisedService) -> None:
+    failed = {"state": "failed", "why": "not yet"}
+    instance.statuses = [failed, failed, {"state": "degraded", "why": "not yet"}, {"state": "ready"}]
+    comfyui.confirm(repaired=True)
+    assert instance.calls == ["fresh"] * 4

@@ -145,7 +145,7 @@ def test_a_process_holds_what_its_descriptors_lead_to(proc: Path) -> None:
 def test_a_descriptor_that_is_closed_meanwhile(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = _process(proc, 7, "/dev/null", "socket:[77]")
     entries = [SimpleNamespace(path=str(folder / "fd" / name)) for name in ("0", "closed", "1")]
-    monkeypatch.setattr(ports.os, "scandir", lambda _: entries)
+    monkeypatch.setattr(os, "scandir", lambda _: entries)
     assert ports.is_held_by(7, SOCKET, proc)
 
 

@@ -52,6 +52,7 @@ class World:
     own: set[int] = field(default_factory=lambda: {77})  # the sockets that ComfyUI holds
     started: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
+    tries: int = 0  # to publish
     published: int = 0
     revived: int = 0
     requests: list[str] = field(default_factory=list)  # to ComfyUI's own port
@@ -106,13 +107,15 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         return {"devices": []} if path == "/system_stats" else {"exec_info": {"queue_remaining": world.queue}}
 
     def publish(*_: Any) -> None:
+        world.tries += 1
         if world.refuses:
             raise CheckError("not published to Krita: 500", "look at the log")
         world.published += 1
 
     def is_held_by(pid: int, listener: Listener) -> bool:
         world.lookups += 1
-        return pid > 0 and listener.inode in world.own
+        assert pid
+        return listener.inode in world.own
 
     monkeypatch.setattr(public_port, "ask", ask)
     monkeypatch.setattr(ports, "listeners", lambda _: world.sockets)
@@ -138,6 +141,10 @@ def _poll(world: World, watch: ComfyuiWatch, times: int = 1, seconds: float = 0.
     for _ in range(times):
         world.now += seconds
         watch.poll()
+
+
+def _port_trouble(watch: ComfyuiWatch) -> Trouble | None:
+    return watch.seen.port_trouble
 
 
 def _wake(watch: ComfyuiWatch) -> None:
@@ -213,9 +220,11 @@ def test_refused_publishing_is_retried(world: World, watch: ComfyuiWatch) -> Non
     _poll(world, watch, 5)
     assert watch.seen.publish_trouble == Trouble("not published to Krita: 500", "look at the log")
     world.refuses = False
-    _poll(world, watch, 1, seconds=11)
+    _poll(world, watch, 14)
+    assert world.tries == 1
+    _poll(world, watch, 2)  # after ten seconds
     assert watch.seen.published
-    assert world.published == 1
+    assert (world.tries, world.published) == (2, 1)
 
 
 def test_failed_programs_are_restarted_at_a_bounded_rate(world: World, watch: ComfyuiWatch) -> None:
@@ -282,7 +291,7 @@ def test_it_polls_rarely_once_everything_is_up(
     gate = Program("gate", "RUNNING", 6, 1)
     world.programs = {"comfyui": Program("comfyui", "RUNNING", 7, 1), "gate": gate}
     assert _waits(watch, monkeypatch) == (10.0, [os.getppid(), 7, 6])
-    fast = (0.5, [])
+    fast: tuple[float, list[int]] = (0.5, [])
     world.answers = False
     _poll(world, watch)
     _poll(world, watch, 1, seconds=20)  # ComfyUI is down
@@ -389,6 +398,14 @@ def test_without_the_gate_comfyui_is_asked_by_its_own_port(world: World, watch: 
     assert set(world.requests) == {"/prompt", "/system_stats"}
 
 
+def test_an_error_in_json_is_no_answer(world: World, watch: ComfyuiWatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(public_port, "ask", lambda *_, **__: Answer(500, {"error": "out of memory"}))
+    world.comfyui(7)
+    world.answers = False
+    _poll(world, watch)
+    assert not watch.seen.up
+
+
 def test_a_silent_gate_is_repaired(world: World, watch: ComfyuiWatch, layout: Layout) -> None:
     world.programs = {"gate": Program("gate", "RUNNING", 6, 1)}
     world.gate = False
@@ -451,9 +468,9 @@ def test_a_port_of_another_program_is_a_trouble_after_a_moment(world: World, wat
     world.comfyui(7)
     world.sockets = (FOREIGN,)
     _poll(world, watch, 6)
-    assert watch.seen.port_trouble is None  # a socket of the run before may last
+    assert _port_trouble(watch) is None  # a socket of the run before may last
     _poll(world, watch)
-    assert watch.seen.port_trouble == Trouble(
+    assert _port_trouble(watch) == Trouble(
         "port 18188 is held by `nc -l` (process 9)",
         "end that program, or run this container in a network namespace of its own",
     )
@@ -461,23 +478,23 @@ def test_a_port_of_another_program_is_a_trouble_after_a_moment(world: World, wat
     assert (world.ended, watch.refused()) == ([], None)
     world.sockets = (OWN,)
     _poll(world, watch)
-    assert (watch.seen.port_trouble, watch.seen.up) == (None, True)
+    assert (_port_trouble(watch), watch.seen.up) == (None, True)
     world.sockets = (FOREIGN,)
     _poll(world, watch, 2)
-    assert watch.seen.port_trouble is None, "each has its own moment"
+    assert _port_trouble(watch) is None, "each has its own moment"
 
 
 def test_comfyui_that_waits_for_its_port_has_no_process(world: World, watch: ComfyuiWatch) -> None:
     world.comfyui(0, "BACKOFF")
     _poll(world, watch, 7)
-    assert watch.seen.port_trouble is not None
+    assert _port_trouble(watch) is not None
 
 
 def test_without_a_supervisor_nobody_knows_whose_port_it_is(world: World, watch: ComfyuiWatch) -> None:
     world.programs = None
     world.sockets = (FOREIGN,)
     _poll(world, watch, 10)
-    assert watch.seen.port_trouble is None
+    assert _port_trouble(watch) is None
     assert watch.seen.up
 
 
@@ -485,14 +502,14 @@ def test_a_free_port_is_no_trouble(world: World, watch: ComfyuiWatch) -> None:
     world.comfyui(7)
     world.sockets, world.answers = (), False
     _poll(world, watch, 10)
-    assert (watch.seen.port_trouble, world.lookups) == (None, 0)
+    assert (_port_trouble(watch), world.lookups) == (None, 0)
 
 
 def test_one_of_several_sockets_is_enough(world: World, watch: ComfyuiWatch) -> None:
     world.comfyui(7)
     world.sockets, world.own = (Listener("127.0.0.1", 99), Listener("::1", 77)), {77}
     _poll(world, watch, 10)
-    assert watch.seen.port_trouble is None
+    assert _port_trouble(watch) is None
 
 
 def test_a_socket_is_looked_up_once(world: World, watch: ComfyuiWatch) -> None:
@@ -528,13 +545,13 @@ def test_comfyui_that_is_open_to_the_network_is_stopped(
     )
     assert watch.refused() == said
     _poll(world, watch, 6)
-    assert watch.seen.port_trouble == said
+    assert _port_trouble(watch) == said
     assert not watch.seen.up
     world.comfyui(0, "STOPPED")
     world.sockets, world.answers = (), False
     _wake(watch)
     _poll(world, watch)
-    assert (watch.seen.port_trouble, watch.seen.up) == (None, False)
+    assert (_port_trouble(watch), watch.seen.up) == (None, False)
     assert watch.refused() == said  # until its next start
     assert world.started == []
 
@@ -547,7 +564,7 @@ def test_a_supervisor_that_refuses_to_stop_it(world: World, watch: ComfyuiWatch)
     world.comfyui(7)
     world.sockets = (Listener("0.0.0.0", 77),)
     _poll(world, watch, 8)
-    assert watch.seen.port_trouble is not None
+    assert _port_trouble(watch) is not None
 
 
 def test_a_restart_in_one_process_publishes_again(world: World, watch: ComfyuiWatch) -> None:

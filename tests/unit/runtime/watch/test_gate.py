@@ -73,6 +73,14 @@ def watch(world: World, layout: Layout) -> GateWatch:
     return GateWatch(layout, {}, FakeSupervisor(world), world.notes.append, lambda: world.now)
 
 
+def _is_up(watch: GateWatch) -> bool:
+    return watch.up
+
+
+def _trouble(watch: GateWatch) -> Trouble | None:
+    return watch.trouble
+
+
 def _silent(world: World, watch: GateWatch, seconds: float) -> None:
     """Ask now, and once more after `seconds`, without an answer."""
     world.answers = False
@@ -82,10 +90,10 @@ def _silent(world: World, watch: GateWatch, seconds: float) -> None:
 
 
 def test_it_must_identify_itself_once(world: World, watch: GateWatch) -> None:
-    assert not watch.up
+    assert not _is_up(watch)
     for _ in range(3):
         assert watch.ask("/prompt") == Answer(200, {})
-        assert (watch.up, watch.trouble) == (True, None)
+        assert (_is_up(watch), _trouble(watch)) == (True, None)
     assert world.asked == [("/prompt", True, False), ("/prompt", False, False), ("/prompt", False, False)]
 
 
@@ -93,7 +101,7 @@ def test_after_a_missed_answer_it_must_identify_itself_again(world: World, watch
     watch.ask("/prompt")
     world.answers = False
     assert watch.ask("/prompt") is None
-    assert not watch.up
+    assert not _is_up(watch)
     world.answers = True
     watch.ask("/prompt")
     assert [identify for _, identify, _ in world.asked] == [True, False, True]
@@ -103,12 +111,12 @@ def test_a_new_process_must_identify_itself_again(world: World, watch: GateWatch
     watch.record(RUNNING)
     watch.ask("/prompt")
     watch.record(RUNNING)
-    assert watch.up
+    assert _is_up(watch)
     watch.record(Program("gate", "RUNNING", 7, 101))  # the same PID, started later
-    assert not watch.up
+    assert not _is_up(watch)
     watch.ask("/prompt")
     watch.record(None)
-    assert not watch.up
+    assert not _is_up(watch)
     assert [identify for _, identify, _ in world.asked] == [True, True]
 
 
@@ -122,15 +130,15 @@ def test_with_a_certificate_it_is_asked_by_tls(
 
 def test_it_may_be_starting(world: World, watch: GateWatch) -> None:
     _silent(world, watch, 2.9)
-    assert watch.trouble is None
+    assert _trouble(watch) is None
     world.now += 0.1
     watch.ask("/prompt")
-    assert watch.trouble == SILENT
+    assert _trouble(watch) == SILENT
     world.answers = True
     watch.ask("/prompt")
-    assert (watch.up, watch.trouble) == (True, None)
+    assert (_is_up(watch), _trouble(watch)) == (True, None)
     _silent(world, watch, 2.9)
-    assert watch.trouble is None, "each silence has its own grace"
+    assert _trouble(watch) is None, "each silence has its own grace"
 
 
 def test_a_damaged_certificate_is_a_trouble(world: World, watch: GateWatch, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,10 +147,10 @@ def test_a_damaged_certificate_is_a_trouble(world: World, watch: GateWatch, monk
 
     monkeypatch.setattr(caddy, "certificate", fail)
     _silent(world, watch, 3)
-    assert watch.trouble == Trouble("GESSO_TLS_CERT: no such file", "give one")
+    assert _trouble(watch) == Trouble("GESSO_TLS_CERT: no such file", "give one")
     watch.trouble = None
     watch.repair(RUNNING)
-    assert watch.trouble == Trouble("GESSO_TLS_CERT: no such file", "give one")
+    assert _trouble(watch) == Trouble("GESSO_TLS_CERT: no such file", "give one")
     assert (world.ended, world.asked) == ([], [])
 
 
@@ -225,5 +233,5 @@ def test_what_cannot_be_rewritten_is_a_trouble(
     (layout.run / "Caddyfile").write_bytes(b"\xff")
     monkeypatch.setattr(caddy, "configure", fail)
     watch.repair(RUNNING)
-    assert watch.trouble == Trouble("/run/gesso: No space left on device", "make room on the disk")
+    assert _trouble(watch) == Trouble("/run/gesso: No space left on device", "make room on the disk")
     assert (world.ended, world.notes) == ([], [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,9 +63,9 @@ def test_a_process_that_does_not_exist(wakeup: Wakeup, monkeypatch: pytest.Monke
 
 
 def test_a_living_process_does_not_wake(wakeup: Wakeup) -> None:
-    before = set(os.listdir("/proc/self/fd"))
+    before = set(Path("/proc/self/fd").iterdir())
     assert wakeup.wait(0.01, [os.getpid(), os.getppid()]) is False
-    assert set(os.listdir("/proc/self/fd")) == before, "its descriptors are closed"
+    assert set(Path("/proc/self/fd").iterdir()) == before, "its descriptors are closed"
 
 
 @pytest.mark.parametrize("error", [OSError(38, "Function not implemented"), OSError(24, "Too many open files")])

@@ -48,7 +48,7 @@ def _ask(status: FakeStatus, path: str) -> tuple[int, Any]:
     name, _, query = path.partition("?")
     (endpoint,) = (route.endpoint for route in internal.routes(fake) if route.path == name)
     answer = endpoint(Request({"type": "http", "query_string": query.encode(), "headers": []}))
-    response: Response = asyncio.run(answer) if inspect.isawaitable(answer) else answer
+    response: Response = asyncio.run(answer) if inspect.iscoroutine(answer) else answer
     return response.status_code, json.loads(bytes(response.body) or b"null")
 
 
@@ -74,10 +74,11 @@ def test_only_the_watchdogs_question_takes_no_thread(status: FakeStatus) -> None
     """The others may wait for locks, which would keep every other answer waiting."""
     fake: Status = status  # type: ignore[assignment]
     found = {route.path: inspect.iscoroutinefunction(route.endpoint) for route in internal.routes(fake)}
-    assert found == {"/health": False, "/state": False, "/alive": True}
+    threads = {"/health", "/state", "/cli/status", "/cli/health", "/cli/url"}
+    assert found == {**dict.fromkeys(threads, False), "/alive": True}
 
 
-@pytest.mark.parametrize("path", ["/health", "/state", "/alive"])
+@pytest.mark.parametrize("path", ["/health", "/state", "/alive", "/cli/status", "/cli/health", "/cli/url"])
 def test_they_only_answer_a_get(status: FakeStatus, path: str) -> None:
     fake: Status = status  # type: ignore[assignment]
     (methods,) = (route.methods for route in internal.routes(fake) if route.path == path)
