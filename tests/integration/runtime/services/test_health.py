@@ -138,7 +138,7 @@ def test_a_url_that_works_needs_no_note(layout: Layout, agent: Agent) -> None:
 
 def test_a_failed_instance_is_noted(layout: Layout, agent: Agent) -> None:
     agent.says("/state", {"state": "failed", "why": "port 8188 is held by `nginx` (process 7)"})
-    assert health.silence(layout) == "note: this URL does not work yet: port 8188 is held by `nginx` (process 7)"
+    assert health.silence(layout) == "note: this URL does not work now: port 8188 is held by `nginx` (process 7)"
 
 
 def test_an_instance_that_does_not_run_is_noted(layout: Layout) -> None:

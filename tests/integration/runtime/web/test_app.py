@@ -67,6 +67,7 @@ def status(
         raw={"nodes": {"pack": {"commit": "a" * 40}}},
     )  # fmt: skip
     watch = ComfyuiWatch(layout, made, Supervisor(layout.run / "none"))
+    watch.gate.up = True
     model_sync: ModelSync = sync  # type: ignore[assignment]
     return Status(layout, made, {"GESSO_TOKEN": TOKEN}, model_sync, watch, Drift(layout, made, lambda: True))
 
