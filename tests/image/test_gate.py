@@ -134,8 +134,9 @@ def test_what_people_copy_works_as_kritas_address(instance: Instance) -> None:
     assert requests.get(f"{instance.url}/gesso/system_stats", timeout=30).status_code == 401
     assert "state" in instance.json("/gesso/api/status")
     assert "next" in instance.json("/gesso/api/nothing"), "an address below the agent's API stays the agent's"
-    pasted = requests.get(f"{instance.url}/?token={instance.token}/system_stats", timeout=30)
-    assert (pasted.status_code, pasted.json()["error"][:32]) == (401, "Paste http://HOST:PORT/TOKEN int")
+    for address in ("", f"/{instance.token}", f"/{instance.token}/gesso"):
+        pasted = requests.get(f"{instance.url}{address}/?token={instance.token}/system_stats", timeout=30)
+        assert (pasted.status_code, pasted.json()["error"][:32]) == (401, "Paste http://HOST:PORT/TOKEN int"), address
 
 
 def test_krita_sees_how_far_the_models_are(image: Image, instances: Instances, with_models: None) -> None:

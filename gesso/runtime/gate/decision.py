@@ -32,6 +32,7 @@ ADMIN_HEADERS = {
     "Access-Control-Max-Age": "600",
     "Vary": "Origin",
 }
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="gesso"'}
 _API = re.compile(r"/gesso/api(/[A-Za-z0-9_-]+(\.json)?)*\Z")
 _DAY = 86400
 _SAFE = {"GET", "HEAD", "OPTIONS"}
@@ -92,6 +93,8 @@ def decide(request: AccessRequest, gate: Gate, now: float) -> Decision:
     if gate.admin and _is_preflight(request, f"/{rest}" if token_in_path else request.path, gate.admin):
         return Decision(200, "preflight", headers={"Access-Control-Allow-Origin": gate.admin, **ADMIN_HEADERS})
     if token_in_path:
+        if _is_krita_with_query(request, gate):
+            return Decision(401, page="paste-path", headers=CHALLENGE)
         if slash:
             return Decision(200, "path")
         query = f"?{request.query}" if request.query else ""
@@ -103,7 +106,7 @@ def _decide_without_path(request: AccessRequest, gate: Gate, now: float, *, gues
     scheme, _, given = request.header("authorization").partition(" ")
     if _equal(given.strip(), gate.token) and scheme.lower() == "bearer":
         return Decision(200, "bearer")
-    in_query = next((value for name, value in _pairs(request.query) if name == "token"), "")
+    in_query = _token_in_query(request)
     if _equal(in_query, gate.token) and request.method in {"GET", "HEAD"}:
         return _welcome(request, gate, now)
     cookie = _cookie_value(request.header("cookie"), cookie_name(gate.key))
@@ -112,10 +115,21 @@ def _decide_without_path(request: AccessRequest, gate: Gate, now: float, *, gues
     pasted, slash, _ = in_query.partition("/")  # Krita appends its paths to the whole URL, and so to the query
     page: Literal["paste-path", "unauthorized"] = "paste-path" if slash else "unauthorized"
     wrong_query = bool(in_query) and not _equal(pasted, gate.token)
-    return Decision(
-        401, page=page, headers={"WWW-Authenticate": 'Bearer realm="gesso"'},
-        guessed=guessed or bool(given) or wrong_query or bool(cookie),
-    )  # fmt: skip
+    was_guessed = guessed or bool(given) or wrong_query or bool(cookie)
+    return Decision(401, page=page, headers=CHALLENGE, guessed=was_guessed)
+
+
+def _is_krita_with_query(request: AccessRequest, gate: Gate) -> bool:
+    """Return whether Krita's address is `…/TOKEN/?token=TOKEN`: it appends its paths to the query.
+
+    ComfyUI would answer each of them with its start page, of which Krita makes a long message about a websocket.
+    """
+    pasted, slash, _ = _token_in_query(request).partition("/")
+    return bool(slash) and _equal(pasted, gate.token)
+
+
+def _token_in_query(request: AccessRequest) -> str:
+    return next((value for name, value in _pairs(request.query) if name == "token"), "")
 
 
 def _equal(given: str, token: str) -> bool:

@@ -218,6 +218,21 @@ def test_the_token_in_the_query_as_kritas_address_gets_what_to_paste() -> None:
     assert _ask("/?token=wrong-token-0123456789").page == "unauthorized"
 
 
+@pytest.mark.parametrize("address", [f"/{TOKEN}/", f"/{TOKEN}", f"/{TOKEN}/gesso/"])
+def test_the_token_in_path_and_query_as_kritas_address_gets_what_to_paste(address: str) -> None:
+    """Krita appends its paths to the query: ComfyUI would answer each with its start page."""
+    refused = _ask(f"{address}?token={TOKEN}/system_stats")
+    assert (refused.status, refused.passed, refused.page, refused.guessed) == (401, "", "paste-path", False)
+    assert refused.headers == {"WWW-Authenticate": 'Bearer realm="gesso"'}
+
+
+@pytest.mark.parametrize(
+    "query", [f"token={TOKEN}", "token=other/x", f"other={TOKEN}/x", f"token={TOKEN}x/y", "token=/"]
+)
+def test_with_the_token_in_the_path_other_queries_are_comfyuis(query: str) -> None:
+    assert _ask(f"/{TOKEN}/view?{query}") == Decision(200, "path")
+
+
 def test_another_instance_on_the_same_host_has_another_cookie() -> None:
     assert cookie_name(KEY) != cookie_name(b"o" * 32)
 
