@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 from typing import TYPE_CHECKING
 
 from gesso import small_files
@@ -12,13 +14,18 @@ if TYPE_CHECKING:
 
 
 def write(path: Path, text: str) -> None:
-    """Write `path` in one step, with mode 0600. Raises OSError."""
-    temporary = path.with_name(f"{path.name}.new")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
-        os.fchmod(handle, 0o600)  # an old temporary file would have kept its mode
-        file.write(text)
-    temporary.replace(path)
+    """Write `path` in one step, with mode 0600; several programs may do so at the same time. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+        temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def read(path: Path) -> str:

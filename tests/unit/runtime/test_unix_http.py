@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,6 +78,8 @@ def test_a_silent_server_is_a_timeout(tmp_path: Path) -> None:
     with listen(tmp_path / "s"):
         connection = UnixConnection(tmp_path / "s", 0.05)
         connection.request("GET", "/state")
+        started = time.monotonic()
         with pytest.raises(TimeoutError):
             connection.getresponse()
+        assert time.monotonic() - started < 1
         connection.close()

@@ -94,7 +94,7 @@ def _ready(status: Status, sync: FakeModelSync) -> None:
     sync.models_known = True
     sync.models = (ModelFact("vae/a.safetensors", "required", "verified", 5, 5),)
     seen = status._watch.seen
-    seen.up, seen.missing, seen.published = True, (), True
+    seen.up, seen.missing, seen.published, status._watch.gate.up = True, (), True, True
     seen.program = Program("comfyui", "RUNNING", 7, 1)
     seen.stats = {"system": {"comfyui_version": "0.33.0"}, "devices": [{"name": "cpu", "type": "cpu"}]}
 

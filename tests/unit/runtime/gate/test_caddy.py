@@ -209,6 +209,12 @@ def test_tls_by_text(layout: Layout, pair: tuple[Path, Path]) -> None:
     key = layout.run / "gesso_tls_key.pem"
     assert key.read_text() == pair[1].read_text()
     assert key.stat().st_mode & 0o777 == 0o600
+    before = key.stat()
+    caddy.certificate(layout, env)  # as often as the gate is watched
+    assert (key.stat().st_ino, key.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    key.write_text("damaged")
+    caddy.certificate(layout, env)
+    assert key.read_text() == pair[1].read_text()
 
 
 @pytest.mark.parametrize("wrong", ["one", "missing", "mixed", "text"])

@@ -399,10 +399,11 @@ def test_without_the_gate_comfyui_is_asked_by_its_own_port(world: World, watch: 
 
 
 def test_an_error_in_json_is_no_answer(world: World, watch: ComfyuiWatch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(public_port, "ask", lambda *_, **__: Answer(500, {"error": "out of memory"}))
     world.comfyui(7)
-    world.answers = False
     _poll(world, watch)
+    monkeypatch.setattr(public_port, "ask", lambda *_, **__: Answer(500, {"error": "out of memory"}))
+    world.answers = False
+    _poll(world, watch, 21, seconds=1)
     assert not watch.seen.up
 
 

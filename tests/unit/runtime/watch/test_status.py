@@ -90,6 +90,19 @@ def test_a_fresh_one_is_checked_anew_and_kept(world: World) -> None:
     assert world.status()["state"] == "ready"
 
 
+def test_a_fresh_one_is_not_built_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    builds: list[int] = []
+    real = world.status._build
+
+    def build() -> dict[str, Any]:
+        builds.append(1)
+        return real()
+
+    monkeypatch.setattr(world.status, "_build", build)
+    assert world.status.fresh() is world.status()
+    assert len(builds) == 1
+
+
 def test_the_checks_of_a_fresh_one_come_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world.watch, "refresh", world.ready)
     monkeypatch.setattr(world.drift, "check", lambda: setattr(world.drift, "seen", ("torch is 1",)))
