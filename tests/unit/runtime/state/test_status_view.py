@@ -65,3 +65,8 @@ def test_logs(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.execvp", lambda *args: executed.append(args))
     status_view.logs(log_files.find(layout, "agent"), follow=True, on_progress=printed.append)
     assert executed[0][1][-2:] == ["-F", str(layout.logs / "agent.log")]
+
+
+def test_health_is_its_problems() -> None:
+    assert status_view.health(["failed: no network", "torch is 1"]) == "failed: no network\ntorch is 1"
+    assert status_view.health([]) == "ok: Krita can work with this instance"
