@@ -47,7 +47,8 @@ def run(
     monkeypatch.setattr(status_view, "text", lambda found: f"{found['state']}: as people read it")
     monkeypatch.delenv("GESSO_PUBLIC_URL", raising=False)
 
-    def ask(path: str, _: float) -> tuple[int, str]:
+    def ask(path: str, timeout: float) -> tuple[int, str]:
+        assert timeout
         fake: Status = status  # type: ignore[assignment]
         name, _, query = path.partition("?")
         (endpoint,) = (route.endpoint for route in internal.routes(fake) if route.path == name)
