@@ -39,6 +39,7 @@ POLL_INTERVAL = 0.5  # seconds, while something is not up
 SETTLED_INTERVAL = 10.0  # seconds, once everything is up
 _PROGRAMS_INTERVAL = 30.0  # seconds, once everything is up: the end of a process wakes the watch anyway
 _STATS_INTERVAL = 60.0  # seconds between two queries for memory and versions, which only people read
+_WAKE_PAUSE = 0.1  # seconds for the supervisor to notice an end, too
 _QUEUE = "/prompt"  # the smallest answer of ComfyUI
 _PUBLISH_RETRY = 10.0  # seconds
 _MISSED_SECONDS = 20.0  # without a response until ComfyUI counts as down: it may be busy
@@ -106,6 +107,7 @@ class ComfyuiWatch:
             pids = [os.getppid(), *(program.pid for program in self._programs.values() if program.pid)]
             if self.wakeup.wait(SETTLED_INTERVAL if self.settled else POLL_INTERVAL, pids if self.settled else ()):
                 self._programs_at = -1e9
+                stop.wait(_WAKE_PAUSE)
 
     def refresh(self, timeout: float = 15.0) -> None:
         """Wait for one whole round that begins now; at most `timeout` seconds."""
