@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from gesso.runtime import boot, locks, unix_http
-from gesso.runtime.gate import caddy
+from gesso.runtime.gate import address, caddy, tokens
 from gesso.runtime.gate.decision import Gate
 from gesso.runtime.layout import models_folder
 from gesso.runtime.services.supervisord import Supervisor
@@ -82,8 +82,8 @@ def run(layout: Layout, record: Record, env: Mapping[str, str], on_progress: Cal
         threading.Thread(target=loop, args=(stop,), name=name, daemon=True).start()
     token = caddy.active_token(layout, env, on_progress)
     gate = Gate(
-        token, caddy.cookie_key(layout), admin=caddy.admin_origin(env),
-        public=caddy.public_url(env), secure=caddy.certificate(layout, env) is not None,
+        token, tokens.cookie_key(layout), admin=address.admin_origin(env),
+        public=address.public_url(env), secure=caddy.certificate(layout, env) is not None,
     )  # fmt: skip
     config = uvicorn.Config(
         application(

@@ -1,4 +1,4 @@
-"""Resident memory of an instance's services: agent, gate, supervisor, and the fetching process, if it runs."""
+"""Resident memory of the services: agent, gate, supervisor, watchdog, and the fetching process, if it runs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .conftest import Instance
 
-SERVING = ("agent", "gate", "supervisor")
-LIMIT = 150_000_000  # bytes, of those three
+SERVING = ("agent", "gate", "supervisor", "watchdog")
+LIMIT = 150_000_000  # bytes, of those four
 
 
 def resident(instance: Instance) -> dict[str, int]:
     """Return the resident bytes of each; `fetch` is the agent's child, and absent if it does not run."""
-    agent, gate, supervisor = (instance.supervisor(f"pid {name}").strip() for name in ("agent", "gate", ""))
-    found = {"agent": agent, "gate": gate, "supervisor": supervisor}
+    names = {"agent": "agent", "gate": "gate", "supervisor": "", "watchdog": "watchdog"}
+    found = {name: instance.supervisor(f"pid {program}").strip() for name, program in names.items()}
+    agent = found["agent"]
     children = instance.run(rf"grep -lE '^PPid:\s+{agent}$' /proc/[0-9]*/status").stdout.split()
     found |= {f"fetch{n or ''}": path.split("/")[2] for n, path in enumerate(children)}
     sizes = {name: instance.run(f"grep VmRSS /proc/{pid}/status").stdout.split() for name, pid in found.items()}

@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 
 _CERT, _KEY = "GESSO_TLS_CERT", "GESSO_TLS_KEY"
 
-admin_origin = address.admin_origin
-cookie_key = tokens.cookie_key
-instance_id = tokens.instance_id
-public_url = address.public_url
-url = address.url
-
 
 def token(layout: Layout, env: Mapping[str, str], on_progress: Callable[[str], None] = lambda _: None) -> str:
     """Return the token: GESSO_TOKEN, else Vast's OPEN_BUTTON_TOKEN, else the stored one, generated at the first boot.

@@ -138,7 +138,7 @@ def get_json(path: str, *, timeout: float = 8.0, port: int = COMFY_PORT) -> Any:
         raise CheckError(f"ComfyUI answers {path} with {answer.status}", "see ComfyUI's log: `gesso logs comfyui`")
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CheckError(
             f"ComfyUI's response to {path} is not JSON", "see ComfyUI's log: `gesso logs comfyui`"
         ) from None

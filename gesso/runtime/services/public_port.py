@@ -1,6 +1,8 @@
 """Ask this instance what a client asks: through the public port, with the token, and by its identity.
 
-The identity comes first, without the token: whatever else listens on that port must not be given it.
+The identity comes first, without the token: whatever else listens on that port must not be given it. The gate closes
+the connection after that answer, so the token goes over a second one: a program that takes the port between the two
+would get it.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gesso.errors import CheckError
-from gesso.runtime.gate import caddy
+from gesso.runtime.gate import caddy, tokens
 from gesso.runtime.layout import PUBLIC_PORT
 from gesso.runtime.services import ports
 
@@ -51,7 +53,7 @@ def ask(layout: Layout, path: str, *, identify: bool = True, port: int = PUBLIC_
             connection.close()
             _identify(connection, layout, port)
             return Answer(http.client.GATEWAY_TIMEOUT)
-        if answer.headers.get(INSTANCE_HEADER) != caddy.instance_id(layout):
+        if answer.headers.get(INSTANCE_HEADER) != tokens.instance_id(layout):
             raise _foreign(port)
     except (OSError, http.client.HTTPException) as error:
         raise _unanswered(port, error) from None
@@ -61,7 +63,7 @@ def ask(layout: Layout, path: str, *, identify: bool = True, port: int = PUBLIC_
         raise CheckError(f"the gate on port {port} refuses the instance's own token", "`gesso heal` repairs it")
     try:
         return Answer(answer.status, json.loads(body))
-    except ValueError:
+    except (ValueError, RecursionError):
         return Answer(answer.status)
 
 
@@ -78,7 +80,7 @@ def _identify(connection: http.client.HTTPConnection, layout: Layout, port: int)
     connection.request("GET", "/", headers={"Accept": "application/json"})
     answer = connection.getresponse()
     answer.read()
-    expected = caddy.instance_id(layout)
+    expected = tokens.instance_id(layout)
     if not expected or answer.headers.get(INSTANCE_HEADER) != expected:
         raise _foreign(port)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gesso.errors import CheckError
-from gesso.runtime.gate import caddy
+from gesso.runtime.gate import caddy, tokens
 from gesso.runtime.services import ports, public_port
 from gesso.runtime.services.public_port import Answer
 from tests.local_server import answering
@@ -46,7 +46,7 @@ class Gate:
 def gate(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     monkeypatch.setattr(public_port, "_TIMEOUT", 0.3)
     caddy.configure(layout, {"GESSO_TOKEN": TOKEN})
-    gate = Gate(caddy.instance_id(layout))
+    gate = Gate(tokens.instance_id(layout))
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

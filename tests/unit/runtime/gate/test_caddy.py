@@ -12,7 +12,7 @@ import pytest
 
 from gesso.errors import CheckError
 from gesso.runtime import agent
-from gesso.runtime.gate import caddy
+from gesso.runtime.gate import address, caddy, tokens
 
 if TYPE_CHECKING:
     from gesso.runtime.layout import Layout
@@ -101,7 +101,7 @@ def test_the_configuration(layout: Layout) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert sorted(p.name for p in layout.run.iterdir()) == ["Caddyfile", "instance-id", "token"]
     assert (layout.run / "token").stat().st_mode & 0o777 == 0o600
-    text = path.read_text().replace(str(layout.run), "/run/gesso").replace(caddy.instance_id(layout), "INSTANCE")
+    text = path.read_text().replace(str(layout.run), "/run/gesso").replace(tokens.instance_id(layout), "INSTANCE")
     if os.environ.get("GESSO_GOLDEN") == "write":
         GOLDEN.write_text(text)
     assert text == GOLDEN.read_text()
@@ -167,7 +167,7 @@ def test_time_outs_and_limits(layout: Layout) -> None:
     ],
 )  # fmt: skip
 def test_the_admins_origin_as_browsers_write_it(given: str, origin: str) -> None:
-    assert caddy.admin_origin({"GESSO_ADMIN_ORIGIN": given}) == origin
+    assert address.admin_origin({"GESSO_ADMIN_ORIGIN": given}) == origin
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_tls_by_files(layout: Layout, pair: tuple[Path, Path]) -> None:
     caddy.configure(layout, env)
     text = (layout.run / "Caddyfile").read_text()
     assert f"https://:8188 {{\n\ttls {pair[0]} {pair[1]}\n" in text
-    assert caddy.url(layout, {}) == f"https://127.0.0.1:8188/{OWN}"
+    assert address.url(layout, {}) == f"https://127.0.0.1:8188/{OWN}"
 
 
 def test_tls_by_text(layout: Layout, pair: tuple[Path, Path]) -> None:
@@ -253,12 +253,12 @@ def test_an_old_temporary_file_does_not_expose_the_token(layout: Layout) -> None
     ],
 )
 def test_the_url_to_paste_into_krita(layout: Layout, env: dict[str, str], url: str) -> None:
-    assert caddy.url(layout, {**env, "GESSO_TOKEN": OWN}) == url
+    assert address.url(layout, {**env, "GESSO_TOKEN": OWN}) == url
 
 
 def test_a_later_session_without_the_environment_gets_the_active_token(layout: Layout) -> None:
     caddy.configure(layout, {"GESSO_TOKEN": OWN})
-    assert caddy.url(layout, {}).endswith(f"/{OWN}")
+    assert address.url(layout, {}).endswith(f"/{OWN}")
 
 
 @pytest.mark.parametrize("damage", ["", "x", "\xff", "open sesame, please"])

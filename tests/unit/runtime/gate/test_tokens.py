@@ -96,46 +96,46 @@ def test_the_key_is_random_kept_and_private(layout: Layout) -> None:
     caddy.configure(layout, {"GESSO_TOKEN": "own-token-0123456789"})
     path = layout.state / "cookie-key"
     assert path.stat().st_mode & 0o777 == 0o600
-    key = caddy.cookie_key(layout)
+    key = tokens.cookie_key(layout)
     assert len(key) == 32
     assert path.read_text().strip() == key.hex()
     caddy.configure(layout, {"GESSO_TOKEN": "own-token-0123456789"})
-    assert caddy.cookie_key(layout) == key
+    assert tokens.cookie_key(layout) == key
     path.unlink()
-    assert caddy.cookie_key(layout) != key
+    assert tokens.cookie_key(layout) != key
 
 
 @pytest.mark.parametrize("body", [b"", b"x", b"\xff" * 64, b"0" * 63, b"G" * 64])
 def test_a_damaged_key_is_replaced(layout: Layout, body: bytes) -> None:
     layout.state.mkdir(parents=True)
     (layout.state / "cookie-key").write_bytes(body)
-    key = caddy.cookie_key(layout)
+    key = tokens.cookie_key(layout)
     assert (layout.state / "cookie-key").read_text().strip() == key.hex()
-    assert caddy.cookie_key(layout) == key
+    assert tokens.cookie_key(layout) == key
 
 
 def test_where_it_cannot_be_kept_it_lasts_for_one_boot(layout: Layout) -> None:
     (layout.state / "cookie-key").mkdir(parents=True)
-    key = caddy.cookie_key(layout)
+    key = tokens.cookie_key(layout)
     assert (layout.run / "cookie-key").read_text().strip() == key.hex()
-    assert caddy.cookie_key(layout) == key
+    assert tokens.cookie_key(layout) == key
     (layout.run / "cookie-key").unlink()
     (layout.run / "cookie-key").mkdir()
-    assert len(caddy.cookie_key(layout)) == 32, "not kept at all, but usable"
+    assert len(tokens.cookie_key(layout)) == 32, "not kept at all, but usable"
 
 
 @pytest.mark.parametrize("body", [None, b"", b"x", b"\xff" * 32, b"0" * 31])
 def test_the_instance_has_a_name_for_one_boot(layout: Layout, body: bytes | None) -> None:
-    assert caddy.instance_id(layout) == ""
+    assert tokens.instance_id(layout) == ""
     if body is not None:
         layout.run.mkdir(parents=True)
         (layout.run / "instance-id").write_bytes(body)
-        assert caddy.instance_id(layout) == ""
+        assert tokens.instance_id(layout) == ""
     caddy.configure(layout, {"GESSO_TOKEN": "own-token-0123456789"})
-    name = caddy.instance_id(layout)
+    name = tokens.instance_id(layout)
     assert len(name) == 32
     assert f"X-Gesso-Instance {name}\n" in (layout.run / "Caddyfile").read_text()
     caddy.configure(layout, {"GESSO_TOKEN": "own-token-0123456789"})
-    assert caddy.instance_id(layout) == name
+    assert tokens.instance_id(layout) == name
     (layout.run / "instance-id").unlink()
     assert not caddy.is_configured(layout, {"GESSO_TOKEN": "own-token-0123456789"})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gesso.errors import CheckError
-from gesso.runtime.gate import caddy
+from gesso.runtime.gate import caddy, tokens
 from gesso.runtime.services import public_port
 from gesso.runtime.services.public_port import Answer
 from gesso.runtime.services.supervisord import Program, Supervisor
@@ -162,14 +162,14 @@ def test_a_damaged_configuration_is_rewritten_and_read_again(
     world: World, watch: GateWatch, layout: Layout, content: bytes | None
 ) -> None:
     path = layout.run / "Caddyfile"
-    before, token, identity = path.read_bytes(), caddy.active_token(layout, {}), caddy.instance_id(layout)
+    before, token, identity = path.read_bytes(), caddy.active_token(layout, {}), tokens.instance_id(layout)
     if content is None:
         path.unlink()
     else:
         path.write_bytes(content)
     watch.repair(RUNNING)
     assert path.read_bytes() == before
-    assert (caddy.active_token(layout, {}), caddy.instance_id(layout)) == (token, identity)
+    assert (caddy.active_token(layout, {}), tokens.instance_id(layout)) == (token, identity)
     assert world.ended == ["terminate gate"]
     assert world.notes == ["the gate's configuration was changed; it was rewritten"]
     watch.repair(RUNNING)
