@@ -436,7 +436,7 @@ CATALOGUE: dict[str, Sabotage] = {
         "RUN sed -i 's/^logfile_backups=1/&\\nuser=root/' /opt/gesso/etc/supervisord.conf",
     ),
     "blind-to-the-port": _run(
-        "the state never asks through the public port", "test_truth.py::test_a_port_that_another_program_has[8188]",
+        "the state never asks through the public port", "test_truth.py::test_a_port_that_another_program_has",
         "COPY blind.py /tmp/", f"RUN cat /tmp/blind.py >> {OWN}/gesso/runtime/watch/gate.py",
         files={"blind.py": "\ndef _blind(self, path):\n    self.up = True\n\n\nGateWatch.ask = _blind\n"},
     ),
@@ -460,7 +460,7 @@ CATALOGUE: dict[str, Sabotage] = {
         f"RUN sed -i 's/return .*is_loopback/return True/' {OWN}/gesso/runtime/services/ports.py",
     ),
     "content-heal": _run(
-        "a heal finds nothing wrong with a degraded instance", "test_chaos.py::test_a_disk_that_is_too_small[optional]",
+        "a heal finds nothing wrong with a degraded instance", "test_chaos.py::test_a_disk_that_is_too_small",
         f"RUN sed -i 's/if status.get.* not in .*/if True:/' {OWN}/gesso/runtime/heal/service.py",
     ),
     "second-start": _run(
